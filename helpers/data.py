@@ -1,0 +1,304 @@
+"""Labelled texts in, checked and split: every form of the parameter ``DATA``.
+
+Accepted are the names of the shipped sets, a path or http(s) address of .csv, .tsv, .jsonl or .parquet, and
+``hf:owner/name[:config]``. Whatever is wrong with them is said in one sentence (:class:`helpers.InputError`).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from helpers import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHIPPED = ("news_en", "news_zh")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+MAX_BYTES = 1_000_000_000
+MAX_CHARACTERS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Labelled texts in three parts.
+
+    Attributes:
+        train, validation, test: frames with ``row`` (record number in its file, from 1), ``text`` and ``label``.
+        labels: the class names, sorted.
+        name: a short name of the data for titles.
+        notes: what a reader should know about how the files were read, one sentence each.
+    """
+
+    train: pd.DataFrame
+    validation: pd.DataFrame
+    test: pd.DataFrame
+    labels: list[str]
+    name: str
+    notes: list[str] = field(default_factory=list)
+
+
+def project_root() -> Path:
+    """The folder that holds ``data/`` and ``notebooks/``: above this package, else above the current directory."""
+    for start in (Path(__file__).resolve().parent.parent, Path.cwd(), *Path.cwd().parents):
+        if (start / "data" / "news_en.csv").exists():
+            return start
+    raise InputError("The project's folder data/ was not found: start from inside the project, as `make lab` does.")
+
+
+def find_file(name: str) -> Path:
+    """Resolves a path from the current directory, then from where the command was typed, then from the project's root.
+
+    Raises:
+        InputError: nothing there, a folder, or an empty or far too large file.
+    """
+    bases = [Path.cwd(), Path(os.environ.get("HELPERS_CWD", ".")), project_root()]
+    try:
+        path = next((p for base in bases if (p := base / Path(name).expanduser()).exists()), None)
+    except (OSError, ValueError) as error:
+        raise InputError(f"The file name {name[:80]!r} cannot be used ({error}): give a path.") from None
+    if path is None:
+        raise InputError(
+            f"{name} does not exist, looked up from {bases[0].name or '/'}/ and from the project's root: "
+            f"check the path, or use one of {', '.join(SHIPPED)}."
+        )
+    if path.is_dir():
+        raise InputError(f"{name} is a folder: name the file in it ({', '.join(SUFFIXES)}).")
+    if not path.stat().st_size:
+        raise InputError(f"{name} is an empty file: it needs a header such as text,label and one row per text.")
+    if path.stat().st_size > MAX_BYTES:
+        raise InputError(f"{name} is larger than {MAX_BYTES // 10**9} GB: draw a sample of its rows first.")
+    return path
+
+
+def decode(raw: bytes, name: str = "the file") -> tuple[str, str]:
+    """Decodes bytes as UTF-8, UTF-16 (with its mark), GB18030 (GBK) or Windows-1252, the first that fits.
+
+    Returns:
+        The text and the name of the encoding.
+
+    Raises:
+        InputError: the bytes are no text.
+    """
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        attempts = ["utf-16"]
+    elif b"\x00" in raw:
+        attempts = []
+    else:
+        attempts = ["utf-8-sig", "gb18030", "cp1252"]
+    for encoding in attempts:
+        try:
+            text = raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if encoding == "gb18030" and not _mostly_chinese(text):
+            continue
+        if len(re.findall(r"[\x00-\x08\x0e-\x1f]", text)) > len(text) / 100:
+            continue
+        return text, {"utf-8-sig": "utf-8", "gb18030": "GBK (GB18030)"}.get(encoding, encoding)
+    raise InputError(f"{name} holds bytes that are no text: export it as a CSV file in UTF-8.")
+
+
+def _mostly_chinese(text: str) -> bool:
+    other = [c for c in text if ord(c) > 127]
+    common = sum(
+        "\u4e00" <= c <= "\u9fff" or "\u3000" <= c <= "\u303f" or c > "\uff00" or c in "“”‘’—…·" for c in other
+    )
+    return common >= 0.9 * len(other)
+
+
+def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
+    """Reads a table of texts as it is, cells as strings, missing cells as None.
+
+    Args:
+        source: a shipped name, a path, an http(s) address, or ``hf:owner/name[:config][@split]``.
+
+    Returns:
+        The frame and notes on how it was read.
+
+    Raises:
+        InputError: one sentence on what is wrong and the way out.
+    """
+    if source.startswith("hf:"):
+        return _read_hub(source), [f"{source} was read through the datasets library."]
+    if source in SHIPPED:
+        source = f"data/{source}.csv"
+    suffix = Path(source.split("?")[0]).suffix.lower()
+    if suffix not in SUFFIXES:
+        _explain_suffix(source)
+    raw = _download(source) if source.startswith(("http://", "https://")) else find_file(source).read_bytes()
+    frame, notes = _parse(raw, suffix, Path(source).name)
+    if frame.columns.duplicated().any():
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise InputError(f"{source} has two columns named {twice!r}: rename or remove one.")
+    if not len(frame):
+        raise InputError(f"{source} has a header and no rows: it needs one row per text.")
+    return frame, notes
+
+
+def _explain_suffix(source: str) -> None:
+    if not source.startswith(("http://", "https://")):
+        find_file(source)
+    raise InputError(f"{source} is none of {', '.join(SUFFIXES)}: export it as CSV, or name it so.")
+
+
+def _download(address: str) -> bytes:
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(address, timeout=20) as answer:
+            return answer.read(MAX_BYTES)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{address} could not be read ({error}): download it yourself and give its path.") from None
+
+
+def _read_hub(source: str) -> pd.DataFrame:
+    try:
+        import datasets
+    except ImportError:
+        raise InputError(f"{source} needs the datasets library: pip install datasets, or give a file.") from None
+    name, _, split = source.removeprefix("hf:").partition("@")
+    owner_name, _, config = name.partition(":")
+    try:
+        return datasets.load_dataset(owner_name, config or None, split=split or "train").to_pandas().astype("object")
+    except Exception as error:
+        reason = str(error).splitlines()[0][:200]
+        raise InputError(f"{source} could not be read from the hub ({reason}): download it and give a file.") from None
+
+
+def _parse(raw: bytes, suffix: str, name: str) -> tuple[pd.DataFrame, list[str]]:
+    import pandas as pd
+
+    if suffix == ".parquet":
+        try:
+            return pd.read_parquet(io.BytesIO(raw)).astype("object"), []
+        except Exception:
+            raise InputError(f"{name} is not a parquet file that can be read: export it again, or as CSV.") from None
+    text, encoding = decode(raw, name)
+    if not text.strip():
+        raise InputError(f"{name} holds nothing but white space: it needs a header such as text,label.")
+    notes = [] if encoding == "utf-8" else [f"{name} was decoded as {encoding}."]
+    try:
+        if suffix == ".jsonl":
+            return pd.read_json(io.StringIO(text), lines=True, dtype=False).astype("object"), notes
+        return _parse_csv(text, suffix), notes
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{name} is not a well-formed {suffix[1:]} file ({reason}): mend it at that place.") from None
+
+
+def _parse_csv(text: str, suffix: str) -> pd.DataFrame:
+    import pandas as pd
+
+    header = text.lstrip("\r\n").split("\n", 1)[0]
+    counts = Counter(re.sub(r'"[^"]*"', "", header))
+    separator = "\t" if suffix == ".tsv" else max(",;\t|", key=lambda s: counts[s])
+    options = {"sep": separator, "dtype": str, "keep_default_na": False, "na_values": [""], "header": None}
+    frame = pd.read_csv(io.StringIO(text), **options)
+    frame.columns = [str(c).strip() for c in frame.iloc[0]]
+    return frame.iloc[1:].reset_index(drop=True).astype("object")
+
+
+def read_labelled(
+    source: str, text_column: str = "text", label_column: str = "label"
+) -> tuple[pd.DataFrame, list[str]]:
+    """Reads and checks labelled texts.
+
+    Returns:
+        A frame with ``row`` (record number in the file, from 1), ``text`` and ``label`` (both str), and notes.
+
+    Raises:
+        InputError: missing column, empty text, missing label, or a text of over a million characters.
+    """
+    import pandas as pd
+
+    table, notes = read_table(source)
+    for column in (text_column, label_column):
+        if column not in table.columns:
+            raise InputError(
+                f"{source} has no column {column!r}; its columns are {', '.join(map(str, table.columns[:12]))}: "
+                "set TEXT_COLUMN and LABEL_COLUMN."
+            )
+    texts, labels = table[text_column], table[label_column]
+    _refuse(texts.isna() | (texts.astype(str).str.strip() == ""), source, "an empty text", "fill or remove the row")
+    spelled = labels.astype(str).str.strip()
+    _refuse(labels.isna() | spelled.isin(["", "nan", "NaN"]), source, "no label", "fill or remove the row")
+    _refuse(
+        texts.astype(str).str.len() > MAX_CHARACTERS,
+        source,
+        f"a text of over {MAX_CHARACTERS:,} characters",
+        "look for a missing quote, or split the text",
+    )
+    return pd.DataFrame({"row": range(1, len(table) + 1), "text": texts.astype(str), "label": spelled}), notes
+
+
+def _refuse(bad: pd.Series, source: str, what: str, way_out: str) -> None:
+    if bad.any():
+        more = f" (and {bad.sum() - 1} more)" if bad.sum() > 1 else ""
+        raise InputError(f"{source} has {what} in row {bad.to_numpy().argmax() + 1}{more}: {way_out}.")
+
+
+def load(source: str, test: str = "", text_column: str = "text", label_column: str = "label", seed: int = 42) -> Splits:
+    """Loads labelled texts and splits them by class and seed.
+
+    Without ``test`` a fifth of each class is the test set; a fifth of the rest is the validation set.
+
+    Args:
+        source: the value of ``DATA``.
+        test: a separate test file in any of the same forms, or ``""``.
+        text_column, label_column: column names, the same in both files.
+        seed: which rows fall into which part.
+
+    Raises:
+        InputError: what is wrong, where, and the way out, in one sentence.
+    """
+    frame, notes = read_labelled(source, text_column, label_column)
+    counts = frame["label"].value_counts()
+    if len(counts) < 2:
+        raise InputError(f"{source} has one class only, {counts.index[0]!r}: a classifier needs two or more.")
+    if counts.min() < 2:
+        raise InputError(f"{source} has a single row of the class {counts.idxmin()!r}: add rows of it, or remove it.")
+    if test:
+        held_out, test_notes = read_labelled(test, text_column, label_column)
+        notes += test_notes
+        unseen = sorted(set(held_out["label"]) - set(frame["label"]))
+        if unseen:
+            raise InputError(
+                f"{test} has labels that {source} lacks, {', '.join(unseen[:3])}: add training rows of them, "
+                "or remove those test rows."
+            )
+    else:
+        frame, held_out = stratified_split(frame, 0.2, seed)
+    train, validation = stratified_split(frame, 0.2, seed)
+    return Splits(train, validation, held_out, sorted(counts.index), Path(source).stem, notes)
+
+
+def stratified_split(frame: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Holds out ``share`` of every class, at least one row of it, and never the last row of a class.
+
+    scikit-learn's splitter refuses small classes; a CSV of the real world has them.
+
+    Returns:
+        The kept and the held-out rows, each in file order.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    held = np.zeros(len(frame), dtype=bool)
+    for _, places in sorted(frame.reset_index(drop=True).groupby("label").indices.items()):
+        size = min(max(1, round(share * len(places))), len(places) - 1)
+        held[rng.permutation(places)[:size]] = True
+    return frame[~held].reset_index(drop=True), frame[held].reset_index(drop=True)
+
+
+def sample(frame: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
+    """At most ``size`` rows, drawn by class and seed; the frame itself where it is no larger."""
+    if len(frame) <= size:
+        return frame
+    return stratified_split(frame, size / len(frame), seed)[1]

@@ -1,0 +1,231 @@
+"""Every figure of the notebooks: one style, three sizes, a colour-blind palette, Chinese labels.
+
+Functions take data and an optional ``ax`` and return the ``ax``; no global state changes. :func:`show` displays the
+figure with a text alternative. Titles state what is to be seen and are computed by the caller.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+SIZES = {"small": (5.2, 3.4), "medium": (7.2, 4.2), "large": (8.8, 6.6)}
+PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#949494", "#56b4e9", "#ece133", "#fbafe4")
+STYLE = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.unicode_minus": False,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 100,
+    "font.size": 9.5,
+    "grid.alpha": 0.35,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+}
+CJK_FONTS = ("Noto Sans SC", "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei",
+             "PingFang SC", "Microsoft YaHei", "SimHei", "Heiti SC", "Arial Unicode MS")  # fmt: skip
+
+
+@functools.cache
+def cjk_font() -> str | None:
+    """The name of a font with Chinese characters: the one of the package zhplot, else an installed one, else None."""
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    from matplotlib import font_manager
+
+    spec = find_spec("zhplot")
+    for place in spec.submodule_search_locations or [] if spec else []:
+        for file in sorted(Path(place).glob("fonts/*.ttf")):
+            font_manager.fontManager.addfont(str(file))
+    known = {font.name for font in font_manager.fontManager.ttflist}
+    found = next((name for name in CJK_FONTS if name in known), None)
+    if found is None:
+        print("No font with Chinese characters was found: pip install zhplot, or Debian's fonts-noto-cjk.")
+    return found
+
+
+def style() -> dict[str, Any]:
+    """The house style as rcParams, with a font that has Chinese characters where one is found."""
+    from cycler import cycler
+
+    fonts = ["DejaVu Sans", *([cjk_font()] if cjk_font() else [])]
+    return STYLE | {"font.family": fonts, "axes.prop_cycle": cycler(color=PALETTE)}
+
+
+def styled(function: Callable[..., Axes]) -> Callable[..., Axes]:
+    """Draws within the house style; makes a figure of the keyword ``size`` where no ``ax`` is given."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, ax: Axes | None = None, size: str = "medium", **kwargs: Any) -> Axes:
+        import matplotlib as mpl
+
+        with mpl.rc_context(style()):
+            return function(*args, ax=new_axes(size) if ax is None else ax, **kwargs)
+
+    return wrapper
+
+
+def new_axes(size: str = "medium", rows: int = 1, columns: int = 1) -> Any:
+    """Axes of a new figure in the house style, one or an array of them; pyplot does not keep the figure."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(style()):
+        return Figure(figsize=SIZES[size], layout="constrained").subplots(rows, columns)
+
+
+def show(ax: Axes, alt: str) -> bytes:
+    """Displays the figure of ``ax`` with the text alternative ``alt``; returns it as PNG."""
+    import matplotlib as mpl
+    from IPython.display import display
+
+    buffer = io.BytesIO()
+    with mpl.rc_context(style()):
+        ax.figure.savefig(buffer, format="png", dpi=100, facecolor="white", metadata={"Software": None})
+    data = {"image/png": base64.b64encode(buffer.getvalue()).decode(), "text/plain": f"<figure: {alt}>"}
+    display(data, raw=True, metadata={"image/png": {"alt": alt}})
+    return buffer.getvalue()
+
+
+@styled
+def bars(values: pd.Series, title: str, xlabel: str, ax: Axes, decimals: int = 2, highlight: str = "") -> Axes:
+    """Horizontal bars, one for each entry of ``values``, with the value written beside; ``highlight`` names one bar."""
+    names = [str(name) for name in values.index]
+    colours = [PALETTE[1] if name == highlight else PALETTE[0] for name in names]
+    ax.barh(names, values.to_numpy(), color=colours)
+    for place, value in enumerate(values):
+        ax.text(value, place, f" {value:.{decimals}f}", va="center")
+    ax.invert_yaxis()
+    ax.margins(x=0.12)
+    ax.grid(axis="y", visible=False)
+    ax.set(title=title, xlabel=xlabel)
+    return ax
+
+
+@styled
+def histogram(
+    values: Sequence[float], title: str, xlabel: str, ax: Axes, ylabel: str = "texts", mark: float | None = None
+) -> Axes:
+    """Histogram of ``values``; ``mark`` draws a vertical line with its value."""
+    ax.hist(values, bins=30, color=PALETTE[0])
+    if mark is not None:
+        ax.axvline(mark, color=PALETTE[3], linestyle="--")
+        ax.text(mark, ax.get_ylim()[1], f" {mark:g}", va="top", color=PALETTE[3])
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    return ax
+
+
+@styled
+def learning_curves(
+    history: pd.DataFrame, title: str, ax: Axes, metric: str = "accuracy", chance: float | None = None
+) -> Axes:
+    """Training (dashed) and validation (solid) ``metric`` by epoch, a colour for each model.
+
+    Args:
+        history: ``model, epoch, <metric>, val_<metric>``.
+        title: what is to be seen.
+        ax: where to draw.
+        metric: ``"accuracy"`` or ``"loss"``.
+        chance: the level of a guess, drawn as a dotted line.
+    """
+    for colour, (model, part) in zip(PALETTE * 3, history.groupby("model", sort=False), strict=False):
+        ax.plot(part["epoch"], part[f"val_{metric}"], color=colour, marker="o", markersize=3, label=model)
+        ax.plot(part["epoch"], part[metric], color=colour, linestyle="--", alpha=0.6)
+    if chance is not None:
+        ax.axhline(chance, color="0.4", linestyle=":", linewidth=1.2, label="chance")
+    ax.plot([], [], color="0.3", label="validation")
+    ax.plot([], [], color="0.3", linestyle="--", label="training")
+    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    ax.set(title=title, xlabel="epoch", ylabel=metric if metric != "loss" else "loss (nats)")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    return ax
+
+
+@styled
+def confusion(matrix: np.ndarray, labels: Sequence[str], title: str, ax: Axes) -> Axes:
+    """Confusion matrix (classes, classes) of counts, rows the true class, colour the share of the row.
+
+    Numbers are written for up to 20 classes; more are named on the axes only as far as there is room.
+    """
+    import seaborn as sns
+
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    few = len(labels) <= 20
+    ticks = list(labels) if few else "auto"
+    sns.heatmap(
+        shares, annot=matrix if few else False, fmt="d", cmap="Blues", vmin=0, vmax=1,
+        cbar_kws={"label": "share of the true class"},
+        xticklabels=ticks, yticklabels=ticks, ax=ax, annot_kws={"size": 8},
+    )  # fmt: skip
+    ax.set(title=title, xlabel="predicted class", ylabel="true class")
+    ax.tick_params(axis="x", rotation=45)
+    ax.tick_params(axis="y", rotation=0)
+    return ax
+
+
+@styled
+def curves(lines: dict[str, tuple[np.ndarray, np.ndarray]], title: str, xlabel: str, ylabel: str, ax: Axes,
+           diagonal: bool = False, highlight: str = "") -> Axes:  # fmt: skip
+    """Lines of (x, y) by name; ``highlight`` names a thick one, ``diagonal`` adds the line of a guess."""
+    if diagonal:
+        ax.plot([0, 1], [0, 1], color="0.5", linestyle=":", linewidth=1.2)
+    for colour, (name, (x, y)) in zip(PALETTE * 10, lines.items(), strict=False):
+        thick = name == highlight
+        ax.plot(
+            x,
+            y,
+            color="black" if thick else colour,
+            linewidth=2.6 if thick else 1.3,
+            label=name,
+            zorder=3 if thick else 2,
+        )
+    if len(lines) <= 12:
+        ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    return ax
+
+
+@styled
+def per_class(table: pd.DataFrame, title: str, ax: Axes) -> Axes:
+    """Dots of precision, recall and F1 for each class: one row a class, columns ``precision``, ``recall``, ``f1``."""
+    places = np.arange(len(table))
+    for colour, marker, column in zip(PALETTE, "o^D", ("precision", "recall", "f1"), strict=False):
+        ax.plot(table[column], places, marker, color=colour, label=column, markersize=6, alpha=0.85)
+    ax.set_yticks(places, [str(name) for name in table.index])
+    ax.invert_yaxis()
+    ax.set(title=title, xlabel="share", xlim=(-0.02, 1.02))
+    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return ax
+
+
+@styled
+def reliability(bins: pd.DataFrame, title: str, ax: Axes, label: str = "") -> Axes:
+    """Accuracy against confidence (columns ``confidence``, ``accuracy``, ``texts``); the diagonal is calibrated."""
+    ax.plot([0, 1], [0, 1], color="0.5", linestyle=":", linewidth=1.2)
+    ax.vlines(bins["confidence"], bins["confidence"], bins["accuracy"], color=PALETTE[3], alpha=0.5)
+    sizes = 20 + 280 * bins["texts"] / bins["texts"].sum()
+    ax.scatter(bins["confidence"], bins["accuracy"], s=sizes, color=PALETTE[0], zorder=3, label=label or None)
+    ax.set(
+        title=title,
+        xlabel="confidence (mean of the bin)",
+        ylabel="accuracy (share right)",
+        xlim=(0, 1.02),
+        ylim=(0, 1.02),
+    )
+    return ax

@@ -1,0 +1,52 @@
+"""Cleaning and splitting text into words or characters.
+
+Both classifiers and corpora use these, so that training, prediction and search see the same tokens.
+Taught in ``03_lstm_classifier``.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+UNITS = ("word", "character")
+_TOKENS = {
+    "word": re.compile(r"\w+(?:['’]\w+)*"),
+    "character": re.compile(r"[a-z0-9]+|\w"),
+}
+_CJK = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff]")
+
+
+def normalise(text: str) -> str:
+    """Gives one spelling to equal-looking texts: NFKC, no control characters, single spaces.
+
+    Full-width letters and digits become ASCII, the ideographic space becomes a space. Case is kept.
+    """
+    text = _CONTROL.sub(" ", unicodedata.normalize("NFKC", text))
+    return " ".join(text.split())
+
+
+def tokenize(text: str, unit: str = "word") -> list[str]:
+    """Splits a text into lower-case tokens without punctuation.
+
+    Args:
+        text: any text.
+        unit: ``"word"`` for languages with spaces, ``"character"`` for Chinese (Latin words and numbers stay whole).
+
+    Returns:
+        The tokens in order; empty if the text holds no letter and no digit.
+    """
+    return _TOKENS[unit].findall(normalise(text).lower())
+
+
+def cjk_share(texts: Iterable[str]) -> float:
+    """Share of CJK characters among the characters that are not white space, in [0, 1]."""
+    joined = "".join("".join(texts).split())
+    return len(_CJK.findall(joined)) / max(len(joined), 1)
+
+
+def guess_unit(texts: Iterable[str]) -> str:
+    """``"character"`` where CJK characters make up a third of the text or more, else ``"word"``."""
+    return "character" if cjk_share(texts) >= 1 / 3 else "word"

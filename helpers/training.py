@@ -1,0 +1,274 @@
+"""Training classifiers quietly, saving them safely, applying them to new texts.
+
+Taught in ``03_lstm_classifier`` and ``04_bert_finetune``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from helpers import InputError, text
+
+if TYPE_CHECKING:
+    import keras
+    import pandas as pd
+    import tensorflow as tf
+
+BUCKETS = (8, 12, 16, 24, 32, 48, 64, 100, 150, 200, 300)
+
+
+def import_tensorflow() -> Any:
+    """Imports TensorFlow without its start-up lines, which no log level of its own turns off.
+
+    Returns:
+        The module ``tensorflow``.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    with _silenced_stderr():
+        import tensorflow
+
+        tensorflow.constant(0)
+    return tensorflow
+
+
+@contextlib.contextmanager
+def _silenced_stderr() -> Iterator[None]:
+    saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(sink)
+
+
+def pad(token_ids: Sequence[Sequence[int]], length: int) -> np.ndarray:
+    """Cuts or right-pads id lists with 0 to an array of shape (n, length), int32."""
+    import keras
+
+    return keras.utils.pad_sequences(token_ids, maxlen=length, padding="post", truncating="post")
+
+
+def bucketed(token_ids: np.ndarray, targets: np.ndarray, batch_size: int, seed: int | None = None) -> tf.data.Dataset:
+    """Batches of texts of like length, cut to the bucket they need, so that padding is not computed.
+
+    Args:
+        token_ids: (n, length) int32, padded on the right with 0.
+        targets: (n,) or (n, classes).
+        batch_size: texts a batch.
+        seed: shuffles anew in every epoch, repeatably; None keeps an order by length (for evaluation).
+
+    Returns:
+        Batches ``(token_ids, targets)``; the widths are those of ``BUCKETS``, at most ``length``.
+    """
+    tf = import_tensorflow()
+    lengths = np.maximum((token_ids != 0).sum(axis=1), 1)
+    widths = [w for w in BUCKETS if w < token_ids.shape[1]] + [token_ids.shape[1]]
+    rng = np.random.default_rng(seed)
+
+    def batches():
+        order = rng.permutation(len(lengths)) if seed is not None else np.argsort(lengths, kind="stable")
+        bins = np.searchsorted(widths, lengths[order])
+        found = []
+        for b in np.unique(bins):
+            rows = order[bins == b]
+            found += [(rows[i : i + batch_size], widths[b]) for i in range(0, len(rows), batch_size)]
+        for i in rng.permutation(len(found)) if seed is not None else range(len(found)):
+            rows, width = found[i]
+            yield token_ids[rows, :width], targets[rows]
+
+    signature = (
+        tf.TensorSpec((None, None), tf.int32),
+        tf.TensorSpec((None, *targets.shape[1:]), tf.as_dtype(targets.dtype)),
+    )
+    sizes = np.bincount(np.searchsorted(widths, lengths))
+    count = int(sum(-(-sizes // batch_size)))
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2)
+
+
+def fit(
+    model: keras.Model,
+    train: tf.data.Dataset,
+    validation: tf.data.Dataset,
+    epochs: int,
+    label: str,
+    patience: int | None = None,
+    class_weight: dict[int, float] | None = None,
+) -> pd.DataFrame:
+    """Trains quietly with one progress bar.
+
+    Args:
+        model: compiled, with the metric ``accuracy``.
+        train, validation: batches of inputs and targets.
+        epochs: passes over the training texts, at most.
+        label: the model's name in progress and history.
+        patience: stops when validation accuracy has not risen for so many epochs, and goes back to the best epoch.
+        class_weight: class index to weight of its loss, for imbalanced data.
+
+    Returns:
+        One row an epoch: ``model, epoch, loss, accuracy, val_loss, val_accuracy``; ``attrs["seconds"]`` is the time.
+    """
+    import keras
+    import pandas as pd
+
+    from helpers.progress import Bar
+
+    clock = time.monotonic()
+    with Bar(epochs, label) as bar:
+        note = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: bar.step(f"validation accuracy {logs['val_accuracy']:.3f}")
+        )
+        stop = keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=patience, restore_best_weights=True)
+        history = model.fit(
+            train,
+            validation_data=validation,
+            epochs=epochs,
+            verbose=0,
+            shuffle=False,
+            class_weight=class_weight,
+            callbacks=[note, keras.callbacks.TerminateOnNaN(), *([stop] if patience else [])],
+        )
+    frame = pd.DataFrame(history.history)[["loss", "accuracy", "val_loss", "val_accuracy"]]
+    if not np.isfinite(frame.to_numpy()).all():
+        raise InputError(f"{label} diverged in epoch {len(frame)} (the loss is not a number): lower the learning rate.")
+    frame.insert(0, "model", label)
+    frame.insert(1, "epoch", range(1, len(frame) + 1))
+    frame.attrs["seconds"] = time.monotonic() - clock
+    return frame
+
+
+def balanced_class_weight(targets: np.ndarray) -> dict[int, float]:
+    """Weights n / (classes * count) for class indices ``targets`` (n,): each class counts the same in the loss."""
+    counts = np.bincount(targets)
+    return {i: len(targets) / (len(counts) * n) for i, n in enumerate(counts) if n}
+
+
+def predict_proba(model: keras.Model, token_ids: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    """Class probabilities (n, classes) of right-padded ids (n, length), computed by length, in the given order."""
+    lengths = np.maximum((token_ids != 0).sum(axis=1), 1)
+    order = np.argsort(lengths, kind="stable")
+    parts = []
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        parts.append(np.asarray(model(token_ids[rows, : lengths[rows].max()], training=False)))
+    found = np.concatenate(parts)
+    result = np.empty_like(found)
+    result[order] = found
+    return result
+
+
+def save_keras(model: keras.Model, path: Path) -> keras.Model:
+    """Saves as ``.keras`` under a temporary name, reloads and compares the weights, then renames.
+
+    Returns:
+        The reloaded model.
+
+    Raises:
+        RuntimeError: the reloaded weights differ.
+    """
+    import keras
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        model.save(part)
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        again = keras.models.load_model(part)
+        if not all(np.array_equal(a, b) for a, b in zip(model.get_weights(), again.get_weights(), strict=True)):
+            raise RuntimeError(f"{path.name} does not hold the weights that were saved.")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return again
+
+
+def save_classifier(
+    folder: Path, model: keras.Model, vocabulary: list[str], labels: list[str], **settings: Any
+) -> None:
+    """Saves what :func:`load_classifier` needs: ``classifier.keras`` and ``classifier.json``.
+
+    Args:
+        folder: the run's ``model/``.
+        model: ids (n, length) -> probabilities (n, classes).
+        vocabulary: token of each id; 0 is padding, 1 is any unknown token.
+        labels: class names in the order of the outputs.
+        **settings: ``unit`` and ``length``.
+    """
+    from helpers.runs import write_json
+
+    save_keras(model, folder / "classifier.keras")
+    write_json(folder / "classifier.json", {"kind": "lstm", "labels": labels, "vocabulary": vocabulary} | settings)
+
+
+def load_classifier(run: str | Path) -> tuple[Callable[[Sequence[str]], np.ndarray], list[str]]:
+    """Loads a run's classifier.
+
+    Returns:
+        A function from texts to probabilities (n, classes), and the class names.
+
+    Raises:
+        InputError: the folder holds no classifier.
+    """
+    from helpers.runs import find_run
+
+    folder = find_run(run) / "model"
+    if not (folder / "classifier.json").exists():
+        raise InputError(f"{run} holds no classifier (no model/classifier.json): name a run of 03 or 04.")
+    settings = json.loads((folder / "classifier.json").read_text("utf-8"))
+    import_tensorflow()
+    import keras
+
+    model = keras.models.load_model(folder / "classifier.keras")
+
+    def classify(texts: Sequence[str]) -> np.ndarray:
+        ids = encode(texts, settings["vocabulary"], settings["unit"], settings["length"])
+        return predict_proba(model, ids)
+
+    return classify, settings["labels"]
+
+
+def encode(texts: Sequence[str], vocabulary: Sequence[str], unit: str, length: int) -> np.ndarray:
+    """Token ids (n, length), int32: unknown tokens become 1, the right is padded with 0, long texts are cut."""
+    places = {token: i for i, token in enumerate(vocabulary)}
+    return pad([[places.get(token, 1) for token in text.tokenize(t, unit)] for t in texts], length)
+
+
+def predict_file(run: str, source: str, out: Path, text_column: str = "text") -> int:
+    """Labels the texts of a file with a run's classifier and writes them as CSV, rows in the same order.
+
+    The file keeps its columns and gains ``label`` (``prediction`` where it has that column already) and ``p_<label>``.
+
+    Returns:
+        The number of rows written.
+
+    Raises:
+        InputError: no such column or run, or a place that cannot be written.
+    """
+    from helpers import data
+    from helpers.runs import write_atomic
+
+    table, _ = data.read_table(source)
+    if text_column not in table.columns:
+        raise InputError(f"{source} has no column {text_column!r}: name it with --text-column.")
+    if not out.parent.is_dir():
+        raise InputError(f"The folder {out.parent} does not exist: create it first.")
+    classify, labels = load_classifier(run)
+    probabilities = classify(table[text_column].fillna("").astype(str).tolist())
+    column = "label" if "label" not in table.columns else "prediction"
+    table[column] = np.array(labels)[probabilities.argmax(axis=1)]
+    for i, name in enumerate(labels):
+        table[f"p_{name}"] = probabilities[:, i].round(6)
+    write_atomic(out, table.to_csv(index=False))
+    return len(table)
