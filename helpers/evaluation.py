@@ -7,9 +7,12 @@ Taught in ``05_evaluation_plots``. The unit is the ``predictions.csv`` of a run:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from helpers import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,3 +110,125 @@ def calibration_bins(targets: np.ndarray, probabilities: np.ndarray, bins: int =
     gaps = (table["confidence"] - table["accuracy"]).abs()
     table.attrs["ece"] = float((gaps * table["texts"]).sum() / len(frame))
     return table
+
+
+def read_runs(folders: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
+    """Reads runs made on one split of one data set.
+
+    Args:
+        folders: run folders with ``predictions.csv``; a model name met again gets its run's name behind it.
+
+    Returns:
+        All predictions, all learning histories (``model, epoch, ...``), and the runs' ``metrics.json``.
+
+    Raises:
+        InputError: a folder without predictions, or runs whose rows or labels differ.
+    """
+    import pandas as pd
+
+    from helpers import runs
+
+    tables, histories, records, seen = [], [], [], set()
+    for folder in folders:
+        record = runs.load(folder)
+        table = _read_csv(runs.find_run(folder) / "predictions.csv", folder)
+        clash = set(table["model"]) & seen
+        rename = {name: f"{name} ({record['notebook'][:2]}/{record['name']})" for name in clash}
+        seen |= set(table["model"])
+        tables.append(table.assign(model=table["model"].replace(rename)))
+        if (runs.find_run(folder) / "history.csv").exists():
+            history = _read_csv(runs.find_run(folder) / "history.csv", folder)
+            histories.append(history.assign(model=history["model"].replace(rename)))
+        records.append(record)
+    _refuse_mixed(tables, folders)
+    empty = pd.DataFrame(columns=["model", "epoch", "loss", "accuracy", "val_loss", "val_accuracy"])
+    return pd.concat(tables, ignore_index=True), pd.concat(histories) if histories else empty, records
+
+
+def _read_csv(path: Path, folder: str) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        strings = dict.fromkeys(("split", "model", "text", "label", "prediction"), str)
+        return pd.read_csv(path, dtype=strings, keep_default_na=False)
+    except (OSError, ValueError):
+        raise InputError(f"{folder} has no readable {path.name}: name runs of 03 or 04.") from None
+
+
+def _refuse_mixed(tables: list[pd.DataFrame], folders: Sequence[str]) -> None:
+    def rows(table: pd.DataFrame) -> set[tuple]:
+        return set(zip(table["split"], table["row"], table["label"], strict=True))
+
+    for table, folder in zip(tables[1:], folders[1:], strict=True):
+        if label_names(table) != label_names(tables[0]) or rows(table) != rows(tables[0]):
+            raise InputError(
+                f"{folder} was judged on other rows or classes than {folders[0]}: compare runs with the same DATA, "
+                "TEST and SEED."
+            )
+
+
+def roc_curves(targets: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]) -> dict[str, tuple]:
+    """ROC curves, one class against the rest, and their macro average.
+
+    Args:
+        targets: (n,) class indices.
+        probabilities: (n, classes).
+        labels: class names.
+
+    Returns:
+        Name to ``(false positive rate, true positive rate, area)``; ``"macro average"`` comes last. Classes without
+        a positive or a negative row are left out.
+    """
+    from sklearn.metrics import auc, roc_curve
+
+    lines, grid = {}, np.linspace(0, 1, 201)
+    for i, name in enumerate(labels):
+        if 0 < (targets == i).sum() < len(targets):
+            x, y, _ = roc_curve(targets == i, probabilities[:, i])
+            lines[name] = (x, y, auc(x, y))
+    mean = np.mean([np.interp(grid, x, y) for x, y, _ in lines.values()], axis=0)
+    mean[0] = 0.0
+    return lines | {"macro average": (grid, mean, float(np.mean([area for *_, area in lines.values()])))}
+
+
+def precision_recall_curves(targets: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]) -> dict[str, tuple]:
+    """Precision-recall curves, one class against the rest: name to ``(recall, precision, average precision)``."""
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
+    lines = {}
+    for i, name in enumerate(labels):
+        if (targets == i).any():
+            precision, recall, _ = precision_recall_curve(targets == i, probabilities[:, i])
+            area = float(average_precision_score(targets == i, probabilities[:, i]))
+            lines[name] = (recall, precision, area)
+    return lines
+
+
+def per_class(targets: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> pd.DataFrame:
+    """Precision, recall, F1 and number of true rows for each class, classes as index."""
+    import pandas as pd
+    from sklearn.metrics import precision_recall_fscore_support
+
+    numbers = precision_recall_fscore_support(targets, predicted, labels=np.arange(len(labels)), zero_division=0)
+    return pd.DataFrame(dict(zip(("precision", "recall", "f1", "texts"), numbers, strict=True)), index=list(labels))
+
+
+def write_recording(run: str, out: Path, models: Sequence[str]) -> None:
+    """Writes a small copy of a run for shipping: some models, probabilities to three decimals.
+
+    Args:
+        run: a finished run folder.
+        out: the folder to write, such as ``data/recorded/03_lstm_classifier``.
+        models: the models to keep.
+    """
+    from helpers import runs
+
+    folder = runs.find_run(run)
+    table = _read_csv(folder / "predictions.csv", run)
+    shares = [c for c in table.columns if c.startswith("p_")]
+    table[shares] = table[shares].astype(float).round(3)
+    out.mkdir(parents=True, exist_ok=True)
+    runs.write_atomic(out / "predictions.csv", table[table["model"].isin(models)].to_csv(index=False))
+    history = _read_csv(folder / "history.csv", run).round(4)
+    runs.write_atomic(out / "history.csv", history[history["model"].isin(models)].to_csv(index=False))
+    runs.write_json(out / "metrics.json", runs.load(run) | {"name": "recorded"})

@@ -80,6 +80,13 @@ class Run:
         self.metrics: dict[str, float] = {}
         self._started, self._clock = datetime.now(UTC), time.monotonic()
 
+    @property
+    def is_default(self) -> bool:
+        """True if every parameter has the value that the notebook's file declares."""
+        file = project_root() / "notebooks" / f"{self.notebook}.ipynb"
+        declared = parameters.read(file) if file.exists() else {}
+        return bool(declared) and all(self.values.get(p.name) == p.default for p in declared.values())
+
     def record(self, **metrics: float) -> None:
         """Adds metrics (numbers); the names are those of the field, with a prefix that says whose they are."""
         self.metrics |= {name: float(value) for name, value in metrics.items()}

@@ -31,7 +31,7 @@ def import_tensorflow() -> Any:
     Returns:
         The module ``tensorflow``.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     with _silenced_stderr():
         import tensorflow
