@@ -1,4 +1,4 @@
-"""The command line: ``python -m helpers run|params|report|predict``."""
+"""The command line of the project, ``python -m helpers``: run, params, report, predict, record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from helpers import InputError
 
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
-    top = argparse.ArgumentParser(prog="python -m helpers", description=__doc__.split(":", 1)[0] + ".")
+    top = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="execute a notebook once, strictly, into runs/<notebook>/<name>/")
     run.add_argument("notebook", help="name, number or path, such as 03_lstm_classifier or 03")
@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("data", help="a file with a column of texts")
     predict.add_argument("--out", type=Path, required=True, help="the CSV file to write")
     predict.add_argument("--text-column", default="text")
+    commands.add_parser("record", help="keep the latest runs by hand as data/recorded/ (make notebooks does)")
     return top
 
 
@@ -77,6 +78,15 @@ def _predict(options: argparse.Namespace) -> int:
 
     rows = training.predict_file(options.run, options.data, options.out, options.text_column)
     print(f"{rows} texts labelled in {options.out}")
+    return 0
+
+
+def _record(options: argparse.Namespace) -> int:
+    from helpers import data, evaluation, runs
+
+    for notebook, models in evaluation.RECORDED.items():
+        folder = runs.runs_root() / notebook / "interactive"
+        evaluation.write_recording(str(folder), data.project_root() / "data" / "recorded" / notebook, models)
     return 0
 
 

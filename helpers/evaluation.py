@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# What `make notebooks` ships of the runs for 05 to read.
+RECORDED = {"03_lstm_classifier": ("tfidf", "as_printed", "plain", "bilstm")}
+
+
 def predictions(
     frame: pd.DataFrame, split: str, model: str, probabilities: np.ndarray, labels: Sequence[str]
 ) -> pd.DataFrame:
@@ -214,7 +218,7 @@ def per_class(targets: np.ndarray, predicted: np.ndarray, labels: Sequence[str])
 
 
 def write_recording(run: str, out: Path, models: Sequence[str]) -> None:
-    """Writes a small copy of a run for shipping: some models, probabilities to three decimals.
+    """Writes a small copy of a run for shipping: some models, probabilities to four decimals.
 
     Args:
         run: a finished run folder.
@@ -226,9 +230,10 @@ def write_recording(run: str, out: Path, models: Sequence[str]) -> None:
     folder = runs.find_run(run)
     table = _read_csv(folder / "predictions.csv", run)
     shares = [c for c in table.columns if c.startswith("p_")]
-    table[shares] = table[shares].astype(float).round(3)
+    table[shares] = table[shares].astype(float).round(4)
     out.mkdir(parents=True, exist_ok=True)
     runs.write_atomic(out / "predictions.csv", table[table["model"].isin(models)].to_csv(index=False))
     history = _read_csv(folder / "history.csv", run).round(4)
     runs.write_atomic(out / "history.csv", history[history["model"].isin(models)].to_csv(index=False))
-    runs.write_json(out / "metrics.json", runs.load(run) | {"name": "recorded"})
+    record = runs.load(run) | {"name": "recorded"}
+    runs.write_json(out / "metrics.json", {k: v for k, v in record.items() if k not in ("seconds", "started")})

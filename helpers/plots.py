@@ -7,6 +7,7 @@ figure with a text alternative. Titles state what is to be seen and are computed
 from __future__ import annotations
 
 import base64
+import dataclasses
 import functools
 import io
 from collections.abc import Callable, Sequence
@@ -53,7 +54,10 @@ def cjk_font() -> str | None:
     for place in spec.submodule_search_locations or [] if spec else []:
         for file in sorted(Path(place).glob("fonts/*.ttf")):
             font_manager.fontManager.addfont(str(file))
-    known = {font.name for font in font_manager.fontManager.ttflist}
+    listed = font_manager.fontManager.ttflist
+    # One weight serves bold titles too; without this entry matplotlib warns at every bold title.
+    listed += [dataclasses.replace(font, weight=700) for font in listed if font.name == CJK_FONTS[0]]
+    known = {font.name for font in listed}
     found = next((name for name in CJK_FONTS if name in known), None)
     if found is None:
         print("No font with Chinese characters was found: pip install zhplot, or Debian's fonts-noto-cjk.")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import InputError
+from helpers.runs import write_atomic
 
 NOTICE = "A report contains texts of the data it was made from: share it only with people who may read them."
 HEADLINE = ("accuracy", "macro_f1", "log_loss", "test_perplexity", "probe_hits", "stsb_spearman")
@@ -96,17 +97,10 @@ def build(runs: Sequence[Path], out: Path) -> Path:
 
 def _write(path: Path, text: str) -> Path:
     """Put the file there whole, or not at all."""
-    draft = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
-            file.write(text.encode("utf-8", "replace"))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
+        write_atomic(path, text)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
         raise InputError(f"{path} cannot be written ({error.strerror}); choose another place with --out.") from None
     return path
 

@@ -1,0 +1,61 @@
+# Each target sets up .venv on first use. `make report` and `make test` are all that most people need.
+SHELL := /bin/bash
+VENV ?= .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+RUN := $(PY) -m helpers run
+UPDATE := $(if $(FORCE),--force,--update)
+RUNS := $(or $(HELPERS_RUNS),runs)
+CLASSIFIERS := 03_lstm_classifier
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONUTF8 := 1
+
+.PHONY: report test lab notebooks bench clean .venv colab
+
+report: $(READY)  ## run every notebook and write reports/index.html
+	@set -e; for nb in $(CLASSIFIERS); do $(RUN) $$nb $(UPDATE); done
+	@$(RUN) 05_evaluation_plots $(UPDATE) $(foreach nb,$(CLASSIFIERS),-p RUNS $(RUNS)/$(nb)/default)
+	@$(PY) -m helpers report $(foreach nb,$(CLASSIFIERS) 05_evaluation_plots,$(RUNS)/$(nb)/default) --out reports
+
+test: $(READY)  ## ruff, unit tests, nbval on every notebook, papermill runs with small parameters
+	@$(VENV)/bin/ruff check --quiet . && $(VENV)/bin/ruff format --quiet --check .
+	@$(PY) -m pytest tests
+	@$(PY) -m pytest -c pyproject.toml --nbval --nbval-current-env --nbval-cell-timeout 600 -p tests.nbval_plugin notebooks
+
+lab: $(READY)  ## open JupyterLab on notebooks/
+	@$(VENV)/bin/jupyter lab --notebook-dir=notebooks
+
+notebooks: $(READY)  ## execute all notebooks with their defaults and store their outputs
+	@HELPERS_PROGRESS=/dev/null $(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace \
+	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.kernel_name=python3 \
+	  $(filter-out %05_evaluation_plots.ipynb,$(wildcard notebooks/*.ipynb))
+	@$(PY) -m helpers record
+	@HELPERS_PROGRESS=/dev/null $(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace \
+	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.kernel_name=python3 notebooks/05_evaluation_plots.ipynb
+
+bench: $(READY)  ## speed, as ratios from one run on this machine
+	@$(PY) benchmarks/lstm_speed.py
+
+colab:  ## make colab REPO=https://... : write the address of your copy into every notebook's first cell
+	@sed -i.bak 's|REPO = \\"[^\\]*\\"|REPO = \\"$(REPO)\\"|' notebooks/*.ipynb && rm -f notebooks/*.bak
+
+clean:  ## remove what runs left: runs/ and reports/
+	@rm -rf runs reports build
+
+.venv: $(READY)
+
+# The C++ headers of TensorFlow (430 MB) serve only to compile extensions.
+$(READY): requirements.txt pyproject.toml
+	@echo "Setting up $(VENV) (once, some minutes: about 700 MB to fetch) ..."
+	@if command -v uv > /dev/null; then \
+	  uv venv --quiet --allow-existing --seed --python '>=3.11,<3.14' $(VENV) && \
+	  uv pip install --quiet --python $(PY) --require-hashes -r requirements.txt && \
+	  uv pip install --quiet --python $(PY) --no-deps -e . ; \
+	else \
+	  $${PYTHON:-python3} -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11 to 3.13 is needed: make PYTHON=python3.12 report")' && \
+	  $${PYTHON:-python3} -m venv $(VENV) && \
+	  $(PY) -m pip install --quiet --no-compile --require-hashes -r requirements.txt && \
+	  $(PY) -m pip install --quiet --no-deps -e . ; \
+	fi
+	@rm -rf $(VENV)/lib/python3.*/site-packages/tensorflow/include
+	@touch $@
