@@ -29,7 +29,7 @@ notebooks: $(READY)  ## execute all notebooks with their defaults and store thei
 	@HELPERS_PROGRESS=/dev/null $(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace \
 	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.kernel_name=python3 \
 	  $(filter-out %05_evaluation_plots.ipynb,$(wildcard notebooks/*.ipynb))
-	@$(PY) -m helpers record
+	@$(PY) -m helpers.recording
 	@HELPERS_PROGRESS=/dev/null $(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace \
 	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.kernel_name=python3 notebooks/05_evaluation_plots.ipynb
 

@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-# What `make notebooks` ships of the runs for 05 to read.
-RECORDED = {"03_lstm_classifier": ("tfidf", "as_printed", "plain", "bilstm")}
-
-
 def predictions(
     frame: pd.DataFrame, split: str, model: str, probabilities: np.ndarray, labels: Sequence[str]
 ) -> pd.DataFrame:
@@ -135,13 +131,13 @@ def read_runs(folders: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame, list[
     tables, histories, records, seen = [], [], [], set()
     for folder in folders:
         record = runs.load(folder)
-        table = _read_csv(runs.find_run(folder) / "predictions.csv", folder)
+        table = read_csv(runs.find_run(folder) / "predictions.csv", folder)
         clash = set(table["model"]) & seen
         rename = {name: f"{name} ({record['notebook'][:2]}/{record['name']})" for name in clash}
         seen |= set(table["model"])
         tables.append(table.assign(model=table["model"].replace(rename)))
         if (runs.find_run(folder) / "history.csv").exists():
-            history = _read_csv(runs.find_run(folder) / "history.csv", folder)
+            history = read_csv(runs.find_run(folder) / "history.csv", folder)
             histories.append(history.assign(model=history["model"].replace(rename)))
         records.append(record)
     _refuse_mixed(tables, folders)
@@ -149,7 +145,8 @@ def read_runs(folders: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame, list[
     return pd.concat(tables, ignore_index=True), pd.concat(histories) if histories else empty, records
 
 
-def _read_csv(path: Path, folder: str) -> pd.DataFrame:
+def read_csv(path: Path, folder: str) -> pd.DataFrame:
+    """Reads ``predictions.csv`` or ``history.csv`` of a run, names and texts as strings."""
     import pandas as pd
 
     try:
@@ -215,25 +212,3 @@ def per_class(targets: np.ndarray, predicted: np.ndarray, labels: Sequence[str])
 
     numbers = precision_recall_fscore_support(targets, predicted, labels=np.arange(len(labels)), zero_division=0)
     return pd.DataFrame(dict(zip(("precision", "recall", "f1", "texts"), numbers, strict=True)), index=list(labels))
-
-
-def write_recording(run: str, out: Path, models: Sequence[str]) -> None:
-    """Writes a small copy of a run for shipping: some models, probabilities to four decimals.
-
-    Args:
-        run: a finished run folder.
-        out: the folder to write, such as ``data/recorded/03_lstm_classifier``.
-        models: the models to keep.
-    """
-    from helpers import runs
-
-    folder = runs.find_run(run)
-    table = _read_csv(folder / "predictions.csv", run)
-    shares = [c for c in table.columns if c.startswith("p_")]
-    table[shares] = table[shares].astype(float).round(4)
-    out.mkdir(parents=True, exist_ok=True)
-    runs.write_atomic(out / "predictions.csv", table[table["model"].isin(models)].to_csv(index=False))
-    history = _read_csv(folder / "history.csv", run).round(4)
-    runs.write_atomic(out / "history.csv", history[history["model"].isin(models)].to_csv(index=False))
-    record = runs.load(run) | {"name": "recorded"}
-    runs.write_json(out / "metrics.json", {k: v for k, v in record.items() if k not in ("seconds", "started")})

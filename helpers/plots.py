@@ -94,17 +94,24 @@ def new_axes(size: str = "medium", rows: int = 1, columns: int = 1) -> Any:
         return Figure(figsize=SIZES[size], layout="constrained").subplots(rows, columns)
 
 
-def show(ax: Axes, alt: str) -> bytes:
-    """Displays the figure of ``ax`` with the text alternative ``alt``; returns it as PNG."""
+def to_png(ax: Axes) -> bytes:
+    """The figure of ``ax`` as PNG, white behind."""
     import matplotlib as mpl
-    from IPython.display import display
 
     buffer = io.BytesIO()
     with mpl.rc_context(style()):
         ax.figure.savefig(buffer, format="png", dpi=100, facecolor="white", metadata={"Software": None})
-    data = {"image/png": base64.b64encode(buffer.getvalue()).decode(), "text/plain": f"<figure: {alt}>"}
-    display(data, raw=True, metadata={"image/png": {"alt": alt}})
     return buffer.getvalue()
+
+
+def show(ax: Axes, alt: str) -> bytes:
+    """Displays the figure of ``ax`` with the text alternative ``alt``; returns it as PNG."""
+    from IPython.display import display
+
+    png = to_png(ax)
+    data = {"image/png": base64.b64encode(png).decode(), "text/plain": f"<figure: {alt}>"}
+    display(data, raw=True, metadata={"image/png": {"alt": alt}})
+    return png
 
 
 @styled

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import html
 import json
-import os
 import re
 import secrets
 import warnings

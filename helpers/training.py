@@ -185,7 +185,7 @@ def save_keras(model: keras.Model, path: Path) -> keras.Model:
         model.save(part)
         with part.open("rb+") as file:
             os.fsync(file.fileno())
-        again = keras.models.load_model(part)
+        again = keras.models.load_model(part, compile=False)
         if not all(np.array_equal(a, b) for a, b in zip(model.get_weights(), again.get_weights(), strict=True)):
             raise RuntimeError(f"{path.name} does not hold the weights that were saved.")
         part.replace(path)
@@ -230,7 +230,7 @@ def load_classifier(run: str | Path) -> tuple[Callable[[Sequence[str]], np.ndarr
     import_tensorflow()
     import keras
 
-    model = keras.models.load_model(folder / "classifier.keras")
+    model = keras.models.load_model(folder / "classifier.keras", compile=False)
 
     def classify(texts: Sequence[str]) -> np.ndarray:
         ids = encode(texts, settings["vocabulary"], settings["unit"], settings["length"])

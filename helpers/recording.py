@@ -1,0 +1,112 @@
+"""What the project ships of its own runs: predictions for notebook 05, and figures and tables for the README.
+
+``python -m helpers.recording`` is the last step of ``make notebooks``: it copies the runs by hand that have just been
+made. ``python -m helpers.recording RUN...`` adds the metrics of further runs to the README's results.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from helpers import evaluation, plots, runs
+from helpers.data import project_root
+
+MODELS = {"03_lstm_classifier": ("tfidf", "as_printed", "plain", "bilstm")}
+COLUMNS = {"tfidf_accuracy": "TF-IDF", "03": "LSTM", "frozen_accuracy": "frozen BERT", "04": "fine-tuned BERT"}
+LADDER = {
+    "as_printed_accuracy": "LSTM as the documents print it",
+    "03": "LSTM, mended and regularised",
+    "tfidf_accuracy": "TF-IDF + logistic regression",
+    "wordpiece_accuracy": "LSTM on BERT's word pieces",
+    "frozen_accuracy": "frozen BERT + logistic regression",
+    "04": "BERT, fine-tuned",
+}
+
+
+def record_predictions(run: str, out: Path, models: Sequence[str]) -> None:
+    """Writes a small copy of a run for notebook 05: some models, probabilities to four decimals, no times.
+
+    Args:
+        run: a finished run folder.
+        out: the folder to write, such as ``data/recorded/03_lstm_classifier``.
+        models: the models to keep.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for name, decimals in (("predictions.csv", 4), ("history.csv", 4)):
+        table = evaluation.read_csv(runs.find_run(run) / name, run)
+        numbers = [c for c in table.columns if c.startswith("p_")] or table.columns[2:]
+        table[numbers] = table[numbers].astype(float).round(decimals)
+        runs.write_atomic(out / name, table[table["model"].isin(models)].to_csv(index=False))
+    record_metrics(run, out / "metrics.json")
+
+
+def record_metrics(run: str, out: Path) -> None:
+    """Copies ``metrics.json`` of a run without paths of this machine."""
+    record = runs.load(run)
+    for name, value in record["parameters"].items():
+        if isinstance(value, str) and "/" in value:
+            record["parameters"][name] = "/".join(Path(value).parts[-2:])
+    kept = ("notebook", "name", "status", "parameters", "metrics", "seconds", "versions")
+    runs.write_json(out, {key: record[key] for key in kept if key in record})
+
+
+def results() -> dict[str, dict[str, float]]:
+    """Recorded accuracies by data set: ``{data: {"03": ..., "tfidf_accuracy": ...}}``."""
+    import json
+
+    found: dict[str, dict[str, float]] = {}
+    for path in sorted((project_root() / "data" / "recorded").rglob("*.json")):
+        record = json.loads(path.read_text("utf-8"))
+        source = record["parameters"].get("DATA", "")
+        name = Path(source).parent.name if "/" in source else source
+        row = found.setdefault(name, {})
+        row |= {k: v for k, v in record["metrics"].items() if k.endswith("_accuracy")}
+        row[record["notebook"][:2]] = record["metrics"]["accuracy"]
+    return found
+
+
+def results_table() -> str:
+    """The README's table of results in Markdown, from recorded metrics only."""
+    rows = [["data", *COLUMNS.values()], ["---"] + ["---:"] * len(COLUMNS)]
+    for name, row in sorted(results().items()):
+        rows.append([name, *(f"{row[key]:.3f}" if key in row else "" for key in COLUMNS)])
+    used = [i for i in range(len(rows[0])) if i == 0 or any(r[i] for r in rows[2:])]
+    return "\n".join("| " + " | ".join(r[i] for i in used) + " |" for r in rows)
+
+
+def draw_ladder(row: dict[str, float], path: Path) -> None:
+    """Draws test accuracy by model, from worst to best, as a PNG."""
+    import pandas as pd
+
+    values = pd.Series({text: row[key] for key, text in LADDER.items() if key in row}).sort_values()
+    title = f"news_en, 1,280 training texts: {values.index[-1]} is best"
+    ax = plots.bars(values, title, "accuracy on 400 test texts", highlight=values.index[-1])
+    runs.write_atomic(path, plots.to_png(ax))
+
+
+def update_readme() -> None:
+    """Puts the current table and ladder into the README."""
+    readme = project_root() / "README.md"
+    before, _, rest = readme.read_text("utf-8").partition("<!-- results -->\n")
+    _, _, after = rest.partition("<!-- /results -->\n")
+    table = f"<!-- results -->\n{results_table()}\n<!-- /results -->\n"
+    runs.write_atomic(readme, before + table + after)
+    draw_ladder(results()["news_en"], project_root() / "docs" / "ladder.png")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Records the latest runs by hand, or the metrics of the named runs; then updates the README."""
+    recorded = project_root() / "data" / "recorded"
+    for run in arguments:
+        record: dict[str, Any] = runs.load(run)
+        record_metrics(run, recorded / f"{record['notebook'][:2]}-{record['name']}.json")
+    for notebook, models in {} if arguments else MODELS.items():
+        record_predictions(str(runs.runs_root() / notebook / "interactive"), recorded / notebook, models)
+    update_readme()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,95 @@
+"""Metrics against scikit-learn and by hand; reading runs."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as reference
+
+from helpers import InputError, evaluation
+
+
+@pytest.fixture
+def judged():
+    rng = np.random.default_rng(5)
+    targets = rng.integers(0, 3, 200)
+    probabilities = rng.dirichlet(np.ones(3), 200)
+    probabilities[np.arange(200), targets] += 0.3
+    return targets, probabilities / probabilities.sum(1, keepdims=True)
+
+
+def test_metrics_are_those_of_the_field(judged):
+    targets, p = judged
+    found = evaluation.metrics(targets, p)
+    assert found["accuracy"] == reference.accuracy_score(targets, p.argmax(1))
+    assert found["macro_f1"] == reference.f1_score(targets, p.argmax(1), average="macro")
+    assert found["log_loss"] == pytest.approx(-np.log(p[np.arange(200), targets]).mean())
+
+
+def test_calibration_by_hand():
+    targets = np.array([0, 0, 1, 1, 1])
+    p = np.array([[0.95, 0.05], [0.92, 0.08], [0.97, 0.03], [0.42, 0.58], [0.5, 0.5]])
+    bins = evaluation.calibration_bins(targets, p, 10)
+    assert bins["texts"].tolist() == [1, 1, 3]
+    high = abs((0.95 + 0.92 + 0.97) / 3 - 2 / 3)
+    assert bins.attrs["ece"] == pytest.approx((3 * high + 1 * (1 - 0.58) + 1 * 0.5) / 5)
+
+
+def test_roc_and_precision_recall_equal_the_reference(judged):
+    targets, p = judged
+    roc = evaluation.roc_curves(targets, p, list("abc"))
+    assert roc["macro average"][2] == pytest.approx(
+        reference.roc_auc_score(targets, p, multi_class="ovr", average="macro")
+    )
+    pr = evaluation.precision_recall_curves(targets, p, list("abc"))
+    for i, name in enumerate("abc"):
+        assert roc[name][2] == pytest.approx(reference.roc_auc_score(targets == i, p[:, i]))
+        assert pr[name][2] == pytest.approx(reference.average_precision_score(targets == i, p[:, i]))
+
+
+def test_a_class_absent_from_the_test_rows_is_left_out():
+    targets, p = np.array([0, 1, 0, 1]), np.array([[0.6, 0.3, 0.1]] * 4)
+    assert list(evaluation.roc_curves(targets, p, list("abc"))) == ["a", "b", "macro average"]
+    assert evaluation.per_class(targets, p.argmax(1), list("abc")).loc["c", "texts"] == 0
+
+
+def make_run(folder, model="m", rows=(1, 2, 3), labels=("x", "y", "x")):
+    folder.mkdir(parents=True)
+    frame = pd.DataFrame({"row": rows, "text": ["t"] * len(rows), "label": labels})
+    p = np.tile([0.7, 0.3], (len(rows), 1))
+    tables = [evaluation.predictions(frame, split, model, p, ["x", "y"]) for split in ("validation", "test")]
+    pd.concat(tables).to_csv(folder / "predictions.csv", index=False)
+    record = {"notebook": "03_lstm_classifier", "name": folder.name, "parameters": {}, "metrics": {}}
+    (folder / "metrics.json").write_text(json.dumps(record))
+    return str(folder)
+
+
+def test_predictions_hold_the_contract(tmp_path):
+    table, history, records = evaluation.read_runs([make_run(tmp_path / "a")])
+    assert table.columns.tolist() == ["row", "split", "model", "text", "label", "prediction", "p_x", "p_y"]
+    assert np.allclose(evaluation.probabilities(table).sum(1), 1)
+    assert evaluation.targets(table).tolist() == [0, 1, 0] * 2
+    assert len(history) == 0 and records[0]["name"] == "a"
+
+
+def test_runs_are_joined_and_equal_names_told_apart(tmp_path):
+    runs_ = [make_run(tmp_path / "a"), make_run(tmp_path / "b")]
+    table, *_ = evaluation.read_runs(runs_)
+    assert table["model"].unique().tolist() == ["m", "m (03/b)"]
+    assert len(evaluation.summary(table)) == 4
+
+
+def test_runs_on_other_rows_are_refused(tmp_path):
+    runs_ = [make_run(tmp_path / "a"), make_run(tmp_path / "b", rows=(4, 5, 6))]
+    with pytest.raises(InputError, match="same DATA"):
+        evaluation.read_runs(runs_)
+
+
+def test_a_run_without_predictions_is_refused(tmp_path):
+    folder = make_run(tmp_path / "a")
+    (tmp_path / "a" / "predictions.csv").unlink()
+    with pytest.raises(InputError, match="no readable predictions"):
+        evaluation.read_runs([folder])
+    with pytest.raises(InputError, match="not a run folder"):
+        evaluation.read_runs([str(tmp_path / "none")])

@@ -1,0 +1,30 @@
+"""Tokens and scripts."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import text
+
+
+def test_words_and_characters():
+    assert text.tokenize("Don't panic: 42 % OFF!", "word") == ["don't", "panic", "42", "off"]
+    assert text.tokenize("央行下调ABC利率3.5%", "character") == ["央", "行", "下", "调", "abc", "利", "率", "3", "5"]
+
+
+def test_equal_looking_texts_become_equal():
+    assert text.normalise("ＡＢＣ　１２３\u200b x") == "ABC 123 x"
+    assert text.normalise("cafe\u0301") == "café"
+
+
+def test_unit_is_guessed_by_script():
+    assert text.guess_unit(["央行下调利率", "iPhone 新品"]) == "character"
+    assert text.guess_unit(["The bank of 中国 cut rates"]) == "word"
+    assert text.guess_unit([]) == "word"
+
+
+@given(st.text())
+def test_normalise_is_stable_and_tokens_hold_no_space(value):
+    once = text.normalise(value)
+    assert text.normalise(once) == once or not once.isascii()
+    for unit in text.UNITS:
+        assert all(token and not any(c.isspace() for c in token) for token in text.tokenize(value, unit))
