@@ -1,27 +1,45 @@
-"""The command line of the project, ``python -m helpers``: run, params, report, predict, record."""
+"""The command line of the project, ``python -m helpers``: run, sweep, params, report, predict, record."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from helpers import InputError
 
 
-def parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """Tells a mistake on the command line as one sentence, as any other mistake in the input."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises InputError."""
+        raise InputError(f"{message}: see {self.prog} --help.")
+
+
+def parser() -> Parser:
     """The commands and their options."""
-    top = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
+    top = Parser(prog="python -m helpers", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="execute a notebook once, strictly, into runs/<notebook>/<name>/")
     run.add_argument("notebook", help="name, number or path, such as 03_lstm_classifier or 03")
-    run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter")
-    run.add_argument("-f", metavar="FILE", type=Path, help="parameters from a YAML or JSON file")
     run.add_argument("--name", default="default", help="the run's name (default: default)")
     run.add_argument("--force", action="store_true", help="replace a finished run of that name")
     run.add_argument("--update", action="store_true", help="replace it only if code, parameters or data changed")
-    run.add_argument("--cell-timeout", type=float, metavar="S", help="seconds that one cell may take")
-    run.add_argument("--time-limit", type=float, metavar="S", help="seconds that the whole run may take")
+    run.add_argument("--resume", action="store_true", help="skip a finished run, continue an interrupted one")
+    run.add_argument("--no-report", action="store_true", help="write no report.html")
+    run.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
+    _add_common(run)
+    sweep = commands.add_parser("sweep", help="execute a notebook once for each point of a grid, into one table")
+    sweep.add_argument("notebook", help="name, number or path")
+    sweep.add_argument("grid", type=Path, help="YAML or JSON: NAME: [value, ...] for each parameter, or a list of runs")
+    sweep.add_argument("--jobs", type=_count, default=1, metavar="N", help="runs at the same time (default: 1)")
+    sweep.add_argument("--backend", choices=("loky", "dask"), default="loky", help="here, or on a Dask cluster")
+    sweep.add_argument("--scheduler", metavar="ADDRESS", help="of the Dask cluster, such as tcp://host:8786")
+    sweep.add_argument("--metric", help="what to plot (default: the first headline metric of the runs)")
+    _add_common(sweep)
     params = commands.add_parser("params", help="list a notebook's parameters")
     params.add_argument("notebook")
     report = commands.add_parser("report", help="HTML reports and an index from finished runs")
@@ -36,26 +54,66 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _add_common(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter")
+    command.add_argument("-f", metavar="FILE", type=Path, help="parameters from a YAML or JSON file, - for stdin")
+    command.add_argument("--secret", action="append", default=[], metavar="NAME", help="no file shows its value")
+    command.add_argument("--cell-timeout", type=_seconds, metavar="S", help="seconds that one cell may take")
+    command.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds that the whole run may take")
+
+
+def _seconds(text: str) -> float:
+    if not 0 < float(text) < math.inf:
+        raise ValueError
+    return float(text)
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit status: 2 for a mistake in the input, told in one sentence."""
-    options = parser().parse_args(arguments)
     try:
+        options = parser().parse_args(arguments)
         return globals()[f"_{options.command}"](options)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
 
 
-def _run(options: argparse.Namespace) -> int:
-    from helpers import parameters, runs
+def _given(options: argparse.Namespace, notebook: Path) -> dict:
+    from helpers import parameters
 
     given = parameters.load_file(options.f) if options.f else {}
-    given |= dict(options.p)
+    return given | parameters.from_pairs(parameters.read(notebook), options.p)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from helpers import runs
+
+    if options.with_parent:
+        runs.end_with_parent()
     notebook = runs.find_notebook(options.notebook)
     return runs.execute(
-        notebook, given, options.name, force=options.force, update=options.update,
+        notebook, _given(options, notebook), options.name, force=options.force, update=options.update,
+        resume=options.resume, secrets=options.secret, report=not options.no_report,
         cell_timeout=options.cell_timeout, time_limit=options.time_limit,
     )  # fmt: skip
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from helpers import runs, sweeps
+
+    notebook = runs.find_notebook(options.notebook)
+    cluster = sweeps.Cluster(options.backend, options.jobs, options.scheduler)
+    limits = {"--cell-timeout": options.cell_timeout, "--time-limit": options.time_limit}
+    extra = [str(word) for name, value in limits.items() if value for word in (name, value)]
+    return sweeps.execute(
+        notebook, options.grid, _given(options, notebook), cluster, options.secret, options.metric, extra
+    )
 
 
 def _params(options: argparse.Namespace) -> int:

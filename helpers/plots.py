@@ -95,23 +95,33 @@ def new_axes(size: str = "medium", rows: int = 1, columns: int = 1) -> Any:
 
 
 def to_png(ax: Axes) -> bytes:
-    """The figure of ``ax`` as PNG, white behind."""
+    """The figure of ``ax`` as PNG, white behind, in 256 colours, which keeps notebooks small."""
     import matplotlib as mpl
+    from PIL import Image
 
-    buffer = io.BytesIO()
+    drawn, small = io.BytesIO(), io.BytesIO()
     with mpl.rc_context(style()):
-        ax.figure.savefig(buffer, format="png", dpi=100, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
+        ax.figure.savefig(drawn, format="png", dpi=100, facecolor="white")
+    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    return small.getvalue()
 
 
-def show(ax: Axes, alt: str) -> bytes:
-    """Displays the figure of ``ax`` with the text alternative ``alt``; returns it as PNG."""
+def show(ax: Axes, alt: str = "") -> bytes:
+    """Displays the figure of ``ax`` with a text alternative (its titles and axis labels by default); returns the PNG."""
     from IPython.display import display
 
-    png = to_png(ax)
+    png, alt = to_png(ax), alt or describe(ax)
     data = {"image/png": base64.b64encode(png).decode(), "text/plain": f"<figure: {alt}>"}
     display(data, raw=True, metadata={"image/png": {"alt": alt}})
     return png
+
+
+def describe(ax: Axes) -> str:
+    """A figure in words: the titles, which state the findings, and what the axes show."""
+    parts = [
+        f"{a.get_title(loc='left') or a.get_title()} ({a.get_ylabel()} by {a.get_xlabel()})" for a in ax.figure.axes
+    ]
+    return "; ".join(part.replace("( by )", "").strip() for part in parts if part[0] != " ")
 
 
 @styled
@@ -239,4 +249,69 @@ def reliability(bins: pd.DataFrame, title: str, ax: Axes, label: str = "") -> Ax
         xlim=(0, 1.02),
         ylim=(0, 1.02),
     )
+    return ax
+
+
+@styled
+def surface(x: np.ndarray, y: np.ndarray, values: np.ndarray, title: str, xlabel: str, ylabel: str, ax: Axes,
+            paths: dict[str, np.ndarray] | None = None, mark: tuple[float, float] | None = None,
+            levels: int | Sequence[float] = 12) -> Axes:  # fmt: skip
+    """Contour lines of a surface, with paths over it.
+
+    Args:
+        x, y: (columns,) and (rows,), the grid.
+        values: (rows, columns), the height at each point.
+        title: what is to be seen.
+        xlabel, ylabel: names of the axes with units.
+        ax: where to draw.
+        paths: points (n, 2) by name, drawn as lines from first to last.
+        mark: a point to be drawn as a star, such as the minimum.
+        levels: how many heights, or which.
+    """
+    ax.contour(x, y, values, levels=levels, colors="0.7", linewidths=0.8)
+    for colour, (name, path) in zip(PALETTE * 10, (paths or {}).items(), strict=False):
+        ax.plot(path[:, 0], path[:, 1], color=colour, linewidth=1.2, label=name)
+        ax.plot(*path[-1], "o", color=colour, markersize=5)
+    if mark is not None:
+        ax.plot(*mark, "*", color="black", markersize=11, zorder=5)
+    if paths:
+        ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel, xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
+    return ax
+
+
+@styled
+def scatter(groups: dict[str, tuple[np.ndarray, np.ndarray]], title: str, xlabel: str, ylabel: str, ax: Axes) -> Axes:
+    """Points (x, y) by name of their group, each group with a colour and a marker of its own."""
+    for i, (name, (x, y)) in enumerate(groups.items()):
+        colour, marker = PALETTE[i % len(PALETTE)], "o^sDvPX"[i % 7]
+        ax.plot(x, y, marker, color=colour, label=name, markersize=5, alpha=0.8)
+    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    return ax
+
+
+@styled
+def images(
+    pictures: np.ndarray, captions: Sequence[str], title: str, ax: Axes, columns: int = 10, signed: bool = False
+) -> Axes:
+    """Small grey pictures in rows, a caption over each.
+
+    Args:
+        pictures: (n, height, width), each drawn with its own range from light to dark.
+        captions: n short texts.
+        title: what is to be seen.
+        ax: where to draw.
+        columns: pictures in a row.
+        signed: draw negative values blue and positive ones red, white in the middle.
+    """
+    for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        left, top = i % columns, -1.3 * (i // columns)
+        high = np.abs(picture).max() if signed else picture.max()
+        ax.imshow(picture, cmap="RdBu_r" if signed else "Greys", vmin=-high if signed else picture.min(), vmax=high,
+                  extent=(left + 0.04, left + 0.96, top - 0.92, top), interpolation="nearest")  # fmt: skip
+        ax.text(left + 0.5, top + 0.03, caption, ha="center", va="bottom", fontsize=8)
+    rows = -(-len(pictures) // columns)
+    ax.set(title=title, xlim=(0, min(columns, max(len(pictures), 1))), ylim=(0.3 - 1.3 * rows, 0.35))
+    ax.set_axis_off()
     return ax

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import tensorflow as tf
 
-BUCKETS = (8, 12, 16, 24, 32, 48, 64, 100, 150, 200, 300)
-
 
 def import_tensorflow() -> Any:
     """Imports TensorFlow without its start-up lines, which no log level of its own turns off.
@@ -60,41 +58,39 @@ def pad(token_ids: Sequence[Sequence[int]], length: int) -> np.ndarray:
 
 
 def bucketed(token_ids: np.ndarray, targets: np.ndarray, batch_size: int, seed: int | None = None) -> tf.data.Dataset:
-    """Batches of texts of like length, cut to the bucket they need, so that padding is not computed.
+    """Batches of texts of like length, each cut to its longest text, so that padding is hardly computed.
+
+    Rows are shuffled, then sorted by length within stretches of 16 batches; the batches are shuffled again.
 
     Args:
         token_ids: (n, length) int32, padded on the right with 0.
         targets: (n,) or (n, classes).
         batch_size: texts a batch.
-        seed: shuffles anew in every epoch, repeatably; None keeps an order by length (for evaluation).
+        seed: shuffles anew in every epoch, repeatably; None sorts all rows by length (for evaluation).
 
     Returns:
-        Batches ``(token_ids, targets)``; the widths are those of ``BUCKETS``, at most ``length``.
+        Batches ``(token_ids, targets)`` of shapes (b, longest) and (b, ...).
     """
     tf = import_tensorflow()
     lengths = np.maximum((token_ids != 0).sum(axis=1), 1)
-    widths = [w for w in BUCKETS if w < token_ids.shape[1]] + [token_ids.shape[1]]
     rng = np.random.default_rng(seed)
+    starts = np.arange(0, len(lengths), batch_size)
 
-    def batches():
-        order = rng.permutation(len(lengths)) if seed is not None else np.argsort(lengths, kind="stable")
-        bins = np.searchsorted(widths, lengths[order])
-        found = []
-        for b in np.unique(bins):
-            rows = order[bins == b]
-            found += [(rows[i : i + batch_size], widths[b]) for i in range(0, len(rows), batch_size)]
-        for i in rng.permutation(len(found)) if seed is not None else range(len(found)):
-            rows, width = found[i]
-            yield token_ids[rows, :width], targets[rows]
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        order = np.arange(len(lengths)) if seed is None else rng.permutation(len(lengths))
+        stretch = len(order) if seed is None else 16 * batch_size
+        parts = [order[i : i + stretch] for i in range(0, len(order), stretch)]
+        order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in parts])
+        for start in starts if seed is None else rng.permutation(starts):
+            rows = order[start : start + batch_size]
+            yield token_ids[rows, : lengths[rows].max()], targets[rows]
 
     signature = (
         tf.TensorSpec((None, None), tf.int32),
         tf.TensorSpec((None, *targets.shape[1:]), tf.as_dtype(targets.dtype)),
     )
-    sizes = np.bincount(np.searchsorted(widths, lengths))
-    count = int(sum(-(-sizes // batch_size)))
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
-    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2)
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(starts))).prefetch(2)
 
 
 def fit(
