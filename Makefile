@@ -4,18 +4,19 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 RUN := $(PY) -m helpers run
-UPDATE := $(if $(FORCE),--force,--update)
+UPDATE := $(if $(FORCE),--force,--update --resume)
 RUNS := $(or $(HELPERS_RUNS),runs)
-CLASSIFIERS := 03_lstm_classifier
+CLASSIFIERS := 03_lstm_classifier 04_bert_finetune
+OTHERS := $(filter-out $(CLASSIFIERS) 05_evaluation_plots,$(sort $(basename $(notdir $(wildcard notebooks/0*.ipynb)))))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
-.PHONY: report test lab notebooks bench clean .venv colab
+.PHONY: report test lab notebooks bench stress clean .venv colab
 
 report: $(READY)  ## run every notebook and write reports/index.html
-	@set -e; for nb in $(CLASSIFIERS); do $(RUN) $$nb $(UPDATE); done
+	@set -e; for nb in $(OTHERS) $(CLASSIFIERS); do $(RUN) $$nb $(UPDATE); done
 	@$(RUN) 05_evaluation_plots $(UPDATE) $(foreach nb,$(CLASSIFIERS),-p RUNS $(RUNS)/$(nb)/default)
-	@$(PY) -m helpers report $(foreach nb,$(CLASSIFIERS) 05_evaluation_plots,$(RUNS)/$(nb)/default) --out reports
+	@$(PY) -m helpers report $(foreach nb,$(OTHERS) $(CLASSIFIERS) 05_evaluation_plots,$(RUNS)/$(nb)/default) --out reports
 
 test: $(READY)  ## ruff, unit tests, nbval on every notebook, papermill runs with small parameters
 	@$(VENV)/bin/ruff check --quiet . && $(VENV)/bin/ruff format --quiet --check .
@@ -35,6 +36,10 @@ notebooks: $(READY)  ## execute all notebooks with their defaults and store thei
 
 bench: $(READY)  ## speed, as ratios from one run on this machine
 	@$(PY) benchmarks/lstm_speed.py
+	@$(PY) benchmarks/bert_speed.py
+
+stress: $(READY)  ## 20 kills at random times during runs and a sweep of 03
+	@$(PY) tests/stress.py
 
 colab:  ## make colab REPO=https://... : write the address of your copy into every notebook's first cell
 	@sed -i.bak 's|REPO = \\"[^\\]*\\"|REPO = \\"$(REPO)\\"|' notebooks/*.ipynb && rm -f notebooks/*.bak

@@ -29,8 +29,7 @@ def parser() -> Parser:
     run.add_argument("--force", action="store_true", help="replace a finished run of that name")
     run.add_argument("--update", action="store_true", help="replace it only if code, parameters or data changed")
     run.add_argument("--resume", action="store_true", help="skip a finished run, continue an interrupted one")
-    run.add_argument("--no-report", action="store_true", help="write no report.html")
-    run.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
+    run.add_argument("--with-parent", type=int, metavar="PID", help=argparse.SUPPRESS)
     _add_common(run)
     sweep = commands.add_parser("sweep", help="execute a notebook once for each point of a grid, into one table")
     sweep.add_argument("notebook", help="name, number or path")
@@ -58,6 +57,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter")
     command.add_argument("-f", metavar="FILE", type=Path, help="parameters from a YAML or JSON file, - for stdin")
     command.add_argument("--secret", action="append", default=[], metavar="NAME", help="no file shows its value")
+    command.add_argument("--no-report", action="store_true", help="write no report.html into the run's folder")
     command.add_argument("--cell-timeout", type=_seconds, metavar="S", help="seconds that one cell may take")
     command.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds that the whole run may take")
 
@@ -76,6 +76,8 @@ def _count(text: str) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit status: 2 for a mistake in the input, told in one sentence."""
+    # jsonschema would compile a grammar of web addresses for a second, which no notebook needs.
+    sys.modules.setdefault("rfc3987_syntax", None)
     try:
         options = parser().parse_args(arguments)
         return globals()[f"_{options.command}"](options)
@@ -95,12 +97,12 @@ def _run(options: argparse.Namespace) -> int:
     from helpers import runs
 
     if options.with_parent:
-        runs.end_with_parent()
+        runs.end_with_parent(options.with_parent)
     notebook = runs.find_notebook(options.notebook)
     return runs.execute(
         notebook, _given(options, notebook), options.name, force=options.force, update=options.update,
         resume=options.resume, secrets=options.secret, report=not options.no_report,
-        cell_timeout=options.cell_timeout, time_limit=options.time_limit,
+        wait=30.0 if options.with_parent else 0.0, cell_timeout=options.cell_timeout, time_limit=options.time_limit,
     )  # fmt: skip
 
 
@@ -110,7 +112,9 @@ def _sweep(options: argparse.Namespace) -> int:
     notebook = runs.find_notebook(options.notebook)
     cluster = sweeps.Cluster(options.backend, options.jobs, options.scheduler)
     limits = {"--cell-timeout": options.cell_timeout, "--time-limit": options.time_limit}
-    extra = [str(word) for name, value in limits.items() if value for word in (name, value)]
+    extra = ["--no-report"] * options.no_report + [
+        str(word) for name, value in limits.items() if value for word in (name, value)
+    ]
     return sweeps.execute(
         notebook, options.grid, _given(options, notebook), cluster, options.secret, options.metric, extra
     )

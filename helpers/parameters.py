@@ -1,8 +1,8 @@
 """The parameters cell of a notebook: read with ``ast``, checked before a kernel starts.
 
 Contract: exactly one code cell tagged ``parameters`` with lines ``NAME: type = literal  # meaning, allowed values``.
-Allowed values are read from the type (``Literal[...]``, ``int | None``) and from the comment
-(``1 to 100``, ``at least 1``, ``above 0``).
+Types are int, float, bool, str, ``list[...]`` of these, ``Literal[...]``, and any of them with ``| None``. Allowed
+numbers are read from the comment: ``1 to 100``, ``at least 1``, ``above 0``, ``at most 9``, ``below 1``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,12 @@ import io
 import json
 import keyword
 import math
+import operator
+import os
 import re
+import sys
 import tokenize
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +26,11 @@ from typing import Any
 from helpers import InputError
 
 SCALARS = {"int": int, "float": float, "bool": bool, "str": str}
-_NUMBER = r"(-?\d+(?:\.\d+)?(?:e-?\d+)?)"
-_RANGES = (
-    (re.compile(rf"\b{_NUMBER} to {_NUMBER}\b"), "between"),
-    (re.compile(rf"\bat least {_NUMBER}"), "at least"),
-    (re.compile(rf"\babove {_NUMBER}"), "above"),
-)
+MAX_TEXT = 100_000
+_NUMBER = r"(?<![\w.])(-?\d+(?:\.\d+)?(?:e-?\d+)?)(?![\w])"
+_RANGE = re.compile(rf"{_NUMBER} to {_NUMBER}")
+_LIMITS = {"at least": operator.ge, "above": operator.gt, "at most": operator.le, "below": operator.lt}
+_LIMIT = re.compile(rf"\b({'|'.join(_LIMITS)}) {_NUMBER}")
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,14 @@ class Parameter:
     meaning: str
 
     def accept(self, value: Any) -> Any:
-        """The value in the declared type; text (from a command line) is converted.
+        """The value in the declared type; text (from a command line or file) is converted.
 
         Raises:
             InputError: not of the type, not among the choices, out of range, or not finite.
         """
         try:
             value = _convert(value, ast.parse(self.type, mode="eval").body)
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, TypeError, KeyError, OverflowError, SyntaxError, MemoryError, RecursionError):
             raise InputError(f"{self.name}={_short(value)} is not {self._expected()}.") from None
         for number in value if isinstance(value, list) else [value]:
             if not self._in_range(number):
@@ -60,19 +63,15 @@ class Parameter:
         return f"of the type {self.type} ({self.meaning})" if self.meaning else f"of the type {self.type}"
 
     def _in_range(self, value: Any) -> bool:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             return True
-        for pattern, kind in _RANGES:
-            if found := pattern.search(self.meaning):
-                low, high = float(found[1]), float(found[found.lastindex])
-                if kind == "between":
-                    return low <= value <= high
-                return value > low if kind == "above" else value >= low
-        return True
+        between = [float(low) <= value <= float(high) for low, high in _RANGE.findall(self.meaning)]
+        limits = [_LIMITS[kind](value, float(limit)) for kind, limit in _LIMIT.findall(self.meaning)]
+        return all(between + limits)
 
 
 def _short(value: Any) -> str:
-    shown = value if isinstance(value, str) else repr(value)
+    shown = value if isinstance(value, str) and value and value.isprintable() else repr(value)
     return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
@@ -98,22 +97,22 @@ def _choose(value: Any, choices: Any) -> Any:
 
 def _as_list(value: Any) -> list:
     if isinstance(value, str):
-        value = ast.literal_eval(value) if value.strip().startswith("[") else [value]
-    if not isinstance(value, (list, tuple)):
+        value = ast.literal_eval(value.strip()) if value.strip().startswith("[") else [value]
+    if not isinstance(value, list | tuple):
         raise TypeError
     return list(value)
 
 
 def _scalar(value: Any, kind: type) -> Any:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    elif hasattr(value, "item"):
+        value = value.item()  # a number of numpy
     if kind is str:
-        if not isinstance(value, str):
-            raise TypeError
-        return value
+        return _text(value)
     if kind is bool:
-        return (
-            {"true": True, "false": False}[str(value).lower()] if str(value).lower() in ("true", "false") else int("x")
-        )
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return _truth(value)
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError
     if kind is int and isinstance(value, float) and value != int(value):
         raise ValueError
@@ -123,18 +122,41 @@ def _scalar(value: Any, kind: type) -> Any:
     return number
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    value.encode("utf-8")  # raises a ValueError for bytes that were no text
+    if len(value) > MAX_TEXT or "\0" in value:
+        raise ValueError
+    return value
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool | str) or str(value).lower() not in ("true", "false"):
+        raise ValueError
+    return str(value).lower() == "true"
+
+
+def _cells(notebook: Path) -> list[tuple[list[str], str]]:
+    """Tags and source of each code cell.
+
+    Raises:
+        InputError: the file is no notebook that can be read.
+    """
+    try:
+        cells = [c for c in json.loads(notebook.read_text("utf-8"))["cells"] if c["cell_type"] == "code"]
+        return [(list(c.get("metadata", {}).get("tags", [])), "".join(c["source"])) for c in cells]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise InputError(f"{notebook.name} is not a notebook that can be read: restore the file.") from None
+
+
 def read(notebook: Path) -> dict[str, Parameter]:
     """The parameters of a notebook file, in order.
 
     Raises:
         InputError: the file is no notebook, or its parameters cell breaks the contract.
     """
-    try:
-        cells = json.loads(notebook.read_text("utf-8"))["cells"]
-        tagged = [c for c in cells if "parameters" in c.get("metadata", {}).get("tags", [])]
-        sources = ["".join(c["source"]) for c in tagged]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{notebook.name} is not a notebook that can be read: restore the file.") from None
+    sources = [source for tags, source in _cells(notebook) if "parameters" in tags]
     if len(sources) != 1:
         raise InputError(f"{notebook.name} has {len(sources)} cells tagged parameters: it needs exactly one.")
     return parse(sources[0], notebook.name)
@@ -144,27 +166,47 @@ def parse(source: str, where: str = "the notebook") -> dict[str, Parameter]:
     """The parameters that a cell's source declares; see the module's contract."""
     try:
         body = ast.parse(source).body
-    except SyntaxError:
+        comments = _comments(source)
+    except (SyntaxError, ValueError, MemoryError, RecursionError, tokenize.TokenError):
         raise InputError(f"The parameters cell of {where} is not valid Python: mend it.") from None
-    comments = _comments(source)
-    found = {}
+    found: dict[str, Parameter] = {}
     for node in body:
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
             continue
-        if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value):
-            raise InputError(
-                f"Line {node.lineno} of the parameters cell of {where} is not of the form NAME: type = literal."
-            )
-        try:
-            default = ast.literal_eval(node.value)
-        except ValueError:
-            raise InputError(
-                f"{node.target.id} in {where} is not a literal: parameters hold no derived value."
-            ) from None
-        found[node.target.id] = Parameter(
-            node.target.id, ast.unparse(node.annotation), default, comments.get(node.end_lineno, "")
-        )
+        parameter = _declared(node, comments, where)
+        if parameter.name in found:
+            raise InputError(f"The parameters cell of {where} sets {parameter.name} twice: remove one line.")
+        found[parameter.name] = parameter
     return found
+
+
+def _declared(node: ast.stmt, comments: dict[int, str], where: str) -> Parameter:
+    """One line of the cell, with a type that can be checked and a default that passes its own check."""
+    if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value):
+        raise InputError(
+            f"Line {node.lineno} of the parameters cell of {where} is not of the form NAME: type = literal."
+        )
+    name, kind = node.target.id, ast.unparse(node.annotation)
+    if not _known(node.annotation):
+        raise InputError(f"{name} in {where} has the type {kind}: use int, float, bool, str, list or Literal.")
+    try:
+        default = ast.literal_eval(node.value)
+    except ValueError:
+        raise InputError(f"{name} in {where} is not a literal: parameters hold no derived value.") from None
+    parameter = Parameter(name, kind, default, comments.get(node.end_lineno, ""))
+    try:
+        return Parameter(name, kind, parameter.accept(default), parameter.meaning)
+    except InputError as error:
+        raise InputError(f"In {where} the default {str(error)[:-1]}: mend the parameters cell.") from None
+
+
+def _known(kind: ast.expr) -> bool:
+    if isinstance(kind, ast.BinOp):
+        none = isinstance(kind.right, ast.Constant) and kind.right.value is None
+        return none and isinstance(kind.op, ast.BitOr) and _known(kind.left)
+    if isinstance(kind, ast.Subscript):
+        return ast.unparse(kind.value) == "Literal" or (ast.unparse(kind.value) == "list" and _known(kind.slice))
+    return isinstance(kind, ast.Name) and kind.id in SCALARS
 
 
 def _comments(source: str) -> dict[int, str]:
@@ -184,30 +226,117 @@ def resolve(declared: dict[str, Parameter], given: dict[str, Any], where: str) -
                 f"{_short(name)} is not a parameter name: names are such as {next(iter(declared), 'EPOCHS')}."
             )
         if name not in declared:
-            close = difflib.get_close_matches(name.upper(), declared, 1, 0.6)
-            hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(declared) or 'none'}."
-            raise InputError(f"{where} has no parameter {name}: {hint}")
+            raise InputError(f"{where} has no parameter {_short(name)}: {near(name, declared)}")
     return {name: p.accept(given[name]) if name in given else p.default for name, p in declared.items()}
 
 
+def near(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The end of a sentence on an unknown name: the known one that is most like it, else all."""
+    known = list(known)
+    close = difflib.get_close_matches(name[:80].upper(), [k.upper() for k in known], 1, cutoff)
+    match = next((k for k in known if close and k.upper() == close[0]), None)
+    return f"did you mean {match}?" if match else f"it has {', '.join(known) or 'none'}."
+
+
+def refuse_overwritten(notebook: Path, names: Iterable[str]) -> None:
+    """Refuses values that would have no effect, because a cell below the parameters sets the name again.
+
+    Raises:
+        InputError: with the name and the line that sets it.
+    """
+    below = False
+    for tags, source in _cells(notebook):
+        for name, line in _assigned(source) if below else ():
+            if name in names:
+                raise InputError(
+                    f"{name} is set again further down in {notebook.name} ({line!r}), so a value given for it "
+                    "would be lost: remove that line."
+                )
+        below = below or "parameters" in tags
+
+
+def _assigned(source: str) -> Iterator[tuple[str, str]]:
+    """The names that a cell sets at its top level, or by ``global``, each with its line."""
+    try:
+        plain = re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.MULTILINE)
+        tree = ast.parse(plain)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        for name in _bound(node):
+            yield name, plain.splitlines()[node.lineno - 1].strip()[:60]
+        if isinstance(node, _SCOPES):
+            waiting += (n for n in ast.walk(node) if isinstance(n, ast.Global))
+        else:
+            waiting += ast.iter_child_nodes(node)
+
+
+_SCOPES = (
+    *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda),
+    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
+)
+
+
+def _bound(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
+        return [node.id]
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [alias.asname or alias.name.split(".")[0] for alias in node.names]
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    return node.names if isinstance(node, ast.Global) else []
+
+
+def from_pairs(declared: dict[str, Parameter], pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Parameters from a command line; a name that is a list may be given many times.
+
+    Raises:
+        InputError: a name given twice that takes one value.
+    """
+    given: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in given and not (name in declared and declared[name].type.startswith("list")):
+            raise InputError(f"{_short(name)} is given twice: keep one value.")
+        given[name] = [*_as_list(given[name]), *_as_list(value)] if name in given else value
+    return given
+
+
 def load_file(path: Path) -> dict[str, Any]:
-    """Parameters from a YAML or JSON file.
+    """Parameters from a YAML or JSON file; ``-`` reads standard input.
+
+    YAML's own types are not used (it takes ``1e-3`` for text and ``no`` for false): the declared types decide.
 
     Raises:
         InputError: no such file, not well formed, or not a mapping of names to values.
     """
-    import yaml
-
-    try:
-        content = path.read_text("utf-8-sig")
-        values = json.loads(content) if path.suffix == ".json" else yaml.safe_load(content)
-    except OSError:
-        raise InputError(f"The parameter file {path} cannot be read: check the path.") from None
-    except (ValueError, yaml.YAMLError):
-        raise InputError(f"The parameter file {path} is not well-formed YAML or JSON.") from None
+    values = load_structure(path)
     if not isinstance(values, dict):
         raise InputError(f"The parameter file {path} is not a mapping of names to values.")
     return values
+
+
+def load_structure(path: Path) -> Any:
+    """Whatever a YAML or JSON file holds, YAML's scalars as text."""
+    import yaml
+
+    try:
+        content = sys.stdin.read() if str(path) == "-" else path.read_text("utf-8-sig")
+        if content.lstrip()[:1] in ("{", "[") and path.suffix not in (".yaml", ".yml"):
+            return json.loads(content, object_pairs_hook=_once)
+        return yaml.load(content, Loader=yaml.BaseLoader)
+    except OSError:
+        raise InputError(f"The parameter file {path} cannot be read: check the path.") from None
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError):
+        raise InputError(f"The parameter file {path} is not well-formed YAML or JSON: mend it.") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names are all different."""
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError
+    return dict(pairs)
 
 
 def table(declared: dict[str, Parameter]) -> str:

@@ -107,7 +107,7 @@ def to_png(ax: Axes) -> bytes:
 
 
 def show(ax: Axes, alt: str = "") -> bytes:
-    """Displays the figure of ``ax`` with a text alternative (its titles and axis labels by default); returns the PNG."""
+    """Displays the figure of ``ax``; the text alternative is by default its title and axis labels. Returns the PNG."""
     from IPython.display import display
 
     png, alt = to_png(ax), alt or describe(ax)
@@ -202,7 +202,7 @@ def confusion(matrix: np.ndarray, labels: Sequence[str], title: str, ax: Axes) -
 
 @styled
 def curves(lines: dict[str, tuple[np.ndarray, np.ndarray]], title: str, xlabel: str, ylabel: str, ax: Axes,
-           diagonal: bool = False, highlight: str = "") -> Axes:  # fmt: skip
+           diagonal: bool = False, highlight: str = "", marker: str = "") -> Axes:  # fmt: skip
     """Lines of (x, y) by name; ``highlight`` names a thick one, ``diagonal`` adds the line of a guess."""
     if diagonal:
         ax.plot([0, 1], [0, 1], color="0.5", linestyle=":", linewidth=1.2)
@@ -213,6 +213,7 @@ def curves(lines: dict[str, tuple[np.ndarray, np.ndarray]], title: str, xlabel: 
             y,
             color="black" if thick else colour,
             linewidth=2.6 if thick else 1.3,
+            marker=marker,
             label=name,
             zorder=3 if thick else 2,
         )

@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+FILE = ".progress"
+
+
+class Line:
+    """A line on a terminal that is written over three times a second; elsewhere nothing.
+
+    Args:
+        text: gives what to show now.
+    """
+
+    def __init__(self, text: Callable[[], str]) -> None:
+        self._text, self._stop = text, threading.Event()
+        self.live = sys.stderr.isatty()
+
+    def __enter__(self) -> Line:
+        if self.live:
+            threading.Thread(target=self._refresh, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._stop.set()
+        if self.live:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def _refresh(self) -> None:
+        while not self._stop.wait(0.3):
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r\x1b[K{self._text()[:width]}", end="", file=sys.stderr, flush=True)
+
+
+def bar(done: int, total: int) -> str:
+    """Twenty characters that show a share."""
+    full = round(20 * done / max(total, 1))
+    return "█" * full + "·" * (20 - full)
+
+
+def note(folder: Path) -> str:
+    """What a run in this folder says of itself: its section, or how far its training is."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return (folder / FILE).read_text("utf-8")
+    return ""
 
 
 class Progress:
@@ -19,42 +64,35 @@ class Progress:
 
     def __init__(self, notebook: Path, folder: Path) -> None:
         cells = json.loads(notebook.read_text("utf-8"))["cells"]
-        self._total, self._name, self._file = len(cells), notebook.stem, folder / ".progress"
-        self._section, self._index, self._shown = "starting the kernel", 0, ""
-        self._live, self._stop, self._clock = sys.stderr.isatty(), threading.Event(), time.monotonic()
-        os.environ["HELPERS_PROGRESS"] = str(self._file)
+        self._total, self._name, self._folder = len(cells), notebook.stem, folder
+        self._section, self._index, self._clock = "starting the kernel", 0, time.monotonic()
+        self._line = Line(self._text)
 
     def __enter__(self) -> Progress:
-        if self._live:
-            threading.Thread(target=self._refresh, daemon=True).start()
-        else:
+        self._line.__enter__()
+        if not self._line.live:
             print(f"{self._name}: {self._total} cells", file=sys.stderr, flush=True)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._stop.set()
-        if self._live:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-        self._file.unlink(missing_ok=True)
+        self._line.__exit__()
+        (self._folder / FILE).unlink(missing_ok=True)
 
     def cell(self, index: int, cell: Any) -> None:
         """Notes that a cell starts."""
         self._index = index
         if cell.cell_type == "markdown" and cell.source.startswith("#"):
             self._section = cell.source.splitlines()[0].lstrip("# ")
-            if not self._live:
+            with contextlib.suppress(OSError):
+                (self._folder / FILE).write_text(self._section, "utf-8")
+            if not self._line.live:
                 print(f"  {time.monotonic() - self._clock:4.0f} s  {self._section}", file=sys.stderr, flush=True)
 
-    def _refresh(self) -> None:
-        while not self._stop.wait(0.3):
-            try:
-                note = self._file.read_text("utf-8")
-            except OSError:
-                note = ""
-            done = round(20 * self._index / max(self._total, 1))
-            bar = "█" * done + "·" * (20 - done)
-            line = f"{self._name} {bar} {time.monotonic() - self._clock:.0f} s  {self._section}  {note}"
-            print(f"\r\x1b[K{line[:110]}", end="", file=sys.stderr, flush=True)
+    def _text(self) -> str:
+        said = note(self._folder)
+        more = "" if said == self._section else said
+        seconds = time.monotonic() - self._clock
+        return f"{self._name} {bar(self._index, self._total)} {seconds:.0f} s  {self._section}  {more}"
 
 
 class Bar:
@@ -81,7 +119,8 @@ class Bar:
             self._bar.set_postfix_str(note)
             self._bar.update()
         elif self._file:
-            Path(self._file).write_text(f"{self._label} {self._done}/{self._total} {note}", "utf-8")
+            with contextlib.suppress(OSError):
+                Path(self._file).write_text(f"{self._label} {self._done}/{self._total} {note}", "utf-8")
 
     def __exit__(self, *_: Any) -> None:
         if self._bar is not None:

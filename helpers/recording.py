@@ -14,9 +14,13 @@ from typing import Any
 from helpers import evaluation, plots, runs
 from helpers.data import project_root
 
-MODELS = {"03_lstm_classifier": ("tfidf", "as_printed", "plain", "bilstm")}
+MODELS = {
+    "03_lstm_classifier": ("tfidf", "as_printed", "plain", "bilstm"),
+    "04_bert_finetune": ("frozen", "bert"),
+}
 COLUMNS = {"tfidf_accuracy": "TF-IDF", "03": "LSTM", "frozen_accuracy": "frozen BERT", "04": "fine-tuned BERT"}
 LADDER = {
+    "chance": "always the largest class",
     "as_printed_accuracy": "LSTM as the documents print it",
     "03": "LSTM, mended and regularised",
     "tfidf_accuracy": "TF-IDF + logistic regression",
@@ -63,8 +67,11 @@ def results() -> dict[str, dict[str, float]]:
         source = record["parameters"].get("DATA", "")
         name = Path(source).parent.name if "/" in source else source
         row = found.setdefault(name, {})
-        row |= {k: v for k, v in record["metrics"].items() if k.endswith("_accuracy")}
-        row[record["notebook"][:2]] = record["metrics"]["accuracy"]
+        accuracy = {k: v for k, v in record["metrics"].items() if k.endswith("_accuracy")}
+        if record["parameters"].get("UNIT") == "wordpiece":
+            row["wordpiece_accuracy"] = record["metrics"]["accuracy"]
+            continue
+        row |= accuracy | {record["notebook"][:2]: record["metrics"]["accuracy"]}
     return found
 
 

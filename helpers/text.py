@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-UNITS = ("word", "character")
+UNITS = ("word", "character", "wordpiece")
 _TOKENS = {
     "word": re.compile(r"\w+(?:['’]\w+)*"),
     "character": re.compile(r"[a-z0-9]+|\w"),
@@ -33,11 +33,16 @@ def tokenize(text: str, unit: str = "word") -> list[str]:
 
     Args:
         text: any text.
-        unit: ``"word"`` for languages with spaces, ``"character"`` for Chinese (Latin words and numbers stay whole).
+        unit: ``"word"`` for languages with spaces, ``"character"`` for Chinese (Latin words and numbers stay whole),
+            ``"wordpiece"`` for BERT's pieces, punctuation included.
 
     Returns:
         The tokens in order; empty if the text holds no letter and no digit.
     """
+    if unit == "wordpiece":
+        from helpers import pretrained
+
+        return pretrained.tokenizer().split(text)
     return _TOKENS[unit].findall(normalise(text).lower())
 
 

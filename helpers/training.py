@@ -57,6 +57,32 @@ def pad(token_ids: Sequence[Sequence[int]], length: int) -> np.ndarray:
     return keras.utils.pad_sequences(token_ids, maxlen=length, padding="post", truncating="post")
 
 
+def tfidf_classifier(unit: str, balanced: bool = False) -> Any:
+    """The floor of every comparison: TF-IDF of tokens (pairs of them too for characters) and logistic regression.
+
+    Args:
+        unit: see :func:`helpers.text.tokenize`.
+        balanced: weigh classes so that rare ones count the same.
+
+    Returns:
+        A scikit-learn pipeline from texts to classes, with ``predict_proba``.
+    """
+    from functools import partial
+
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    vectorizer = TfidfVectorizer(
+        tokenizer=partial(text.tokenize, unit=unit),
+        token_pattern=None,
+        lowercase=False,
+        sublinear_tf=True,
+        ngram_range=(1, 2) if unit == "character" else (1, 1),
+    )
+    return make_pipeline(vectorizer, LogisticRegression(max_iter=1000, class_weight="balanced" if balanced else None))
+
+
 def bucketed(token_ids: np.ndarray, targets: np.ndarray, batch_size: int, seed: int | None = None) -> tf.data.Dataset:
     """Batches of texts of like length, each cut to its longest text, so that padding is hardly computed.
 
@@ -93,6 +119,57 @@ def bucketed(token_ids: np.ndarray, targets: np.ndarray, batch_size: int, seed: 
     return dataset.apply(tf.data.experimental.assert_cardinality(len(starts))).prefetch(2)
 
 
+class _Saved:
+    """A training's state, kept after each epoch: weights, optimizer, history and early stopping.
+
+    Keras' own ``BackupAndRestore`` loses history and early stopping. The order of rows and the random masks are not
+    kept: a continued training differs from one in one go as seeds do.
+
+    Args:
+        folder: where to keep it; None keeps nothing.
+        stop: the training's EarlyStopping callback.
+    """
+
+    def __init__(self, folder: Path | None, stop: keras.callbacks.EarlyStopping) -> None:
+        self._folder, self._stop = folder, stop
+        self.state: dict[str, Any] = {"epoch": 0, "done": False, "rows": [], "seconds": 0.0}
+        if folder and (folder / "state.json").exists():
+            self.state = json.loads((folder / "state.json").read_text("utf-8"))
+        self._clock = time.monotonic() - self.state["seconds"]
+
+    def restore(self, model: keras.Model, train: tf.data.Dataset) -> None:
+        """Puts the state into a model, which one batch builds where nothing else has."""
+        if not self.state["epoch"]:
+            return
+        if not model.built:
+            model(next(iter(train))[0])
+        model.optimizer.build(model.trainable_variables)
+        if best := self.state.get("best"):
+            model.load_weights(self._folder / best["file"])
+            self._stop.best_weights, self._stop.best = model.get_weights(), best["value"]
+            self._stop.wait, self._stop.best_epoch = self.state["wait"], best["epoch"]
+        model.load_weights(self._folder / self.state["file"])
+
+    def keep(self, model: keras.Model, epoch: int, epochs: int, logs: dict[str, float]) -> None:
+        """Notes an epoch; what is on disk is the state before or after it, whole."""
+        from helpers.runs import write_json
+
+        state = self.state
+        state |= {"epoch": epoch + 1, "done": model.stop_training or epoch + 1 == epochs, "wait": self._stop.wait}
+        state["rows"].append({k: float(logs[k]) for k in ("loss", "accuracy", "val_loss", "val_accuracy")})
+        state["seconds"] = time.monotonic() - self._clock
+        if not self._folder:
+            return
+        state["file"] = f"{epoch + 1}.weights.h5"
+        model.save_weights(self._folder / state["file"])
+        if self._stop.best_weights is not None and self._stop.wait == 0:
+            state["best"] = {"file": state["file"], "value": float(self._stop.best), "epoch": epoch}
+        write_json(self._folder / "state.json", state)
+        for file in self._folder.glob("*.weights.h5"):
+            if file.name not in (state["file"], state.get("best", {}).get("file")):
+                file.unlink()
+
+
 def fit(
     model: keras.Model,
     train: tf.data.Dataset,
@@ -102,7 +179,7 @@ def fit(
     patience: int | None = None,
     class_weight: dict[int, float] | None = None,
 ) -> pd.DataFrame:
-    """Trains quietly with one progress bar.
+    """Trains quietly with one progress bar; within a run its state is kept after each epoch, for ``--resume``.
 
     Args:
         model: compiled, with the metric ``accuracy``.
@@ -118,29 +195,36 @@ def fit(
     import keras
     import pandas as pd
 
+    from helpers import runs
     from helpers.progress import Bar
 
-    clock = time.monotonic()
+    stop = keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=patience or 0, restore_best_weights=True)
+    saved = _Saved(runs.checkpoint(label), stop)
+    first = saved.state["epoch"]
     with Bar(epochs, label) as bar:
         note = keras.callbacks.LambdaCallback(
-            on_epoch_end=lambda epoch, logs: bar.step(f"validation accuracy {logs['val_accuracy']:.3f}")
+            on_train_begin=lambda logs: saved.restore(model, train),
+            on_epoch_end=lambda epoch, logs: (
+                saved.keep(model, epoch, epochs, logs),
+                bar.step(f"validation accuracy {logs['val_accuracy']:.3f}"),
+            ),
         )
-        stop = keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=patience, restore_best_weights=True)
-        history = model.fit(
+        model.fit(
             train,
             validation_data=validation,
-            epochs=epochs,
+            epochs=first if saved.state["done"] else epochs,
+            initial_epoch=first,
             verbose=0,
             shuffle=False,
             class_weight=class_weight,
-            callbacks=[note, keras.callbacks.TerminateOnNaN(), *([stop] if patience else [])],
+            callbacks=[*([stop] if patience else []), note, keras.callbacks.TerminateOnNaN()],
         )
-    frame = pd.DataFrame(history.history)[["loss", "accuracy", "val_loss", "val_accuracy"]]
+    frame = pd.DataFrame(saved.state["rows"])
     if not np.isfinite(frame.to_numpy()).all():
         raise InputError(f"{label} diverged in epoch {len(frame)} (the loss is not a number): lower the learning rate.")
     frame.insert(0, "model", label)
     frame.insert(1, "epoch", range(1, len(frame) + 1))
-    frame.attrs["seconds"] = time.monotonic() - clock
+    frame.attrs["seconds"] = saved.state["seconds"]
     return frame
 
 
@@ -150,14 +234,22 @@ def balanced_class_weight(targets: np.ndarray) -> dict[int, float]:
     return {i: len(targets) / (len(counts) * n) for i, n in enumerate(counts) if n}
 
 
-def predict_proba(model: keras.Model, token_ids: np.ndarray, batch_size: int = 256) -> np.ndarray:
-    """Class probabilities (n, classes) of right-padded ids (n, length), computed by length, in the given order."""
+def predict_proba(
+    model: keras.Model,
+    token_ids: np.ndarray,
+    batch_size: int = 256,
+    prepare: Callable[[np.ndarray], Any] = lambda ids: ids,
+) -> np.ndarray:
+    """Class probabilities (n, classes) of right-padded ids (n, length), computed by length, in the given order.
+
+    ``prepare`` turns a batch of ids into what the model reads (:func:`helpers.pretrained.inputs` for BERT).
+    """
     lengths = np.maximum((token_ids != 0).sum(axis=1), 1)
     order = np.argsort(lengths, kind="stable")
     parts = []
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        parts.append(np.asarray(model(token_ids[rows, : lengths[rows].max()], training=False)))
+        parts.append(np.asarray(model(prepare(token_ids[rows, : lengths[rows].max()]), training=False)))
     found = np.concatenate(parts)
     result = np.empty_like(found)
     result[order] = found
@@ -226,6 +318,13 @@ def load_classifier(run: str | Path) -> tuple[Callable[[Sequence[str]], np.ndarr
     import_tensorflow()
     import keras
 
+    if settings["kind"] == "bert":
+        from helpers import pretrained
+
+        bert, words = pretrained.load_classifier(folder, settings)
+        return lambda texts: predict_proba(bert, words(texts, settings["length"]), 64, pretrained.inputs), settings[
+            "labels"
+        ]
     model = keras.models.load_model(folder / "classifier.keras", compile=False)
 
     def classify(texts: Sequence[str]) -> np.ndarray:

@@ -1,0 +1,95 @@
+"""What the tests share: a temporary place for runs, tiny data, and notebooks that need no TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+PARAMETERS = """from typing import Literal
+
+EPOCHS: int = 3  # passes over the texts, 1 to 500
+RATE: float = 0.1  # step size, above 0
+UNIT: Literal["word", "character"] = "word"  # what a token is
+SHUFFLE: bool = True  # mix the rows
+NOTE: str = ""  # any text
+SIZES: list[int] = [1, 2]  # layer sizes, at least 1
+LIMIT: int | None = None  # rows to read, or None
+"""
+RECORD = 'run.record(accuracy=EPOCHS / 10)\nrun.finish()\nprint("finished with", EPOCHS)'
+
+
+@pytest.fixture(autouse=True)
+def runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """``$HELPERS_RUNS`` of every test: a temporary folder."""
+    folder = tmp_path / "runs"
+    for name in [n for n in os.environ if n.startswith("HELPERS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HELPERS_RUNS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def tiny_csv(tmp_path: Path) -> Path:
+    """A CSV of 36 short texts in three classes."""
+    words = {"sport": "ball goal team", "trade": "bank price market", "weather": "rain wind cloud"}
+    lines = [f"{text} number {i},{label}" for i in range(12) for label, text in words.items()]
+    path = tmp_path / "tiny.csv"
+    path.write_text("text,label\n" + "\n".join(lines) + "\n", "utf-8")
+    return path
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a notebook: ``notebook(*sources, parameters=..., name=...)``; sources that start with # are headings."""
+
+    def write(*sources: str, parameters: str | None = PARAMETERS, name: str = "toy") -> Path:
+        opening = f"from helpers import runs\nrun = runs.start({name!r}, globals())"
+        cells = [new_markdown_cell("# A toy"), new_code_cell("import time")]
+        if parameters is not None:
+            cells.append(new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+            cells.append(new_code_cell(opening))
+        for source in sources or (RECORD,):
+            cells.append((new_markdown_cell if source.startswith("# ") else new_code_cell)(source))
+        book = new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+        path = tmp_path / f"{name}.ipynb"
+        nbformat.write(book, path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., SimpleNamespace]:
+    """Runs ``python -m helpers`` in a process of its own: ``command("run", path, "-p", "EPOCHS", 5)``."""
+
+    def call(*arguments: object, timeout: float = 120, **options: object) -> SimpleNamespace:
+        words = [sys.executable, "-m", "helpers", *map(str, arguments)]
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=timeout, cwd=tmp_path, check=False, **options
+        )
+        return SimpleNamespace(status=done.returncode, out=done.stdout, err=done.stderr)
+
+    return call
+
+
+def record(folder: Path) -> dict:
+    """A run's ``metrics.json``, read as strict JSON."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    return json.loads((folder / "metrics.json").read_text("utf-8"), parse_constant=refuse)
+
+
+def states(folder: Path) -> list[str]:
+    """What papermill's record says of each cell of a run's notebook."""
+    return [c.metadata.papermill["status"] for c in nbformat.read(folder / "notebook.ipynb", 4).cells]

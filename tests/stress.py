@@ -1,0 +1,160 @@
+"""Kills runs and sweeps at random times and looks at what is left: ``make stress``, and in small in ``make test``.
+
+After each kill every finished run must be as it was, and nothing may have a final name that is not whole. At the end
+the same command must complete, and the table must have the same rows, with metrics as far from an undisturbed sweep
+as one seed is from another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def finished(root: Path) -> dict[str, str]:
+    """Every finished run below a folder of runs: its path and a digest of its files. A run that is not whole fails."""
+    found = {}
+    for run in sorted(root.glob("*/*")):
+        if run.name.startswith((".", "sweep-")) or run.name.endswith(".failed"):
+            continue
+        digest = hashlib.sha256()
+        for file in sorted(p for p in run.rglob("*") if p.is_file()):
+            assert not file.name.startswith("."), f"a hidden file in a finished run: {file}"
+            digest.update(file.name.encode() + check(file))
+        assert json.loads((run / "metrics.json").read_text("utf-8"))["status"] == "completed", run
+        found[str(run.relative_to(root))] = digest.hexdigest()
+    return found
+
+
+def check(file: Path) -> bytes:
+    """The content of a file that is whole; any other fails."""
+    import nbformat
+
+    content = file.read_bytes()
+    if file.suffix == ".json":
+        json.loads(content)
+    elif file.suffix == ".ipynb":
+        book = nbformat.reads(content.decode("utf-8"), 4)
+        assert {c.metadata.papermill["status"] for c in book.cells} == {"completed"}, file
+    elif file.suffix == ".html":
+        assert content.rstrip().endswith(b"</html>"), file
+    elif file.suffix == ".csv":
+        rows = list(csv.reader(content.decode("utf-8").splitlines(keepends=True)))
+        assert len({len(row) for row in rows}) == 1, file
+    elif file.suffix == ".keras":
+        assert zipfile.ZipFile(file).testzip() is None, file
+    return content
+
+
+def attack(command: Sequence[str], root: Path, kills: int, longest: float, seed: int = 0) -> None:
+    """Starts a command that resumes, kills it at a random time, checks, and so on; at last lets it end.
+
+    Args:
+        command: the words after ``python -m helpers``.
+        root: ``$HELPERS_RUNS``.
+        kills: how many times.
+        longest: seconds after which the latest kill comes.
+        seed: decides times and signals.
+    """
+    chance, before = random.Random(seed), finished(root)
+    for number in range(kills):
+        process = start(command, root)
+        wait, kind = chance.uniform(0, longest), chance.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM))
+        try:
+            process.wait(wait)
+        except subprocess.TimeoutExpired:
+            process.send_signal(kind)
+            process.wait(60)
+        after = finished(root)
+        lost = {run for run, digest in before.items() if after.get(run) != digest}
+        assert not lost, f"kill {number} after {wait:.1f} s: {lost} changed"
+        print(f"kill {number + 1}: {kind.name} after {wait:4.1f} s, {len(after)} finished", flush=True)
+        before = after
+    settle(root)
+    assert start(command, root).wait() == 0
+    after = finished(root)
+    assert all(after[run] == digest for run, digest in before.items())
+    assert not list(root.glob("*/.*.partial")) + list(root.glob("*/*.failed"))
+
+
+def settle(root: Path, seconds: float = 30) -> None:
+    """Waits until the runs of a killed sweep have seen that it is gone, and let go of their names."""
+    end = time.monotonic() + seconds
+    while list(root.glob("*/.*.lock")) and time.monotonic() < end:
+        for lock in root.glob("*/.*.lock"):
+            if free(lock):
+                lock.unlink(missing_ok=True)
+        time.sleep(0.2)
+
+
+def free(lock: Path) -> bool:
+    """Whether the process that held a lock is gone."""
+    import fcntl
+
+    try:
+        with lock.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except OSError:
+        return False
+
+
+def start(command: Sequence[str], root: Path) -> subprocess.Popen:
+    environment = os.environ | {"HELPERS_RUNS": str(root)}
+    words = [sys.executable, "-m", "helpers", *command]
+    return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def table(root: Path) -> dict[str, dict[str, str]]:
+    """The rows of the one sweep below a folder of runs, by run."""
+    (path,) = root.glob("*/sweep-*/results.csv")
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row["run"]: row for row in csv.DictReader(file)}
+
+
+def compare(calm: Path, stormy: Path, metrics: Sequence[str]) -> None:
+    """Two sweeps over seeds must agree in their rows, and in their metrics as well as the seeds do."""
+    expected, found = table(calm), table(stormy)
+    assert list(expected) == list(found)
+    for metric in metrics:
+        values = [float(row[metric]) for row in expected.values()]
+        spread = max(values) - min(values)
+        apart = max(abs(float(expected[run][metric]) - float(found[run][metric])) for run in expected)
+        print(f"{metric}: {apart:.4f} apart at most, seeds are {spread:.4f} apart")
+        assert apart <= spread + 1e-9, metric
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--notebook", default="03_lstm_classifier")
+    options.add_argument("--kills", type=int, default=20)
+    options.add_argument("--longest", type=float, default=40.0, help="seconds after which the latest kill comes")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("-p", nargs=2, action="append", default=[], help="a small parameter, such as -p EPOCHS 3")
+    given = options.parse_args()
+    small = [word for name, value in given.p or [("EPOCHS", "3"), ("LENGTH", "30")] for word in ("-p", name, value)]
+    with tempfile.TemporaryDirectory(prefix="helpers-stress-") as place:
+        grid = Path(place, "seeds.yaml")
+        grid.write_text("SEED: [1, 2, 3, 4, 5, 6]\n", "utf-8")
+        one, calm, stormy = (Path(place, name) for name in ("one", "calm", "stormy"))
+        attack(["run", given.notebook, *small, "--resume"], one, given.kills // 2, given.longest, given.seed)
+        sweep = ["sweep", given.notebook, str(grid), *small, "--jobs", "2"]
+        assert start(sweep, calm).wait() == 0
+        attack(sweep, stormy, given.kills - given.kills // 2, given.longest, given.seed + 1)
+        compare(calm, stormy, ["accuracy"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""The parameters cell: what is read, what is accepted, and the sentence for everything else."""
+
+import ast
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import PARAMETERS
+from hypothesis import given, strategies
+
+from helpers import InputError, parameters
+
+DECLARED = parameters.parse(PARAMETERS)
+
+
+def accept(line, value):
+    return next(iter(parameters.parse(line).values())).accept(value)
+
+
+def test_reads_name_type_default_and_meaning():
+    assert list(DECLARED) == ["EPOCHS", "RATE", "UNIT", "SHUFFLE", "NOTE", "SIZES", "LIMIT"]
+    assert DECLARED["EPOCHS"] == parameters.Parameter("EPOCHS", "int", 3, "passes over the texts, 1 to 500")
+    assert DECLARED["UNIT"].type == "Literal['word', 'character']"
+    assert DECLARED["LIMIT"].default is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("EPOCHS", "5", 5),
+        ("EPOCHS", 5.0, 5),
+        ("EPOCHS", np.int64(5), 5),
+        ("RATE", "1e-3", 0.001),
+        ("RATE", 1, 1.0),
+        ("RATE", np.float32(0.5), 0.5),
+        ("SHUFFLE", "false", False),
+        ("SHUFFLE", "TRUE", True),
+        ("UNIT", "character", "character"),
+        ("NOTE", "新闻 \"a=b\" {x} # y\n'z'", "新闻 \"a=b\" {x} # y\n'z'"),
+        ("NOTE", "007", "007"),
+        ("NOTE", "nan", "nan"),
+        ("NOTE", Path("a.csv"), "a.csv"),
+        ("SIZES", "[1, 2]", [1, 2]),
+        ("SIZES", "8", [8]),
+        ("SIZES", (4, 5), [4, 5]),
+        ("LIMIT", "None", None),
+        ("LIMIT", "null", None),
+        ("LIMIT", "7", 7),
+    ],
+)
+def test_values_are_converted_to_the_declared_type(name, text, value):
+    found = DECLARED[name].accept(text)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("comment", "good", "bad"),
+    [
+        ("1 to 9", (1, 9), (0, 10)),
+        ("-1 to 1", (-1, 0, 1), (-2, 2)),
+        ("0.1 to 0.5 of them", (0.1, 0.5), (0.09, 0.6)),
+        ("at least 1", (1, 99), (0, -1)),
+        ("above 0", (1e-9,), (0, -1)),
+        ("at most 3", (3, -5), (4,)),
+        ("above 0, below 1", (0.5,), (0, 1)),
+        ("between version2 to 3x", (0, 99), ()),
+    ],
+)
+def test_ranges_are_read_from_the_comment(comment, good, bad):
+    parameter = parameters.Parameter("RATE", "float", 0.0, comment)
+    assert [parameter.accept(x) for x in good] == list(good)
+    for value in bad:
+        with pytest.raises(InputError, match=r"RATE=.* is out of range"):
+            parameter.accept(value)
+
+
+def test_a_name_that_is_nearly_right_gets_a_hint():
+    with pytest.raises(InputError, match=r"toy has no parameter EPOCH: did you mean EPOCHS\?"):
+        parameters.resolve(DECLARED, {"EPOCH": 1}, "toy")
+    with pytest.raises(InputError, match="it has EPOCHS, RATE"):
+        parameters.resolve(DECLARED, {"ZZZZZZ": 1}, "toy")
+
+
+@pytest.mark.parametrize("name", ["a-b", "x=1;import os#", "class", "", "2x", 3, "EPOCHS ", "a.b"])
+def test_a_name_that_is_no_identifier_is_refused(name):
+    with pytest.raises(InputError, match="is not a parameter name"):
+        parameters.resolve(DECLARED, {name: 1}, "toy")
+
+
+@pytest.mark.parametrize(
+    ("cell", "sentence"),
+    [
+        ("A: int = ", "not valid Python"),
+        ("A: int = 1\n'", "not valid Python"),
+        ("A = 1", "not of the form"),
+        ("print(1)", "not of the form"),
+        ("A: int", "not of the form"),
+        ("A: int = 2\nB: int = A * 10", "B in .* is not a literal"),
+        ("A: int = 1\nA: int = 2", "sets A twice"),
+        ("A: Path = 1", "has the type Path"),
+        ("A: dict[str, int] = {}", "has the type dict"),
+        ("A: int | str = 1", "has the type int | str"),
+        ("A: int = 'x'", "the default A=x is not of the type int"),
+        ("A: int = 0  # 1 to 9", "the default A=0 is out of range"),
+        ('A: Literal["a"] = "b"', "the default A=b is not one of 'a'"),
+    ],
+)
+def test_a_cell_that_breaks_the_contract_is_refused(cell, sentence):
+    with pytest.raises(InputError, match=sentence):
+        parameters.parse(cell)
+
+
+def test_exactly_one_cell_is_tagged(notebook):
+    one = notebook()
+    assert list(parameters.read(one)) == list(DECLARED)
+    with pytest.raises(InputError, match=r"none.ipynb has 0 cells tagged parameters"):
+        parameters.read(notebook("1", parameters=None, name="none"))
+    book = json.loads(one.read_text("utf-8"))
+    book["cells"] += [c for c in book["cells"] if c["metadata"].get("tags")]
+    one.write_text(json.dumps(book), "utf-8")
+    with pytest.raises(InputError, match="has 2 cells tagged parameters"):
+        parameters.read(one)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"cells": 3}', '{"cells": [3]}', "\0", "[" * 100_000])
+def test_a_file_that_is_no_notebook_is_refused(tmp_path, content):
+    path = tmp_path / "toy.ipynb"
+    path.write_text(content, "utf-8")
+    with pytest.raises(InputError, match="is not a notebook that can be read"):
+        parameters.read(path)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "EPOCHS = 5",
+        "%matplotlib inline\nfor EPOCHS in range(3):\n    pass",
+        "with open('x') as EPOCHS:\n    pass",
+        "EPOCHS += 1",
+        "a, (b, *EPOCHS) = 1, (2, 3)",
+        "if True:\n    EPOCHS: int = 3",
+        "print(EPOCHS := 4)",
+        "del EPOCHS",
+        "import x as EPOCHS",
+        "def f():\n    global EPOCHS\n    EPOCHS = 1",
+        "def EPOCHS():\n    pass",
+    ],
+)
+def test_a_value_that_would_be_overwritten_is_refused(notebook, source):
+    path = notebook(source)
+    parameters.refuse_overwritten(path, ["RATE"])
+    with pytest.raises(InputError, match="EPOCHS is set again further down"):
+        parameters.refuse_overwritten(path, ["RATE", "EPOCHS"])
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["def f(EPOCHS):\n    EPOCHS = 2", "x = [EPOCHS for EPOCHS in [1]]", "lambda EPOCHS: 1", "min(EPOCHS, 3)", "!ls ("],
+)
+def test_a_name_in_a_scope_of_its_own_is_another_one(notebook, source):
+    parameters.refuse_overwritten(notebook(source), ["EPOCHS"])
+
+
+def test_yaml_does_not_guess_types(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text("RATE: 1e-3\nNOTE: no\nSIZES: [017, 2]\nSHUFFLE: false\nLIMIT: null\n", "utf-8")
+    found = parameters.resolve(DECLARED, parameters.load_file(path), "toy")
+    assert (found["RATE"], found["NOTE"], found["SIZES"]) == (0.001, "no", [17, 2])
+    assert found["SHUFFLE"] is False
+    assert found["LIMIT"] is None
+    path = tmp_path / "p.json"
+    path.write_text('\ufeff{"NOTE": "新闻", "SIZES": [3]}', "utf-8")
+    assert parameters.load_file(path) == {"NOTE": "新闻", "SIZES": [3]}
+
+
+@pytest.mark.parametrize(
+    "content", ["", "- 1", "a", "{", "a: [", '{"A": 1, "A": 2}', "[1]", "a: !!python/object:os.system x", "\x01"]
+)
+def test_a_bad_parameter_file_is_refused(tmp_path, content):
+    path = tmp_path / "p.json"
+    path.write_text(content, "utf-8")
+    try:
+        found = parameters.load_file(path)
+        parameters.resolve(DECLARED, found, "toy")
+    except InputError:
+        return
+    pytest.fail(f"accepted {found}")
+
+
+def test_a_list_may_be_given_bit_by_bit():
+    pairs = [("SIZES", "1"), ("NOTE", "x"), ("SIZES", "[2, 3]")]
+    assert parameters.from_pairs(DECLARED, pairs) == {"SIZES": ["1", 2, 3], "NOTE": "x"}
+    with pytest.raises(InputError, match="EPOCHS is given twice"):
+        parameters.from_pairs(DECLARED, [("EPOCHS", "1"), ("EPOCHS", "2")])
+
+
+def test_the_table_has_a_line_for_each():
+    lines = parameters.table(DECLARED).splitlines()
+    assert len(lines) == 1 + len(DECLARED)
+    assert lines[1].split() == ["EPOCHS", "int", "3", "passes", "over", "the", "texts,", "1", "to", "500"]
+
+
+LITERALS = {
+    "int": strategies.integers(-(10**12), 10**12),
+    "float": strategies.floats(allow_nan=False, allow_infinity=False),
+    "bool": strategies.booleans(),
+    "str": strategies.text(strategies.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+    "list[int]": strategies.lists(strategies.integers(-99, 99)),
+    "list[str]": strategies.lists(strategies.text("ab c新\"'\\\n")),
+    "float | None": strategies.none() | strategies.floats(allow_nan=False, allow_infinity=False),
+}
+
+
+@given(strategies.sampled_from(list(LITERALS)).flatmap(lambda k: strategies.tuples(strategies.just(k), LITERALS[k])))
+def test_every_literal_survives_the_cell_and_the_command_line(case):
+    kind, value = case
+    parameter = parameters.parse(f"A: {kind} = {value!r}  # anything = here")["A"]
+    assert parameter.default == value
+    assert parameter.accept(value) == value
+    assert parameter.accept(value if isinstance(value, str) else repr(value)) == value
+
+
+@given(strategies.sampled_from(list(DECLARED)), strategies.text() | strategies.floats() | strategies.integers())
+def test_any_value_is_accepted_as_declared_or_refused_in_one_sentence(name, value):
+    parameter = DECLARED[name]
+    try:
+        found = parameter.accept(value)
+    except InputError as error:
+        assert "\n" not in str(error)
+        assert str(error).endswith(".")
+        return
+    assert parameter.accept(found) == found
+    assert ast.literal_eval(repr(found)) == found
+    assert not isinstance(found, float) or math.isfinite(found)
+
+
+@given(strategies.text(max_size=200))
+def test_any_text_is_a_cell_or_gets_one_sentence(source):
+    try:
+        parameters.parse(source)
+    except InputError as error:
+        assert "\n" not in str(error)

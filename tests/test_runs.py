@@ -1,0 +1,606 @@
+"""Runs: what each kind of end leaves behind, as record, exit status and files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+from conftest import RECORD, record, states
+
+from helpers import InputError, engine, runs
+
+SLEEP = (
+    "import pathlib\npathlib.Path(run.folder, 'reached').write_text('')\nprint('so far', flush=True)\ntime.sleep(60)"
+)
+AFTER = "print('never')"
+
+
+def left(folder: Path) -> list[str]:
+    """Every file below a folder, hidden ones too."""
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) if folder.exists() else []
+
+
+# ---------------------------------------------------------------- a run that ends well
+
+
+def test_a_run_is_whole(notebook, runs_folder, monkeypatch):
+    before = dict(os.environ)
+    assert runs.execute(notebook(), {"EPOCHS": "5", "NOTE": "新闻"}) == 0
+    folder = runs_folder / "toy" / "default"
+    assert left(runs_folder) == [f"toy/default/{n}" for n in ("metrics.json", "notebook.ipynb", "report.html")]
+    found = record(folder)
+    assert (found["notebook"], found["name"], found["status"]) == ("toy", "default", "completed")
+    assert found["parameters"]["EPOCHS"] == 5
+    assert found["metrics"] == {"accuracy": 0.5}
+    assert found["seconds"] > 0
+    assert found["versions"]["papermill"]
+    assert set(states(folder)) == {"completed"}
+    book = nbformat.read(folder / "notebook.ipynb", 4)
+    nbformat.validate(book)
+    injected = next(c for c in book.cells if "injected-parameters" in c.metadata.get("tags", []))
+    assert injected.source == "# Parameters\nEPOCHS = 5\nNOTE = '新闻'\n"
+    assert str(runs_folder.parent) not in (folder / "notebook.ipynb").read_text("utf-8")
+    assert dict(os.environ) == before
+
+
+def test_a_finished_run_is_kept(notebook, runs_folder, capsys):
+    path, folder = notebook(), runs_folder / "toy" / "default"
+    assert runs.execute(path, {}, report=False) == 0
+    stamp = (folder / "metrics.json").stat().st_mtime_ns
+    with pytest.raises(InputError, match="toy/default is finished: add --force"):
+        runs.execute(path, {})
+    assert runs.execute(path, {}, update=True) == runs.execute(path, {}, resume=True) == 0
+    assert capsys.readouterr().out.count("unchanged, skipped") == 2
+    assert (folder / "metrics.json").stat().st_mtime_ns == stamp
+    with pytest.raises(InputError, match="add --force"):
+        runs.execute(path, {"EPOCHS": 4}, resume=True)
+    assert runs.execute(path, {"EPOCHS": 4}, update=True, report=False) == 0
+    assert record(folder)["metrics"] == {"accuracy": 0.4}
+    broken = notebook("1 / 0")
+    assert runs.execute(broken, {}, force=True, report=False) == 1
+    assert record(folder)["metrics"] == {"accuracy": 0.4}
+    assert record(runs_folder / "toy" / "default.failed")["status"] == "failed"
+    assert runs.execute(notebook(), {}, force=True, report=False) == 0
+    assert [p.name for p in (runs_folder / "toy").iterdir()] == ["default"]
+
+
+def test_what_decides_a_run_is_in_its_fingerprint(notebook, tiny_csv):
+    path = notebook(parameters='DATA: str = ""  # a file')
+    one = runs.fingerprint(path, {"DATA": str(tiny_csv)})
+    assert one == runs.fingerprint(path, {"DATA": str(tiny_csv)})
+    tiny_csv.write_text(tiny_csv.read_text("utf-8") + "one more,sport\n", "utf-8")
+    assert runs.fingerprint(path, {"DATA": str(tiny_csv)}) != one
+    assert runs.fingerprint(path, {"DATA": "x"}) != runs.fingerprint(path, {"DATA": "y"})
+    assert runs.fingerprint(path, {"DATA": "x"}, ["DATA"]) == runs.fingerprint(path, {"DATA": "y"}, ["DATA"])
+    assert runs.fingerprint(notebook("2", parameters=None), {}) != runs.fingerprint(notebook("3", parameters=None), {})
+
+
+def test_a_notebook_by_hand_writes_to_interactive(runs_folder):
+    for accuracy in (0.1, 0.2):
+        run = runs.start("toy", {"EPOCHS": 3, "_X": 1, "REPO": "x", "lower": 2})
+        assert runs.checkpoint("model") is None
+        run.record(accuracy=accuracy, lost=float("nan"))
+        assert not (runs_folder / "toy" / "interactive").exists() or accuracy == 0.2
+        run.finish()
+    found = record(runs_folder / "toy" / "interactive")
+    assert found["metrics"] == {"accuracy": 0.2, "lost": None}
+    assert found["parameters"] == {"EPOCHS": 3}
+    assert [p.name for p in (runs_folder / "toy").iterdir()] == ["interactive"]
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    runs.write_atomic(path, "old")
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        runs.write_atomic(path, "new and long")
+    assert path.read_text("utf-8") == "old"
+    assert left(tmp_path) == ["a.txt"]
+
+
+def test_a_run_that_was_being_replaced_comes_back(notebook, runs_folder, capsys):
+    path, folder = notebook(), runs_folder / "toy"
+    assert runs.execute(path, {}, report=False) == 0
+    (folder / "default").rename(folder / ".default.old")  # as a process leaves it that is killed just then
+    assert runs.execute(path, {}, update=True) == 0
+    assert "unchanged, skipped" in capsys.readouterr().out
+    assert [p.name for p in folder.iterdir()] == ["default"]
+
+
+# ---------------------------------------------------------------- a run that ends badly
+
+KILLED = "the kernel died, killed by the system"
+FAULTS = {
+    "a failing cell": (["1 / 0", AFTER], {}, "ZeroDivisionError: division by zero", 1),
+    "a killed kernel": (["import os\nos.kill(os.getpid(), 9)", AFTER], {}, KILLED, 1),
+    "a cell that takes too long": ([SLEEP, AFTER], {"cell_timeout": 1}, "CellTimeoutError", 1),
+    "a run that takes too long": ([SLEEP, AFTER], {"time_limit": 4}, "the run took longer than 4 s", 1),
+    "sys.exit(0)": (["import sys\nsys.exit(0)", AFTER], {}, "a cell ended the kernel", 1),
+    "sys.exit(0) in the last cell": (["1", "import sys\nsys.exit(0)"], {}, "a cell ended the kernel", 0),
+    "input()": (["input()", AFTER], {}, "StdinNotImplementedError", 1),
+    "hostile text": (["raise ValueError('<script>\\n' + '新' * 9)", AFTER], {}, "ValueError: <script>", 1),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_a_failed_run_says_what_failed_and_what_never_ran(case, notebook, runs_folder, capsys):
+    sources, limits, error, waiting = FAULTS[case]
+    assert runs.execute(notebook(*sources), {"EPOCHS": 4}, report=False, **limits) == 1
+    folder = runs_folder / "toy" / "default.failed"
+    found = record(folder)
+    assert (found["status"], found["cells_not_run"], found["parameters"]["EPOCHS"]) == ("failed", waiting, 4)
+    assert error in found["error"]
+    cells = states(folder)
+    assert cells[found["failed_cell"]] == "failed"
+    assert cells == ["completed"] * found["failed_cell"] + ["failed"] + ["pending"] * waiting
+    assert nbformat.read(folder / "notebook.ipynb", 4).metadata.papermill["exception"]
+    assert [p.name for p in (runs_folder / "toy").iterdir()] == ["default.failed"]
+    said = capsys.readouterr().err.splitlines()
+    assert error in said[-2]
+    assert said[-1] == "What it had done is kept in runs/toy/default.failed/"
+    if SLEEP in sources:
+        assert "so far" in (folder / "notebook.ipynb").read_text("utf-8")
+
+
+def test_an_unknown_kernel_is_told_and_nothing_counts_as_run(notebook, tmp_path):
+    out = tmp_path / "notebook.ipynb"
+    with pytest.raises(Exception, match="No such kernel named nosuch"):
+        papermill.execute_notebook(notebook(), out, engine_name="honest", kernel_name="nosuch", progress_bar=False)
+    assert set(states(tmp_path)) == {"pending"}
+    assert nbformat.read(out, 4).metadata.papermill["exception_type"] == "NoSuchKernel"
+
+
+def test_a_notebook_of_another_environment_runs_in_this_python(notebook, runs_folder):
+    path = notebook("import sys\nprint(sys.executable)")
+    path.write_text(path.read_text("utf-8").replace('"name": "python3"', '"name": "conda-env-x"'), "utf-8")
+    assert runs.execute(path, {}, report=False) == 0
+    assert sys.executable in (runs_folder / "toy" / "default" / "notebook.ipynb").read_text("utf-8")
+
+
+def start(path: Path, *words: str) -> subprocess.Popen:
+    arguments = [sys.executable, "-m", "helpers", "run", str(path), "--no-report", *words]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(folder: Path, pattern: str, seconds: float = 60) -> Path:
+    """The first file below a folder that matches, as soon as it is there."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := list(folder.glob(pattern)):
+            return found[0]
+        time.sleep(0.05)
+    raise TimeoutError(pattern)
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "error"),
+    [
+        (signal.SIGINT, 130, "stopped by the user"),
+        (signal.SIGTERM, 143, "stopped from outside (signal 15)"),
+        (signal.SIGHUP, 129, "stopped from outside (signal 1)"),
+    ],
+)
+def test_a_signal_ends_a_run_in_order(number, status, error, notebook, runs_folder):
+    process = start(notebook(SLEEP, AFTER))
+    wait_for(runs_folder, "toy/.*.partial/reached")
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert "Traceback" not in said
+    folder = runs_folder / "toy" / "default.failed"
+    assert error in record(folder)["error"]
+    assert states(folder)[-2:] == ["failed", "pending"]
+    assert "so far" in (folder / "notebook.ipynb").read_text("utf-8")
+    assert left(runs_folder) == [f"toy/default.failed/{n}" for n in FAILED]
+
+
+FAILED = ["checkpoint/.mark", "kernel.log", "metrics.json", "notebook.ipynb", "reached"]
+
+
+def test_a_killed_run_has_no_final_name_and_hinders_nobody(notebook, runs_folder):
+    process = start(notebook(SLEEP, AFTER))
+    wait_for(runs_folder, "toy/.*.partial/reached")
+    process.kill()
+    assert process.wait() == -9
+    assert [p.name for p in (runs_folder / "toy").iterdir() if not p.name.startswith(".")] == []
+    assert runs.execute(notebook(RECORD), {}, report=False) == 0
+    assert [p.name for p in (runs_folder / "toy").iterdir()] == ["default"]
+
+
+def test_two_runs_into_one_name(notebook, runs_folder):
+    process = start(notebook(SLEEP, AFTER))
+    wait_for(runs_folder, "toy/.*.partial/reached")
+    clock = time.monotonic()
+    with pytest.raises(InputError, match="Another process is building runs/toy/default"):
+        runs.execute(notebook(), {})
+    assert time.monotonic() - clock < 5
+    assert (runs_folder / "toy" / ".default.lock").exists()
+    process.terminate()
+    process.communicate()
+    assert record(runs_folder / "toy" / "default.failed")["status"] == "failed"
+
+
+def test_a_mistake_found_in_the_kernel_is_one_sentence(notebook, runs_folder, command):
+    path = notebook("from helpers import InputError", "raise InputError('my.csv has no rows: add some.')", AFTER)
+    done = command("run", path)
+    assert done.status == 2
+    assert done.err.splitlines()[-1] == "error: my.csv has no rows: add some."
+    assert "Traceback" not in done.err
+    assert not runs_folder.exists()
+
+
+# ---------------------------------------------------------------- disks
+
+
+def test_a_full_disk_while_the_notebook_runs(notebook, runs_folder, monkeypatch, capsys):
+    write, count = runs.write_atomic, []
+
+    def full(path, content, **options):
+        count.append(path)
+        if len(count) > 2:
+            raise OSError(28, "No space left on device")
+        write(path, content, **options)
+
+    monkeypatch.setattr(runs, "write_atomic", full)
+    monkeypatch.setattr(engine, "SAVE_EVERY", 0.0)
+    assert runs.execute(notebook(), {}) == 1
+    folder = runs_folder / "toy" / "default.failed"
+    nbformat.validate(nbformat.read(folder / "notebook.ipynb", 4))
+    assert "No space left on device" in capsys.readouterr().err
+    assert not (runs_folder / "toy" / "default").exists()
+
+
+def test_a_full_disk_at_the_end_leaves_what_is_whole(notebook, runs_folder, monkeypatch, capsys):
+    def full(path, value):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs, "write_json", full)
+    assert runs.execute(notebook(), {}) == 1
+    assert "its record cannot be written (No space left on device)" in capsys.readouterr().err
+    assert set(states(runs_folder / "toy" / "default.failed")) == {"completed"}
+
+
+def test_a_report_that_cannot_be_made_loses_no_run(notebook, runs_folder, monkeypatch, capsys):
+    from helpers import reports
+
+    monkeypatch.setattr(reports, "render", lambda *_: (_ for _ in ()).throw(RuntimeError("no template")))
+    assert runs.execute(notebook(), {}) == 0
+    assert "The run has no report.html (RuntimeError: no template)" in capsys.readouterr().err
+    assert record(runs_folder / "toy" / "default")["status"] == "completed"
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_disk_that_is_really_full(small_disk, notebook, command, monkeypatch):
+    monkeypatch.setenv("HELPERS_RUNS", str(small_disk / "runs"))
+    done = command("run", notebook("print('x' * 100_000)"))
+    assert done.status in (1, 2)
+    assert "No space left on device" in done.err
+    assert "Traceback" not in done.err
+    assert not (small_disk / "runs" / "toy" / "default").exists()
+
+
+def test_a_place_that_cannot_be_written(notebook, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HELPERS_RUNS", str(tmp_path / "file" / "runs"))
+    with pytest.raises(InputError, match=r"cannot be written \(Not a directory\)"):
+        runs.execute(notebook(), {})
+
+
+def test_a_read_only_disk(small_disk, notebook, monkeypatch):
+    monkeypatch.setenv("HELPERS_RUNS", str(small_disk / "runs"))
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\)"):
+        runs.execute(notebook(), {})
+
+
+# ---------------------------------------------------------------- secrets
+
+SECRET = "s3cr\"et'<&>\\密钥"
+
+
+def test_a_secret_is_in_no_file(notebook, runs_folder, capsys):
+    show = (
+        "import json, html\nprint(NOTE, repr(NOTE), json.dumps(NOTE), html.escape(NOTE))\n"
+        "(run.folder / 'table.csv').write_text('a,' + NOTE)"
+    )
+    path = notebook(show, RECORD, "raise ValueError(NOTE)")
+    assert runs.execute(path, {"NOTE": SECRET}, secrets=["NOTE"]) == 1
+    folder = runs_folder / "toy" / "default.failed"
+    assert "table.csv" in left(folder)
+    for file in left(folder):
+        assert "s3cr" not in (folder / file).read_text("utf-8"), file
+        assert "密钥" not in (folder / file).read_text("utf-8"), file
+    assert record(folder)["parameters"]["NOTE"] == runs.MASK
+    assert "s3cr" not in capsys.readouterr().err
+
+
+def test_a_secret_is_not_on_disk_while_it_is_used(notebook, runs_folder):
+    path = notebook("print(NOTE)", "run.finish()", SLEEP)
+    words = [sys.executable, "-m", "helpers", "run", str(path), "--no-report", "--secret", "NOTE", "-f", "-"]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process.stdin.write(json.dumps({"NOTE": SECRET}))
+    process.stdin.close()
+    folder = wait_for(runs_folder, "toy/.*.partial/reached").parent
+    time.sleep(1.5)
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    assert {"notebook.ipynb", "metrics.json"} <= {p.name for p in files}
+    assert not [p for p in files if "s3cr" in p.read_text("utf-8")]
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize(("name", "value"), [("NOTES", "abcdef"), ("EPOCHS", 3), ("NOTE", "abc")])
+def test_what_cannot_be_a_secret(notebook, name, value):
+    with pytest.raises(InputError, match=r"has no parameter NOTES|cannot be kept secret"):
+        runs.plan(notebook(), {name: value} if name != "NOTES" else {}, secrets=[name])
+
+
+# ---------------------------------------------------------------- resume
+
+TRAINING = """
+import json, os
+state = runs.checkpoint("model") / "state.json"
+done = json.loads(state.read_text())["done"] if state.exists() else 0
+print("begins after epoch", done)
+for epoch in range(done + 1, EPOCHS + 1):
+    time.sleep(float(os.environ.get("PAUSE", 0)))
+    runs.write_json(state, {"done": epoch})
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_an_interrupted_run_goes_on_from_its_checkpoint(number, notebook, runs_folder, monkeypatch):
+    path, folder = notebook(TRAINING, RECORD), runs_folder / "toy" / "default"
+    monkeypatch.setenv("PAUSE", "0.2")
+    process = start(path, "-p", "EPOCHS", "60")
+    state = wait_for(runs_folder, "toy/.*.partial/checkpoint/model-1/state.json")
+    while json.loads(state.read_text("utf-8"))["done"] < 3:
+        time.sleep(0.05)
+    process.send_signal(number)
+    process.communicate()
+    monkeypatch.setenv("PAUSE", "0")
+    assert runs.execute(path, {"EPOCHS": "60"}, resume=True, report=False) == 0
+    assert record(folder)["resumed"] is True
+    said = (folder / "notebook.ipynb").read_text("utf-8")
+    assert int(re.search(r"begins after epoch (\d+)", said)[1]) >= 3
+    assert [p.name for p in (runs_folder / "toy").iterdir()] == ["default"]
+
+
+def test_resume_hands_on_only_what_fits(notebook, runs_folder):
+    path = notebook(TRAINING, "import os, signal\nif not (run.folder / 'checkpoint' / 'again').exists():\n    "
+                    "(run.folder / 'checkpoint' / 'again').mkdir()\n    os.kill(os.getpid(), 9)", RECORD)  # fmt: skip
+    folder = runs_folder / "toy"
+
+    def begins():
+        name = "default" if (folder / "default").exists() else "default.failed"
+        return (folder / name / "notebook.ipynb").read_text("utf-8").count("begins after epoch 3")
+
+    assert runs.execute(path, {}, report=False) == 1
+    assert runs.execute(path, {"RATE": 0.5}, report=False, resume=True) == 1
+    assert begins() == 0
+    assert runs.execute(path, {"RATE": 0.5}, report=False, resume=True) == 0
+    assert begins() == 1
+    assert record(folder / "default")["resumed"] is True
+    assert "checkpoint" not in [p.name for p in (folder / "default").iterdir()]
+
+
+def test_trainings_of_one_name_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setenv(runs.FOLDER_VARIABLE, str(tmp_path))
+    runs._fits.clear()
+    assert [runs.checkpoint(label).name for label in ("a", "a", "../b c/新")] == [
+        "a-1",
+        "a-2",
+        "..%2Fb%20c%2F%E6%96%B0-1",
+    ]
+    assert {p.parent for p in tmp_path.glob("checkpoint/*")} == {tmp_path / "checkpoint"}
+
+
+# ---------------------------------------------------------------- the command line
+
+
+def test_help_is_quick_and_needs_no_tensorflow(command):
+    script = "import sys\nfrom helpers import __main__, runs, parameters\n"
+    script += "try: __main__.main(['--help'])\nexcept SystemExit: pass\n"
+    script += (
+        "print([m for m in ('tensorflow', 'keras', 'pandas', 'numpy', 'nbconvert', 'papermill') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    taken = []
+    for _ in range(3):
+        clock = time.perf_counter()
+        assert command("--help").status == 0
+        taken.append(time.perf_counter() - clock)
+    assert min(taken) < 0.3
+
+
+def test_a_run_on_the_command_line(notebook, command, runs_folder, tmp_path):
+    (tmp_path / "p.yaml").write_text("RATE: 1e-3\nEPOCHS: 9\n", "utf-8")
+    done = command(
+        "run", notebook("# Train", RECORD), "-f", "p.yaml", "-p", "EPOCHS", "7", "--name", "mine", "--no-report"
+    )
+    assert done.status == 0, done.err
+    assert "Train" in done.err
+    assert done.out.startswith("toy (mine): done in ")
+    found = record(runs_folder / "toy" / "mine")["parameters"]
+    assert (found["RATE"], found["EPOCHS"]) == (0.001, 7)
+    assert re.search(r"^EPOCHS +int +3 ", command("params", notebook()).out, re.MULTILINE)
+    assert command("run", notebook("1 / 0"), "--no-report").status == 1
+
+
+def run(*words: str) -> list[str]:
+    return ["run", "toy.ipynb", *words]
+
+
+def p(name: str, value: str) -> list[str]:
+    return run("-p", name, value)
+
+
+BAD = [
+    [],
+    ["rum"],
+    ["run"],
+    ["params"],
+    ["report"],
+    ["predict", "x"],
+    ["run", "99_nothing"],
+    ["run", "03_lstm_clasifier"],
+    ["run", "nowhere.ipynb"],
+    ["run", "."],
+    ["run", "empty.ipynb"],
+    ["run", "binary.ipynb"],
+    ["run", "list.ipynb"],
+    ["run", "untagged.ipynb"],
+    ["run", "twice.ipynb"],
+    ["run", "derived.ipynb"],
+    ["run", "syntax.ipynb"],
+    ["run", "overwrites.ipynb", "-p", "EPOCHS", "4"],
+    ["params", "99_nothing"],
+    ["params", "untagged.ipynb"],
+    p("EPOCH", "5"),
+    p("epochs", "5"),
+    p("EPOCHS", "abc"),
+    p("EPOCHS", "-1"),
+    p("EPOCHS", "0"),
+    p("EPOCHS", "501"),
+    p("EPOCHS", "1.5"),
+    p("EPOCHS", "1e3"),
+    p("EPOCHS", ""),
+    p("EPOCHS", "None"),
+    p("EPOCHS", "True"),
+    p("EPOCHS", "9" * 5000),
+    p("RATE", "nan"),
+    p("RATE", "inf"),
+    p("RATE", "0"),
+    p("RATE", "0,1"),
+    p("UNIT", "sentence"),
+    p("UNIT", "Word"),
+    p("SHUFFLE", "yes"),
+    p("SHUFFLE", "1"),
+    p("SIZES", "[1, 'a']"),
+    p("SIZES", "[0]"),
+    p("SIZES", "[1"),
+    p("SIZES", "[" * 500),
+    p("NOTE", "x" * 100_001),
+    p("a-b", "1"),
+    p("class", "1"),
+    p("x=1;import os#", "1"),
+    p("", "1"),
+    run("-p", "EPOCHS"),
+    run("-p", "EPOCHS", "1", "-p", "EPOCHS", "2"),
+    run("--epochs", "3"),
+    run("--name", "a/b"),
+    run("--name", "../x"),
+    run("--name", ""),
+    run("--name", "a.b"),
+    run("--name", "interactive"),
+    run("--name", "x" * 300),
+    run("--name", "a\nb"),
+    run("-f", "nowhere.yaml"),
+    run("-f", "."),
+    run("-f", "list.yaml"),
+    run("-f", "broken.yaml"),
+    run("-f", "binary.ipynb"),
+    run("--cell-timeout", "-1"),
+    run("--cell-timeout", "soon"),
+    run("--time-limit", "0"),
+    run("--time-limit", "nan"),
+    run("--secret", "TOKEN"),
+    run("--secret", "EPOCHS"),
+    ["run", "data.ipynb", "-p", "DATA", "nowhere.csv"],
+    ["run", "data.ipynb", "-p", "DATA", "empty.ipynb"],
+    ["run", "data.ipynb", "-p", "TEST", "nowhere.csv"],
+    ["run", "data.ipynb", "-p", "LABEL_COLUMN", "class"],
+    ["run", "many.ipynb", "-p", "RUNS", "nowhere"],
+    ["report", "nowhere"],
+    ["report", "."],
+    ["sweep", "toy.ipynb"],
+    ["sweep", "toy.ipynb", "nowhere.yaml"],
+    ["sweep", "toy.ipynb", "broken.yaml"],
+    ["sweep", "toy.ipynb", "grid.yaml", "--jobs", "0"],
+    ["sweep", "toy.ipynb", "grid.yaml", "--backend", "spark"],
+    ["sweep", "toy.ipynb", "grid.yaml", "--backend", "dask"],
+    ["sweep", "toy.ipynb", "grid.yaml", "--scheduler", "tcp://127.0.0.1:1"],
+    ["sweep", "toy.ipynb", "unknown.yaml"],
+    ["sweep", "toy.ipynb", "values.yaml"],
+    ["sweep", "toy.ipynb", "none.yaml"],
+    ["sweep", "toy.ipynb", "a b.yaml"],
+    ["sweep", "toy.ipynb", "grid.yaml", "-p", "EPOCHS", "1"],
+]
+
+
+@pytest.fixture(scope="module")
+def bad_place(tmp_path_factory):
+    """A folder of files that are not what they should be."""
+    from conftest import PARAMETERS
+
+    folder = tmp_path_factory.mktemp("bad")
+
+    def book(name, *cells, tags=("parameters",)):
+        made = [nbformat.v4.new_code_cell(c, metadata={"tags": list(t)}) for c, t in zip(cells, tags, strict=False)]
+        made += [nbformat.v4.new_code_cell(c) for c in cells[len(tags) :]]
+        nbformat.write(nbformat.v4.new_notebook(cells=made), folder / f"{name}.ipynb")
+
+    tag = ("parameters",)
+    book("toy", PARAMETERS, "1", tags=[tag])
+    book("untagged", PARAMETERS, tags=[])
+    book("twice", PARAMETERS, PARAMETERS, tags=[tag, tag])
+    book("derived", "A: int = 1\nB: int = A", tags=[tag])
+    book("syntax", "A: int =", tags=[tag])
+    book("overwrites", PARAMETERS, "EPOCHS = 9", tags=[tag])
+    columns = 'TEXT_COLUMN: str = "text"\nLABEL_COLUMN: str = "label"'
+    book("data", f'DATA: str = "tiny.csv"\nTEST: str = ""\n{columns}', tags=[tag])
+    book("many", "RUNS: list[str] = []", tags=[tag])
+    rows = "".join(f"some text {i},{label}\n" for i in range(4) for label in "ab")
+    texts = {
+        "empty.ipynb": "", "list.ipynb": "[]", "tiny.csv": f"text,label\n{rows}", "list.yaml": "- 1\n- 2\n",
+        "broken.yaml": "a: [\n", "grid.yaml": "EPOCHS: [1, 2]\n", "unknown.yaml": "EPOCH: [1]\n",
+        "values.yaml": "EPOCHS: [1, many]\n", "none.yaml": "EPOCHS: []\n", "a b.yaml": "EPOCHS: [1]\n",
+    }  # fmt: skip
+    for name, content in texts.items():
+        (folder / name).write_text(content, "utf-8")
+    (folder / "binary.ipynb").write_bytes(bytes(range(256)))
+    return folder
+
+
+@pytest.mark.parametrize("words", BAD, ids=lambda words: " ".join(words)[:40] or "nothing")
+def test_bad_input_gets_one_sentence(words, bad_place, monkeypatch, capsys, runs_folder):
+    from helpers.__main__ import main
+
+    monkeypatch.chdir(bad_place)
+    files = left(bad_place)
+    threads = threading.active_count()
+    assert main(words) == 2
+    out, said = capsys.readouterr()
+    assert out == ""
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert "Traceback" not in said
+    assert len(said) < 600
+    assert left(bad_place) == files
+    assert not runs_folder.exists()
+    assert threading.active_count() == threads
+
+
+def test_there_are_sixty_bad_inputs():
+    assert len(BAD) >= 60
