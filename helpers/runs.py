@@ -589,10 +589,14 @@ def _environment(**variables: str) -> Iterator[None]:
 
 def _papermill(order: Plan, folder: Path, record: dict, cell_timeout: float | None, time_limit: float | None) -> int:
     """Runs the notebook into ``folder`` and completes ``record``; returns the exit status."""
+    import logging
+
     import papermill
 
     from helpers import engine, progress
 
+    # Its search for parameters misses Literal types and then warns of unknown ones; ours has checked them all.
+    logging.getLogger("papermill").setLevel(logging.ERROR)
     clock = time.monotonic()
     told = _environment(
         **{FOLDER_VARIABLE: str(folder), SECRETS_VARIABLE: " ".join(order.secrets)},
