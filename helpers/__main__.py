@@ -42,7 +42,8 @@ def parser() -> Parser:
     params = commands.add_parser("params", help="list a notebook's parameters")
     params.add_argument("notebook")
     report = commands.add_parser("report", help="HTML reports and an index from finished runs")
-    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
+    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run, or of a sweep")
+    report.add_argument("--compare", action="store_true", help="also show two runs side by side in compare.html")
     report.add_argument("--out", type=Path, default=Path("reports"), help="where to write (default: reports/)")
     predict = commands.add_parser("predict", help="apply a finished classifier to new texts")
     predict.add_argument("run", help="a run folder with model/")
@@ -130,7 +131,8 @@ def _params(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from helpers import reports, runs
 
-    index = reports.build([runs.find_run(folder) for folder in options.runs], options.out)
+    folders = [runs.find_run(folder) for folder in options.runs]
+    index = reports.build(folders, options.out, compare=options.compare)
     print(f"Open {index}: it needs no network. It contains texts of the data it was made from.")
     return 0
 

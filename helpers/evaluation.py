@@ -116,7 +116,8 @@ def read_runs(folders: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame, list[
     """Reads runs made on one split of one data set.
 
     Args:
-        folders: run folders with ``predictions.csv``; a model name met again gets its run's name behind it.
+        folders: run folders with ``predictions.csv``; a model met again with the same predictions is read once,
+            one with other predictions gets its run's name behind it.
 
     Returns:
         All predictions, all learning histories (``model, epoch, ...``), and the runs' ``metrics.json``.
@@ -128,21 +129,35 @@ def read_runs(folders: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame, list[
 
     from helpers import runs
 
-    tables, histories, records, seen = [], [], [], set()
+    tables, histories, records, first = [], [], [], None
     for folder in folders:
         record = runs.load(folder)
         table = read_csv(runs.find_run(folder) / "predictions.csv", folder)
-        clash = set(table["model"]) & seen
-        rename = {name: f"{name} ({record['notebook'][:2]}/{record['name']})" for name in clash}
-        seen |= set(table["model"])
-        tables.append(table.assign(model=table["model"].replace(rename)))
+        first = table if first is None else first
+        _refuse_mixed(table, first, folder, folders[0])
+        table, rename = _tell_apart(table, tables, f"({record['notebook'][:2]}/{record['name']})")
+        tables.append(table)
         if (runs.find_run(folder) / "history.csv").exists():
             history = read_csv(runs.find_run(folder) / "history.csv", folder)
             histories.append(history.assign(model=history["model"].replace(rename)))
         records.append(record)
-    _refuse_mixed(tables, folders)
     empty = pd.DataFrame(columns=["model", "epoch", "loss", "accuracy", "val_loss", "val_accuracy"])
     return pd.concat(tables, ignore_index=True), pd.concat(histories) if histories else empty, records
+
+
+def _tell_apart(table: pd.DataFrame, before: list[pd.DataFrame], run: str) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Drops models that an earlier run has with the same predictions; renames others of the same name."""
+    import pandas as pd
+
+    earlier = pd.concat(before) if before else table.iloc[:0]
+    rename = {}
+    for name in sorted(set(table["model"]) & set(earlier["model"])):
+        answers = [t.loc[t["model"] == name, ["split", "row", "prediction"]] for t in (table, earlier)]
+        if answers[0].to_numpy().tolist() == answers[1].to_numpy().tolist():
+            table = table[table["model"] != name]
+        else:
+            rename[name] = f"{name} {run}"
+    return table.assign(model=table["model"].replace(rename)), rename
 
 
 def read_csv(path: Path, folder: str) -> pd.DataFrame:
@@ -156,16 +171,15 @@ def read_csv(path: Path, folder: str) -> pd.DataFrame:
         raise InputError(f"{folder} has no readable {path.name}: name runs of 03 or 04.") from None
 
 
-def _refuse_mixed(tables: list[pd.DataFrame], folders: Sequence[str]) -> None:
-    def rows(table: pd.DataFrame) -> set[tuple]:
-        return set(zip(table["split"], table["row"], table["label"], strict=True))
+def _refuse_mixed(table: pd.DataFrame, first: pd.DataFrame, folder: str, first_folder: str) -> None:
+    def rows(part: pd.DataFrame) -> set[tuple]:
+        return set(zip(part["split"], part["row"], part["label"], strict=True))
 
-    for table, folder in zip(tables[1:], folders[1:], strict=True):
-        if label_names(table) != label_names(tables[0]) or rows(table) != rows(tables[0]):
-            raise InputError(
-                f"{folder} was judged on other rows or classes than {folders[0]}: compare runs with the same DATA, "
-                "TEST and SEED."
-            )
+    if label_names(table) != label_names(first) or rows(table) != rows(first):
+        raise InputError(
+            f"{folder} was judged on other rows or classes than {first_folder}: compare runs with the same DATA, "
+            "TEST and SEED."
+        )
 
 
 def roc_curves(targets: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]) -> dict[str, tuple]:

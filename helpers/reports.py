@@ -1,4 +1,4 @@
-"""Executed notebooks as self-contained HTML files, and an index over many runs.
+"""Executed notebooks as self-contained HTML files, an index over many runs, and a comparison of two.
 
 A report opens by double click with no network: no outside script, font or picture. Text that comes from data is always
 escaped, and a Content-Security-Policy allows no script but ours. The templates lie in `helpers/report/`.
@@ -7,14 +7,17 @@ escaped, and a Content-Security-Policy allows no script but ours. The templates 
 import ast
 import base64
 import contextlib
+import csv
 import functools
 import hashlib
 import html
 import json
+import math
 import re
 import secrets
 import warnings
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -68,30 +71,36 @@ def render(notebook: Path, out: Path, *, title: str | None = None, language: str
     return _write(Path(out), _html(_read_notebook(notebook), run, title, language))
 
 
-def build(runs: Sequence[Path], out: Path) -> Path:
+def build(runs: Sequence[Path], out: Path, *, compare: bool = False) -> Path:
     """Write a report for each run folder, and `index.html`, which lists them by notebook.
 
     Args:
-        runs: Run folders, each with `notebook.ipynb` and `metrics.json`.
+        runs: Run folders, each with `notebook.ipynb` and `metrics.json`; the folder of a sweep gives the sweep's page.
         out: The folder for the HTML files: `<notebook>.html` for the run `default`, else `<notebook>-<name>.html`.
+        compare: Also write `compare.html`, which shows two runs side by side; exactly two must be given.
 
     Returns:
         The path of the index.
 
     Raises:
-        InputError: When no run is given, a folder is no run, or `out` cannot be written.
+        InputError: When no run is given, a folder is no run, not two are to be compared, or `out` cannot be written.
     """
     if not runs:
         raise InputError("No runs were given; name at least one run folder, such as runs/03_lstm_classifier/default.")
     entries = [_entry(Path(folder)) for folder in runs]
-    entries.sort(key=lambda entry: (entry["notebook"], entry["name"] != "default", entry["name"]))
-    taken = {"index"}
+    pair = [entry for entry in entries if not entry["sweep"]] if compare else []
+    if compare and len(pair) != 2:
+        raise InputError(f"A comparison needs exactly two runs, and {len(pair) or 'none'} came with --compare.")
+    entries.sort(key=lambda entry: (entry["notebook"], entry["sweep"], entry["name"] != "default", entry["name"]))
+    taken = {"index", "compare"}
     for entry in entries:
         entry["file"] = _file_name(entry, taken)
-    pages = {entry["notebook"]: entry["file"] for entry in reversed(entries)}
+    pages = {entry["notebook"]: entry["file"] for entry in reversed(entries) if not entry["sweep"]}
+    if pair:
+        _write(Path(out) / "compare.html", _comparison(*pair))
     for entry in entries:
         _write(Path(out) / entry["file"], _html(entry["nb"], entry, pages=pages))
-    return _write(Path(out) / "index.html", _index(entries))
+    return _write(Path(out) / "index.html", _index(entries, pair))
 
 
 def _write(path: Path, text: str) -> Path:
@@ -126,11 +135,26 @@ def _read_run(folder: Path) -> dict[str, Any]:
 
 
 def _entry(folder: Path) -> dict[str, Any]:
+    """A run, or a sweep, as the templates want it."""
+    if folder.name.startswith("sweep-") and not (folder / "notebook.ipynb").is_file():
+        return _sweep_entry(folder)
     if not (folder / "notebook.ipynb").is_file():
         raise InputError(f"{folder} is not a run folder, which has a notebook.ipynb and a metrics.json.")
     run, nb = _read_run(folder), _read_notebook(folder / "notebook.ipynb")
-    failed = run.get("status") == "failed"
-    return run | {"nb": nb, "title": _title(nb) or run["notebook"], "values": _values(nb, run), "failed": failed}
+    more = {"title": _title(nb) or run["notebook"], "values": _values(nb, run), "failed": run.get("status") == "failed"}
+    return run | more | {"nb": nb, "folder": folder, "sweep": False}
+
+
+def _sweep_entry(folder: Path) -> dict[str, Any]:
+    if not (folder / "sweep.ipynb").is_file():
+        raise InputError(f"{folder} is not a finished sweep, which has a sweep.ipynb: start the sweep again.")
+    nb, states = _read_notebook(folder / "sweep.ipynb"), Counter()
+    with contextlib.suppress(OSError, ValueError, csv.Error):  # the page tells the states too
+        lines = (folder / "results.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+        states = Counter(str(row.get("status")) for row in csv.DictReader(lines))
+    told = ", ".join(f"{count} {state}" for state, count in states.items())
+    known = {"notebook": folder.resolve().parent.name, "name": folder.name, "failed": states["failed"] > 0}
+    return known | {"nb": nb, "sweep": True, "told": told}
 
 
 def _file_name(run: Mapping[str, Any], taken: set[str]) -> str:
@@ -197,13 +221,108 @@ def _html(
     return exporter.from_notebook_node(nb, resources={"page": page})[0]
 
 
-def _index(entries: Sequence[Mapping[str, Any]]) -> str:
+def _index(entries: Sequence[Mapping[str, Any]], pair: Sequence[Mapping[str, Any]] = ()) -> str:
+    groups = []
+    for notebook in dict.fromkeys(entry["notebook"] for entry in entries):
+        here = [entry for entry in entries if entry["notebook"] == notebook]
+        runs = [entry for entry in here if not entry["sweep"]]
+        known = dict.fromkeys(name for run in runs for name in run["metrics"])
+        columns = [name for name in HEADLINE if name in known] or list(known)[:3]
+        title = runs[0]["title"] if runs else notebook
+        sweeps = [entry for entry in here if entry["sweep"]]
+        groups.append({"notebook": notebook, "title": title, "columns": columns, "runs": runs, "sweeps": sweeps})
+    return _template("runs.html.j2", "Reports", entries=entries, groups=groups, pair=pair)
+
+
+def _template(name: str, title: str, **values: Any) -> str:
+    """A page that is no notebook; everything in it is escaped."""
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True)
     environment.filters |= _FILTERS
-    page = _assets() | {"title": "Reports", "language": "en"}
-    return environment.get_template("runs.html.j2").render(page=page, entries=entries, headline=HEADLINE)
+    page = _assets() | {"title": title, "language": "en"}
+    return environment.get_template(name).render(page=page, **values)
+
+
+def _comparison(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """The page that shows two runs side by side."""
+    both = (first, second)
+    return _template(
+        "compare.html.j2",
+        f"{first['name']} and {second['name']} compared",
+        pair=both,
+        parameters=_pair_parameters(both),
+        metrics=_pair_metrics(both),
+        figures=_pair_figures(both),
+        seconds=_difference(first.get("seconds"), second.get("seconds"), _duration),
+    )
+
+
+def _pair_parameters(pair: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, bool]]:
+    """Name, both values as Python writes them, and whether they differ, of each parameter."""
+    values = [
+        {name: repr(list(value) if isinstance(value, tuple) else value) for name, value, _ in run["values"]}
+        for run in pair
+    ]
+    names = dict.fromkeys(name for run in values for name in run)
+    rows = [(name, *(run.get(name, "–") for run in values)) for name in names]
+    return [(name, left, right, left != right) for name, left, right in rows]
+
+
+def _pair_metrics(pair: Sequence[Mapping[str, Any]]) -> list[tuple[str, Any, Any, str]]:
+    """Name, both values and their difference of each metric; those that headline a report come first."""
+    known = dict.fromkeys(str(name) for run in pair for name in run["metrics"])
+    names = sorted(known, key=lambda name: HEADLINE.index(name) if name in HEADLINE else len(HEADLINE))
+    rows = [(name, *(run["metrics"].get(name) for run in pair)) for name in names]
+    return [(name, left, right, _difference(left, right, _small)) for name, left, right in rows]
+
+
+def _difference(left: Any, right: Any, shown: Callable[[Any], str]) -> str:
+    """The second number less the first, with its sign; nothing where one of them is no number."""
+    if not (_is_number(left) and _is_number(right)):
+        return ""
+    change = right - left
+    sign = "+" if change > 0 else "−" if change < 0 else "±"
+    return sign + shown(abs(change))
+
+
+def _small(value: float) -> str:
+    """A difference; one that three decimals would hide is shown with its power of ten."""
+    return f"{value:.0e}" if 0 < value < 0.0005 else _number(value)
+
+
+def _pair_figures(pair: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[dict[str, str] | None]]]:
+    """File name, and the figure of each run or None, for each PNG file of `figures/`."""
+    found = [_figures(run) for run in pair]
+    return [(name, [figures.get(name) for figures in found]) for name in sorted({*found[0], *found[1]})]
+
+
+def _figures(run: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The pictures in a run's folder by file name, with the text alternative that the notebook gives the same one."""
+    alts, figures = _alts(run["nb"]), {}
+    for path in sorted((run["folder"] / "figures").glob("*.png")):
+        with contextlib.suppress(OSError):
+            content = path.read_bytes()
+            if content.startswith(b"\x89PNG\r\n\x1a\n"):
+                data = base64.b64encode(content).decode()
+                figures[path.name] = {"data": data, "alt": alts.get(data) or f"{path.stem} of the run {run['name']}"}
+    return figures
+
+
+def _alts(nb: Any) -> dict[str, str]:
+    """The text alternative of each PNG output, by its base64 text."""
+    alts = {}
+    for cell in nb.cells:
+        for output in cell.get("outputs", ()):
+            if isinstance(data := output.get("data", {}).get("image/png"), str):
+                alts["".join(data.split())] = _alt(cell, output, "image/png")
+    return alts
+
+
+def _alt(cell: Any, output: Any, kind: str) -> str:
+    """What the output, else its cell, says of a picture; empty where neither says anything."""
+    details = output.metadata.get(kind)
+    return str((details.get("alt") if isinstance(details, dict) else None) or cell.metadata.get("alt") or "")
 
 
 @functools.cache
@@ -230,10 +349,9 @@ def _describe_figures(nb: Any) -> None:
                     if not re.fullmatch(r"[A-Za-z0-9+/=\s]+", output.data[kind]):
                         del output.data[kind]  # not base64: no picture
                         continue
-                    details = output.metadata.get(kind)
-                    alt = (details.get("alt") if isinstance(details, dict) else None) or cell.metadata.get("alt")
+                    alt = _alt(cell, output, kind)
                     missing += not alt
-                    output.metadata["alt"] = str(alt or NO_ALT)
+                    output.metadata["alt"] = alt or NO_ALT
     if missing:
         count = "A figure has" if missing == 1 else f"{missing} figures have"
         advice = 'give it as display(fig, metadata={"image/png": {"alt": "..."}})'
@@ -369,14 +487,24 @@ def _text(text: Any) -> str:
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "", text)
 
 
+def _is_number(value: Any) -> bool:
+    """Whether it is a finite number and no truth value."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number with more than 308 digits
+        return False
+
+
 def _number(value: Any) -> str:
+    if value is None:
+        return "–"
     if isinstance(value, float):
         return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if _is_number(value) else str(value)
 
 
 def _duration(seconds: Any) -> str:
-    if not isinstance(seconds, int | float):
+    if not _is_number(seconds):
         return ""
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -396,6 +524,7 @@ _FILTERS = {
     "clean": _clean,
     "markdown": _markdown,
     "number": _number,
+    "sortable": lambda value: value if _is_number(value) else "",
     "duration": _duration,
     "when": _when,
     "python": repr,

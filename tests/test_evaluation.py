@@ -54,10 +54,10 @@ def test_a_class_absent_from_the_test_rows_is_left_out():
     assert evaluation.per_class(targets, p.argmax(1), list("abc")).loc["c", "texts"] == 0
 
 
-def make_run(folder, model="m", rows=(1, 2, 3), labels=("x", "y", "x")):
+def make_run(folder, model="m", rows=(1, 2, 3), labels=("x", "y", "x"), p=(0.7, 0.3)):
     folder.mkdir(parents=True)
     frame = pd.DataFrame({"row": rows, "text": ["t"] * len(rows), "label": labels})
-    p = np.tile([0.7, 0.3], (len(rows), 1))
+    p = np.tile(p, (len(rows), 1))
     tables = [evaluation.predictions(frame, split, model, p, ["x", "y"]) for split in ("validation", "test")]
     pd.concat(tables).to_csv(folder / "predictions.csv", index=False)
     record = {"notebook": "03_lstm_classifier", "name": folder.name, "parameters": {}, "metrics": {}}
@@ -74,7 +74,7 @@ def test_predictions_hold_the_contract(tmp_path):
 
 
 def test_runs_are_joined_and_equal_names_told_apart(tmp_path):
-    runs_ = [make_run(tmp_path / "a"), make_run(tmp_path / "b")]
+    runs_ = [make_run(tmp_path / "a"), make_run(tmp_path / "b", p=(0.2, 0.8)), make_run(tmp_path / "c")]
     table, *_ = evaluation.read_runs(runs_)
     assert table["model"].unique().tolist() == ["m", "m (03/b)"]
     assert len(evaluation.summary(table)) == 4

@@ -54,7 +54,7 @@ def test_prose_leads_and_links_hold(notebook):
     assert source(everything[0]).startswith("# ")
     prose = "\n".join(source(c) for c in cells(notebook, "markdown"))
     assert re.search("[\u4e00-\u9fff]{4}", source(everything[0])), "a Chinese subtitle"
-    assert 500 <= len(re.findall(r"[A-Za-z]+", prose)) <= 1900
+    assert 500 <= len(re.findall(r"[A-Za-z]+", prose)) <= 1950
     for heading in ("## Setup", "## Summary", "## The document said"):
         assert heading in prose
     for link in re.findall(r"\]\(([^)#]+)", prose):
@@ -159,6 +159,39 @@ def test_03_run_labels_new_texts_and_feeds_05(small_run, tmp_path):
         "03_lstm_classifier-small.html",
         "05_evaluation_plots.html",
     }
+
+
+@pytest.mark.slow
+def test_04_fine_tunes_and_is_compared_with_03(small_csv, small_run, tmp_path):
+    run("run", "04", "-p", "DATA", small_csv, "-p", "TEXT_COLUMN", "body", "-p", "LABEL_COLUMN", "kind",
+        "-p", "EPOCHS", 1, "-p", "SEQUENCE_LENGTH", 16, "-p", "BALANCED", "true", "--name", "small", runs=small_run)  # fmt: skip
+    folder = small_run / "04_bert_finetune" / "small"
+    record = json.loads((folder / "metrics.json").read_text("utf-8"))
+    assert {"accuracy", "frozen_accuracy", "tfidf_accuracy", "unknown_share"} <= set(record["metrics"])
+    new = tmp_path / "new.csv"
+    new.write_text("body,label\nteam goal coach,x\nbank loan,y\n", "utf-8")
+    run("predict", folder, new, "--out", tmp_path / "out.csv", "--text-column", "body", runs=small_run)
+    assert pd.read_csv(tmp_path / "out.csv").columns[:3].tolist() == ["body", "label", "prediction"]
+    lstm = small_run / "03_lstm_classifier" / "small"
+    run("run", "05", "-p", "RUNS", lstm, "-p", "RUNS", folder, "--name", "both", runs=small_run)
+    compared = json.loads((small_run / "05_evaluation_plots" / "both" / "metrics.json").read_text("utf-8"))["metrics"]
+    assert {"bilstm_accuracy", "bert_accuracy", "frozen_accuracy"} <= set(compared)
+
+
+@pytest.mark.slow
+def test_04_says_what_does_not_fit(small_csv, tmp_path):
+    given = ["run", "04", "-p", "DATA", small_csv, "-p", "TEXT_COLUMN", "body", "-p", "LABEL_COLUMN", "kind"]
+    done = run(*given, "-p", "SEQUENCE_LENGTH", 513, runs=tmp_path, ok=False)
+    assert done.returncode == 2 and "out of range" in done.stderr
+    (tmp_path / "model").mkdir()
+    done = run(*given, "-p", "PRESET", tmp_path / "model", runs=tmp_path / "runs", ok=False)
+    assert done.returncode == 2 and "no readable config.json" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_00_runs_with_small_parameters(tmp_path):
+    run("run", "00", "-p", "EPOCHS", 1, "-p", "HOUSES", 30, "--name", "small", runs=tmp_path)
+    assert (tmp_path / "00_foundations" / "small" / "report.html").exists()
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 
 from helpers import InputError, reports
+from helpers import __main__ as command_line
 
 EVIL = "<script>alert(1)</script>"
 BREAKOUT = '"><img src=x onerror=alert(1)>'
@@ -159,6 +160,24 @@ def save_run(root: Path, nb=None, notebook="03_lstm_classifier", name="default",
     return folder
 
 
+def save_figures(run: Path, **figures: str) -> Path:
+    """Put base64 pictures into the run's `figures/`."""
+    (run / "figures").mkdir(exist_ok=True)
+    for name, data in figures.items():
+        (run / "figures" / f"{name}.png").write_bytes(base64.b64decode(data))
+    return run
+
+
+def save_sweep(notebook: Path, nb=None, name="sweep-grid", states=("completed", "completed", "failed")) -> Path:
+    """The folder of a sweep, as `helpers.sweeps` leaves it."""
+    (folder := notebook / name).mkdir(parents=True)
+    page = new_notebook(cells=[new_markdown_cell(f"# {name} of {notebook.name}")]) if nb is None else nb
+    nbformat.write(page, folder / "sweep.ipynb")
+    table = pd.DataFrame({"run": [f"grid-{i}" for i, _ in enumerate(states)], "status": states})
+    table.to_csv(folder / "results.csv", index=False)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The sample's report, parsed."""
@@ -168,7 +187,7 @@ def page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evil(tmp_path_factory):
-    """Report and index of a run in which every text is hostile."""
+    """Reports, comparison and index of a run and a sweep in which every text is hostile."""
     root = tmp_path_factory.mktemp("evil")
     run = save_run(
         root,
@@ -179,11 +198,15 @@ def evil(tmp_path_factory):
         error=EVIL + BREAKOUT,
         failed_cell=EVIL,
         parameters={"A": BREAKOUT, EVIL: [EVIL]},
-        metrics={"accuracy": EVIL, EVIL: 1},
+        metrics={"accuracy": EVIL, EVIL: 1, BREAKOUT: [EVIL]},
         seconds=EVIL,
         started=BREAKOUT,
     )
-    index = reports.build([run], root / "out")
+    # A file name holds no slash.
+    save_figures(run, **{EVIL.replace("/", ""): png(), f"{BREAKOUT}<script>": "AAAA"})
+    (run / "figures" / f"{BREAKOUT}.png").write_bytes(base64.b64decode(png("bars")))
+    sweep = save_sweep(run.parent, hostile(), f"sweep-{BREAKOUT}{EVIL}".replace("/", ""), [EVIL, BREAKOUT])
+    index = reports.build([run, sweep, run], root / "out", compare=True)
     return sorted((root / "out").iterdir()), index
 
 
@@ -208,18 +231,21 @@ def test_no_outside_resource_and_no_foreign_script(page):
 
 def test_hostile_text_is_escaped_everywhere(evil):
     files, _ = evil
-    assert len(files) == 2
+    assert len(files) == 5
     for file in files:
         text = file.read_text("utf-8")
         harmless(text)
         assert EVIL not in text and "<img src=x" not in text.replace("&lt;img src=x", "")
         assert "&lt;script&gt;alert(1)" in text
-        assert file.name == "index.html" or re.fullmatch(r"00_[\w.-]+\.html", file.name)
+        assert file.name in ("compare.html", "index.html") or re.fullmatch(r"00_[\w.-]+\.html", file.name)
 
 
 def test_hostile_pictures_never_get_a_source_outside(evil):
-    report = next(file for file in evil[0] if file.name != "index.html").read_text("utf-8")
-    for image in BeautifulSoup(report, "html.parser").find_all("img"):
+    images = [
+        image for file in evil[0] for image in BeautifulSoup(file.read_text("utf-8"), "html.parser").find_all("img")
+    ]
+    assert len(images) > 4
+    for image in images:
         assert image["src"].startswith("data:image/png;base64,") and "svg" not in image["src"]
 
 
@@ -387,6 +413,137 @@ def test_index_lists_runs_by_notebook(tmp_path):
     assert "train" not in soup.find_all("thead")[1].get_text()
 
 
+def test_index_shows_other_metrics_where_none_headlines(tmp_path):
+    runs = [save_run(tmp_path, metrics={"rows": 1280, "share": None, "same": True, "more": 1}, seconds=None)]
+    soup = BeautifulSoup(reports.build(runs, tmp_path / "out").read_text("utf-8"), "html.parser")
+    cells = soup.select("tbody td")
+    assert [th.get_text() for th in soup.select("thead th.num")] == ["rows", "share", "same", "Run time"]
+    assert [td.get_text() for td in cells[1:4]] == ["1,280", "–", "True"]
+    assert [td["data-value"] for td in soup.select("td.num")] == ["1280", "", "", ""]
+
+
+def test_index_lists_sweeps_with_their_notebook(tmp_path):
+    run = save_run(tmp_path)
+    sweeps = [save_sweep(run.parent), save_sweep(tmp_path / "04_bert", states=())]
+    (sweeps[1] / "results.csv").write_bytes(b"\xff\x00")
+    soup = BeautifulSoup(reports.build([*sweeps, run], tmp_path / "out").read_text("utf-8"), "html.parser")
+    assert [p.get_text() for p in soup.select("p.sweep")] == [
+        "Sweep sweep-grid: 2 completed, 1 failed",
+        "Sweep sweep-grid",
+    ]
+    assert [h2.get_text() for h2 in soup.find_all("h2")] == ["A headline classifier: LSTM", "04_bert"]
+    assert "1 run 2 sweeps" in soup.get_text(" ", strip=True) and len(soup.find_all("table")) == 1
+    for link in soup.select("p.sweep a"):
+        assert "sweep-grid of" in (tmp_path / "out" / link["href"]).read_text("utf-8")
+    (sweeps[0] / "sweep.ipynb").unlink()
+    with pytest.raises(InputError, match="is not a finished sweep"):
+        reports.build(sweeps, tmp_path / "out")
+
+
+def compared(runs: list[Path], out: Path) -> tuple[BeautifulSoup, dict[str, list[list[str]]]]:
+    """The comparison, and the rows of its tables by what they show."""
+    reports.build(runs, out, compare=True)
+    soup = BeautifulSoup((out / "compare.html").read_text("utf-8"), "html.parser")
+    harmless(str(soup))
+    rows = {
+        frame["aria-label"]: [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in frame.find_all("tr")]
+        for frame in soup.select(".scroll")
+    }
+    return soup, rows
+
+
+def test_comparison_shows_two_runs_side_by_side(tmp_path):
+    metrics = {"accuracy": 0.9, "own": [1], "flag": True, "log_loss": 0.5121, "rows": 2000, "lost": None}
+    runs = [
+        save_run(tmp_path, name="mine", parameters={"EPOCHS": 6, "SIZES": [1]}, metrics=metrics, seconds=70),
+        save_run(tmp_path, metrics={"rows": 800, "accuracy": 0.8425, "log_loss": 0.512, "lost": 3, "flag": False}),
+    ]
+    soup, rows = compared(runs, tmp_path / "out")
+    assert [h1.get_text() for h1 in soup.find_all("h1")] == ["mine and default compared"] == [soup.title.get_text()]
+    assert rows["Runs"][0] == ["Name", "mine", "default", "Difference"]
+    assert rows["Runs"][3] == ["Run time", "1 min 10 s", "2 min 10 s", "+1 min 0 s"]
+    assert [a["href"] for a in soup.select("td a")] == ["03_lstm_classifier-mine.html", "03_lstm_classifier.html"]
+    assert rows["Parameters"][1:] == [
+        ["DATA", "'news_en'", "'news_en'"],
+        ["EPOCHS", "6", "6"],
+        ["SEED", "0", "0"],
+        ["SIZES", "[1]", "–"],
+    ]
+    assert [strong.get_text() for strong in soup.find_all("strong")] == ["[1]", "–"]
+    assert "1 of 4 differs, in bold." in soup.get_text()
+    assert rows["Metrics"][1:] == [
+        ["accuracy", "0.900", "0.843", "−0.057"],
+        ["log loss", "0.512", "0.512", "−1e-04"],
+        ["own", "[1]", "–", ""],
+        ["flag", "True", "False", ""],
+        ["rows", "2,000", "800", "−1,200"],
+        ["lost", "–", "3", ""],
+    ]
+    index = BeautifulSoup((tmp_path / "out" / "index.html").read_text("utf-8"), "html.parser")
+    assert index.select_one("a[href='compare.html']").get_text() == "Compare mine with default"
+
+
+def test_comparison_pairs_figures_by_file_name(tmp_path):
+    runs = [save_run(tmp_path, name=name) for name in "ab"]
+    save_figures(runs[0], history=png(), own=png("bars"), broken="AAAA")
+    save_figures(runs[1], history=png("bars"), folder=png())
+    (runs[1] / "figures" / "dir.png").mkdir()
+    soup, _ = compared(runs, tmp_path / "out")
+    assert [h3.get_text() for h3 in soup.find_all("h3")] == ["folder.png", "history.png", "own.png"]
+    figures = [[image["alt"] for image in pair.find_all("img")] for pair in soup.select(".side")]
+    curve, bars = "Line chart: accuracy over four epochs", "Bar chart: two classes"  # what the notebook says of them
+    assert figures == [[curve], [curve, bars], [bars]]
+    assert soup.get_text().count("No such figure.") == 2
+    assert [caption.get_text() for caption in soup.find_all("figcaption")] == ["a", "b"] * 3
+    save_figures(runs[0], other=base64.b64encode(base64.b64decode(png()) + b"\0").decode())
+    assert "other of the run a" in {image["alt"] for image in compared(runs, tmp_path / "out")[0].find_all("img")}
+
+
+def test_comparison_of_a_failed_run_and_of_empty_ones(tmp_path):
+    failed = {"status": "failed", "error": "\x1b[31mValueError\x1b[0m: no rows", "failed_cell": 7}
+    bare = {"parameters": {}, "metrics": {}, "seconds": None, "started": ""}
+    runs = [save_run(tmp_path, new_notebook(), name=name, **bare, **(failed if name == "b" else {})) for name in "ab"]
+    text = compared(runs, tmp_path / "out")[0].get_text(" ", strip=True)
+    for part in ("The run b failed in cell 7.", "ValueError: no rows", "Neither run has parameters", "has metrics"):
+        assert part in text
+    assert "Neither run has figures." in text and "None" not in text
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_comparison_needs_two_runs(tmp_path, capsys, count):
+    runs = [save_run(tmp_path, name=f"r{number}") for number in range(count)]
+    sweep = save_sweep(runs[0].parent)
+    words = ["report", *map(str, runs), str(sweep), "--compare", "--out", str(tmp_path / "out")]
+    assert command_line.main(words) == 2
+    said = capsys.readouterr().err
+    assert said == f"error: A comparison needs exactly two runs, and {count} came with --compare.\n"
+    assert not (tmp_path / "out").exists()
+    words.remove("--compare")
+    assert command_line.main(words) == 0 and not (tmp_path / "out" / "compare.html").exists()
+    assert "compare.html" not in (tmp_path / "out" / "index.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "text"),
+    [
+        (1, 3, "+2"),
+        (0.5, 0.25, "−0.250"),
+        (0.1, 0.1, "±0.000"),
+        (0, 2e-7, "+2e-07"),
+        (1, 1e400, ""),
+        (10**400, 0.5, ""),
+        (1, float("nan"), ""),
+        (True, 1, ""),
+        ("1", 2, ""),
+        (None, 2, ""),
+        (-1.7e308, 1.7e308, "+inf"),
+    ],
+)
+def test_differences(left, right, text):
+    assert reports._difference(left, right, reports._small) == text
+    assert reports._duration(10**400) == reports._duration(float("inf")) == ""
+
+
 def test_links_between_reports(tmp_path):
     bert = new_notebook(cells=[new_markdown_cell("# BERT\n\n[back](03_lstm_classifier.ipynb#Train)")])
     reports.build([save_run(tmp_path), save_run(tmp_path, bert, "04_bert_classifier")], tmp_path / "out")
@@ -438,7 +595,7 @@ def test_failing_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(reports.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(InputError, match="No space left"):
         reports.render(tmp_path / "n.ipynb", out)
     assert out.read_bytes() == before and [p.name for p in out.parent.iterdir()] == ["n.html"]
@@ -551,6 +708,32 @@ def test_index_in_a_browser(browser, tmp_path):
     assert browser.execute_script(names) == ["a", "c", "b"]
     browser.find_element("css selector", "tbody a").click()
     assert browser.current_url.endswith("03_lstm_classifier-a.html")
+
+
+def test_unknown_numbers_sort_last(browser, tmp_path):
+    values = {"a": 0.9, "b": None, "c": 10, "d": "none", "e": 2}
+    index = reports.build([save_run(tmp_path, name=n, metrics={"accuracy": v}) for n, v in values.items()], tmp_path)
+    assert_quiet(browser, index)
+    names = "return [...document.querySelectorAll('tbody tr')].map(r => r.cells[0].innerText.trim()).join('')"
+    head = browser.find_elements("css selector", "th button")[1]
+    for order in ("aecbd", "ceabd"):
+        head.click()
+        assert browser.execute_script(names) == order
+
+
+def test_comparison_in_a_browser(browser, tmp_path):
+    runs = [save_figures(save_run(tmp_path, name=name), history=png(), own=png("bars")) for name in "ab"]
+    page = reports.build(runs, tmp_path / "out", compare=True).with_name("compare.html")
+    assert_quiet(browser, page)
+    places = browser.execute_script("return [...document.images].map(i => [i.naturalWidth, i.x, i.y])")
+    assert len(places) == 4 and all(width > 0 for width, _, _ in places)
+    assert places[0][1] < places[1][1] and places[0][2] == places[1][2] < places[2][2]
+    size = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_hostile_reports_in_a_browser(browser, evil):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import InputError, training
+from helpers import InputError, runs, training
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +147,40 @@ def test_an_interrupted_save_leaves_the_old_model_whole(model, tmp_path, monkeyp
         training.save_keras(model, path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["classifier.keras"]
+
+
+@pytest.mark.parametrize("killed_after", [1, 3, 6])
+def test_an_interrupted_training_goes_on_from_its_last_epoch(keras, tmp_path, monkeypatch, killed_after):
+    monkeypatch.setenv("HELPERS_RUN_FOLDER", str(tmp_path))
+    table = ids(60)
+    targets = (table[:, 0] > 3).astype("int32")
+
+    def train(stop_after=None):
+        runs._fits.clear()
+        keras.utils.set_random_seed(0)
+        layers = [keras.layers.Embedding(8, 4, mask_zero=True), keras.layers.LSTM(4), keras.layers.Dense(2, "softmax")]
+        built = keras.Sequential(layers)
+        built.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        batches = training.bucketed(table, targets, 16, 1)
+        if stop_after is not None:
+            step = training._Saved.keep
+
+            def keep(self, model, epoch, *arguments):
+                step(self, model, epoch, *arguments)
+                if epoch + 1 == stop_after:
+                    raise KeyboardInterrupt
+
+            monkeypatch.setattr(training._Saved, "keep", keep)
+        try:
+            return training.fit(built, batches, batches, 6, "toy", patience=6), built
+        finally:
+            monkeypatch.undo()
+            monkeypatch.setenv("HELPERS_RUN_FOLDER", str(tmp_path))
+
+    with pytest.raises(KeyboardInterrupt):
+        train(killed_after)
+    history, resumed = train()
+    assert history["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+    best = history["val_accuracy"].max()
+    assert (training.predict_proba(resumed, table).argmax(1) == targets).mean() == pytest.approx(best, abs=1e-6)
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
