@@ -163,8 +163,9 @@ def test_03_run_labels_new_texts_and_feeds_05(small_run, tmp_path):
 
 @pytest.mark.slow
 def test_04_fine_tunes_and_is_compared_with_03(small_csv, small_run, tmp_path):
-    run("run", "04", "-p", "DATA", small_csv, "-p", "TEXT_COLUMN", "body", "-p", "LABEL_COLUMN", "kind",
-        "-p", "EPOCHS", 1, "-p", "SEQUENCE_LENGTH", 16, "-p", "BALANCED", "true", "--name", "small", runs=small_run)  # fmt: skip
+    columns = ["-p", "TEXT_COLUMN", "body", "-p", "LABEL_COLUMN", "kind", "--name", "small"]
+    settings = ["-p", "EPOCHS", 1, "-p", "SEQUENCE_LENGTH", 16, "-p", "BALANCED", "true"]
+    run("run", "04", "-p", "DATA", small_csv, *columns, *settings, runs=small_run)
     folder = small_run / "04_bert_finetune" / "small"
     record = json.loads((folder / "metrics.json").read_text("utf-8"))
     assert {"accuracy", "frozen_accuracy", "tfidf_accuracy", "unknown_share"} <= set(record["metrics"])
