@@ -95,14 +95,14 @@ def new_axes(size: str = "medium", rows: int = 1, columns: int = 1) -> Any:
 
 
 def to_png(ax: Axes) -> bytes:
-    """The figure of ``ax`` as PNG, white behind, in 256 colours, which keeps notebooks small."""
+    """The figure of ``ax`` as PNG, white behind, in 96 colours, which keeps notebooks small."""
     import matplotlib as mpl
     from PIL import Image
 
     drawn, small = io.BytesIO(), io.BytesIO()
     with mpl.rc_context(style()):
         ax.figure.savefig(drawn, format="png", dpi=100, facecolor="white")
-    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    Image.open(drawn).convert("RGB").quantize(96, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
     return small.getvalue()
 
 
