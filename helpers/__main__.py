@@ -1,4 +1,4 @@
-"""The command line of the project, ``python -m helpers``: run, sweep, params, report, predict, record."""
+"""The command line of the project, ``python -m helpers``: run, sweep, params, report, predict, fetch."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def parser() -> Parser:
     predict.add_argument("data", help="a file with a column of texts")
     predict.add_argument("--out", type=Path, required=True, help="the CSV file to write")
     predict.add_argument("--text-column", default="text")
-    commands.add_parser("record", help="keep the latest runs by hand as data/recorded/ (make notebooks does)")
+    fetch = commands.add_parser("fetch", help="pretrained weights into the cache, verified")
+    fetch.add_argument("weights", nargs="?", default="minilm", help="which (default: minilm)")
     return top
 
 
@@ -145,12 +146,10 @@ def _predict(options: argparse.Namespace) -> int:
     return 0
 
 
-def _record(options: argparse.Namespace) -> int:
-    from helpers import data, evaluation, runs
+def _fetch(options: argparse.Namespace) -> int:
+    from helpers import pretrained
 
-    for notebook, models in evaluation.RECORDED.items():
-        folder = runs.runs_root() / notebook / "interactive"
-        evaluation.write_recording(str(folder), data.project_root() / "data" / "recorded" / notebook, models)
+    print(f"{options.weights} is verified in {pretrained.fetch(options.weights)}")
     return 0
 
 

@@ -101,7 +101,8 @@ def decode(raw: bytes, name: str = "the file") -> tuple[str, str]:
             continue
         if len(re.findall(r"[\x00-\x08\x0e-\x1f]", text)) > len(text) / 100:
             continue
-        return text, {"utf-8-sig": "utf-8", "gb18030": "GBK (GB18030)"}.get(encoding, encoding)
+        mark = "UTF-8 with a byte order mark" if raw.startswith(b"\xef\xbb\xbf") else "utf-8"
+        return text, {"utf-8-sig": mark, "gb18030": "GBK (GB18030)"}.get(encoding, encoding)
     raise InputError(f"{name} holds bytes that are no text: export it as a CSV file in UTF-8.")
 
 

@@ -75,7 +75,7 @@ CHINESE = "text,label\n" + "".join(f"第{i}条新闻，标题“很长”,{'甲�
 
 @pytest.mark.parametrize(
     ("encoding", "said"),
-    [("utf-8", ""), ("utf-8-sig", ""), ("gbk", "GBK"), ("utf-16", "utf-16"), ("gb18030", "GBK")],
+    [("utf-8", ""), ("utf-8-sig", "byte order mark"), ("gbk", "GBK"), ("utf-16", "utf-16"), ("gb18030", "GBK")],
 )
 def test_encodings_are_read_and_said(tmp_path, encoding, said):
     splits = data.load(write(tmp_path, CHINESE.encode(encoding)))
