@@ -1,0 +1,95 @@
+"""The hand maths of notebook 00: the functions of its cells on random input, against other ways to the result."""
+
+import ast
+import json
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.signal import correlate2d
+
+from helpers import InputError
+
+NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "00_foundations.ipynb"
+
+
+def load_functions(**names):
+    """The functions that the notebook defines, by name, with ``names`` for what they use."""
+    cells = json.loads(NOTEBOOK.read_text("utf-8"))["cells"]
+    code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+    body = [node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
+    known = {"np": np, "socket": socket, "InputError": InputError, "SEED": 0, "BATCH_SIZE": 32} | names
+    exec(compile(ast.Module(body, []), NOTEBOOK.name, "exec"), known)
+    return SimpleNamespace(**known)
+
+
+@pytest.fixture
+def lesson():
+    return load_functions(sigmoid=lambda z: 1 / (1 + np.exp(-z)))
+
+
+def nudged(loss, array, tiny=1e-6):
+    """Central differences of ``loss()`` for each entry of ``array``, which is nudged in place."""
+    slopes = np.zeros_like(array)
+    for place in np.ndindex(array.shape):
+        old = array[place]
+        array[place] = old + tiny
+        up = loss()
+        array[place] = old - tiny
+        slopes[place] = (up - loss()) / (2 * tiny)
+        array[place] = old
+    return slopes
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_gradient_of_a_line_is_the_slope_of_its_error(lesson, seed):
+    rng = np.random.default_rng(seed)
+    x, y, theta = rng.normal(size=7), rng.normal(size=7), rng.normal(size=2)
+    assert np.allclose(lesson.gradient(theta, x, y), nudged(lambda: lesson.mse(theta, x, y), theta), atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 12])
+def test_descent_without_noise_finds_the_line(lesson, batch_size):
+    x = np.linspace(-1, 1, 12)
+    path = lesson.descend(x, 2 - 3 * x, 0.2, 400, batch_size)
+    assert path.shape == (400 * -(-12 // batch_size) + 1, 2) and not path[0].any()
+    assert np.allclose(path[-1], [2, -3], atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_backward_is_the_slope_of_every_weight(lesson, seed):
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(6, 2)), rng.integers(0, 2, (6, 1))
+    weights = [rng.normal(size=shape) for shape in ((2, 10), (10,), (10, 1), (1,))]
+
+    def loss():
+        return np.mean((lesson.forward(weights, x)[1] - y) ** 2)
+
+    for g, w in zip(lesson.backward(weights, x, y), weights, strict=True):
+        assert g.shape == w.shape and np.allclose(g, nudged(loss, w), atol=1e-7)
+
+
+def test_the_first_step_of_adam_has_the_size_of_the_rate(lesson):
+    g = np.array([1e-3, -50.0])
+    assert np.allclose(lesson.step("Adam", g, 0.0, 0.0, 1)[0], np.sign(g), atol=1e-2)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_convolve_slides_over_every_place(lesson, size):
+    rng = np.random.default_rng(size)
+    picture, window = rng.normal(size=(8, 8)), rng.normal(size=(size, size))
+    assert np.allclose(lesson.convolve(picture, window), correlate2d(picture, window, "valid"))
+
+
+def test_mnist_out_of_reach_is_one_sentence_and_leaves_no_trace():
+    def load_data():
+        assert 0 < socket.getdefaulttimeout() <= 10
+        raise OSError("no route to host")
+
+    mnist = SimpleNamespace(mnist=SimpleNamespace(load_data=load_data))
+    before = socket.getdefaulttimeout()
+    with pytest.raises(InputError, match=r"MNIST.*DIGITS") as caught:
+        load_functions(keras=SimpleNamespace(datasets=mnist)).load_mnist()
+    assert "\n" not in str(caught.value) and socket.getdefaulttimeout() == before
