@@ -9,7 +9,7 @@ import numpy as np
 
 from helpers import data, pretrained, training
 
-TEXTS, BATCH, EPOCHS = 320, 16, 2
+TEXTS, BATCH, EPOCHS = 160, 16, 2
 
 
 def fixed(ids, targets, length):
