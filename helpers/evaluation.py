@@ -226,3 +226,108 @@ def per_class(targets: np.ndarray, predicted: np.ndarray, labels: Sequence[str])
 
     numbers = precision_recall_fscore_support(targets, predicted, labels=np.arange(len(labels)), zero_division=0)
     return pd.DataFrame(dict(zip(("precision", "recall", "f1", "texts"), numbers, strict=True)), index=list(labels))
+
+
+def temperature(targets: np.ndarray, probabilities: np.ndarray) -> float:
+    """The temperature T > 0 that makes p^(1/T), rescaled, most likely on these rows (Guo et al. 2017).
+
+    Above 1 it takes confidence away, below 1 it adds some; predictions stay the same. Fit it on validation rows.
+    """
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_t: float) -> float:
+        p = scale(probabilities, np.exp(log_t))
+        return -np.log(np.clip(p[np.arange(len(targets)), targets], 1e-12, 1)).mean()
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+
+
+def scale(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities (n, classes) raised to 1/temperature and rescaled to sum to 1."""
+    logits = np.log(np.clip(probabilities, 1e-12, 1)) / temperature
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def coverage(targets: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
+    """What is gained by leaving doubtful texts to a human: one row for each threshold of confidence.
+
+    Returns:
+        ``threshold`` (answer if the confidence is at least this), ``coverage`` (share answered), ``accuracy`` of the
+        answers; from the strictest threshold to the one that answers everything.
+    """
+    import pandas as pd
+
+    confidence = probabilities.max(axis=1)
+    order = np.argsort(-confidence, kind="stable")
+    right = (probabilities.argmax(axis=1) == targets)[order]
+    answered = np.arange(1, len(order) + 1)
+    table = pd.DataFrame(
+        {"threshold": confidence[order], "coverage": answered / len(order), "accuracy": right.cumsum() / answered}
+    )
+    return table.drop_duplicates("threshold", keep="last").reset_index(drop=True)
+
+
+def reject_threshold(targets: np.ndarray, probabilities: np.ndarray, accuracy: float) -> float | None:
+    """The lowest confidence from which on the answers reach ``accuracy`` on these rows; None if no threshold does.
+
+    Choose it on validation rows. Thresholds that leave fewer than ten answers are not trusted.
+    """
+    table = coverage(targets, probabilities)
+    enough = table[(table["accuracy"] >= accuracy) & (table["coverage"] * len(targets) >= 10)]
+    return float(enough["threshold"].min()) if len(enough) else None
+
+
+def slices(part: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """Accuracy of one model on the test rows by length of the text and by share of rare tokens, in thirds.
+
+    Args:
+        part: the rows of one model and split of a predictions table.
+        unit: see :func:`helpers.text.tokenize`; a token is rare if no other of these texts has it.
+
+    Returns:
+        Slice as index: ``texts``, ``accuracy`` and its 95 % Wilson interval ``low``, ``high``.
+    """
+    from collections import Counter
+    from itertools import pairwise
+
+    import pandas as pd
+    from statsmodels.stats.proportion import proportion_confint
+
+    from helpers import text
+
+    tokens = [text.tokenize(t, unit) for t in part["text"]]
+    texts_with = Counter(token for one in tokens for token in set(one))
+    rare = np.array([np.mean([texts_with[t] == 1 for t in one] or [0.0]) for one in tokens])
+    right = (part["label"] == part["prediction"]).to_numpy()
+    rows = {}
+    kinds = {f"{unit}s": np.array([len(one) for one in tokens]), "% of rare tokens": 100 * rare}
+    for kind, values in kinds.items():
+        cuts = np.unique(np.quantile(values, [0, 1 / 3, 2 / 3, 1], method="nearest"))
+        for i, (low, high) in enumerate(pairwise(cuts)):
+            inside = (values >= low if i == 0 else values > low) & (values <= high)
+            name = f"{low:.0f} to {high:.0f} {kind}" if i == 0 else f"over {low:.0f} to {high:.0f} {kind}"
+            ends = proportion_confint(right[inside].sum(), inside.sum(), method="wilson")
+            rows[name] = (int(inside.sum()), right[inside].mean(), *ends)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["texts", "accuracy", "low", "high"])
+
+
+def confused(part: pd.DataFrame, pairs: int = 5) -> pd.DataFrame:
+    """The most frequent wrong answers of one model: true class, answer, how many texts, and one of them."""
+    wrong = part[part["label"] != part["prediction"]]
+    grouped = wrong.groupby(["label", "prediction"])
+    table = grouped.agg(texts=("row", "size"), row=("row", "first"), example=("text", "first")).reset_index()
+    return table.sort_values(["texts", "label"], ascending=[False, True]).head(pairs).reset_index(drop=True)
+
+
+def read_costs(folders: Sequence[str]) -> pd.DataFrame:
+    """``costs.csv`` of several runs, a model as index, the first run that has it; empty where no run has one."""
+    import pandas as pd
+
+    from helpers import runs
+
+    paths = [runs.find_run(folder) / "costs.csv" for folder in folders]
+    tables = [pd.read_csv(path) for path in paths if path.exists()]
+    if not tables:
+        return pd.DataFrame()
+    return pd.concat(tables).drop_duplicates("model").set_index("model")

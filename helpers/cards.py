@@ -1,0 +1,136 @@
+"""A model card for a finished run, ``model_card.md``, from recorded values only (Mitchell et al. 2019)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from helpers import evaluation, runs, significance
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METRICS = {
+    "accuracy": "accuracy", "macro_f1": "macro F1", "weighted_f1": "weighted F1",
+    "balanced_accuracy": "balanced accuracy", "mcc": "Matthews correlation", "log_loss": "log loss (nats)",
+    "brier": "Brier score",
+}  # fmt: skip
+
+
+def write(folder: Path, model: str) -> Path:
+    """Writes the card of one model of a run into the run's folder.
+
+    Args:
+        folder: holds ``metrics.json``, ``predictions.csv`` and, if the model was saved, ``model/classifier.json``.
+        model: a model of ``predictions.csv``.
+
+    Returns:
+        The file.
+    """
+    record = json.loads((folder / "metrics.json").read_text("utf-8"))
+    table = evaluation.read_csv(folder / "predictions.csv", str(folder))
+    table = table[table["model"] == model]
+    costs = evaluation.read_costs([str(folder)])
+    settings = folder / "model" / "classifier.json"
+    saved = json.loads(settings.read_text("utf-8")) if settings.exists() else {}
+    parts = [_opening(record, model, saved), _data(record, table), _results(table), _classes(table)]
+    if model in costs.index:
+        parts.append(_cost(costs.loc[model]))
+    parts.append(_settings(record))
+    runs.write_atomic(folder / "model_card.md", "\n\n".join(parts) + "\n")
+    return folder / "model_card.md"
+
+
+def _opening(record: dict[str, Any], model: str, saved: dict[str, Any]) -> str:
+    data = Path(str(record["parameters"].get("DATA", "?"))).name
+    kinds = {"lstm": "an LSTM trained from scratch", "bert": "a pretrained BERT encoder with a classification head"}
+    kind = kinds.get(saved.get("kind", ""), model)
+    read = f"It reads up to {saved['length']} {saved.get('unit', 'word piece')}s of a text." if saved else ""
+    return (
+        f"# Model card: {_plain(model)} on {_plain(data)}\n\nA text classifier, {kind}. {read}\n\n"
+        "**Meant for** texts like those it was trained on, in the same language and with the same classes. "
+        "**Not meant for** other languages, other classes, or decisions about people without a human who looks."
+    )
+
+
+def _data(record: dict[str, Any], table: pd.DataFrame) -> str:
+    sizes = table["split"].value_counts()
+    labels = ", ".join(map(_plain, evaluation.label_names(table)[:50]))
+    train = record["metrics"].get("train_texts")
+    first = [f"- texts to train on: {train:.0f}"] if train else []
+    return "\n".join(
+        ["## Data", "", *first, f"- texts to choose by (validation): {sizes['validation']}",
+         f"- texts to judge by (test): {sizes['test']}", f"- {len(evaluation.label_names(table))} classes: {labels}"]
+    )  # fmt: skip
+
+
+def _results(table: pd.DataFrame) -> str:
+    test, held_out = (table[table["split"] == part] for part in ("test", "validation"))
+    y, p = evaluation.targets(test), evaluation.probabilities(test)
+    t = evaluation.temperature(evaluation.targets(held_out), evaluation.probabilities(held_out))
+    found = significance.intervals(y, p)
+    rows = [f"| {METRICS[name]} | {r.value:.3f} | {r.low:.3f} to {r.high:.3f} |" for name, r in found.iterrows()]
+    before, after = (evaluation.calibration_bins(y, q).attrs["ece"] for q in (p, evaluation.scale(p, t)))
+    return "\n".join(
+        ["## Results on the test texts", "", "| metric | value | 95 % interval |", "|---|---:|---:|", *rows, "",
+         f"Expected calibration error {before:.3f}; with confidence scaled by the temperature {t:.2f}: {after:.3f}."]
+    )  # fmt: skip
+
+
+def _classes(table: pd.DataFrame) -> str:
+    test = table[table["split"] == "test"]
+    labels = evaluation.label_names(table)
+    classes = evaluation.per_class(evaluation.targets(test), evaluation.probabilities(test).argmax(axis=1), labels)
+    rows = [
+        f"| {_plain(str(name))} | {r.precision:.2f} | {r.recall:.2f} | {r.f1:.2f} | {r.texts:.0f} |"
+        for name, r in classes.sort_values("f1").iterrows()
+    ]
+    mixed = [
+        f"- {_plain(r.label)} is called {_plain(r.prediction)}: {r.texts} texts"
+        for r in evaluation.confused(test, 3).itertuples()
+    ]
+    head = [
+        "## By class, weakest first",
+        "",
+        "| class | precision | recall | F1 | texts |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    return "\n".join([*head, *rows, "", "Most frequent mistakes:", "", *(mixed or ["- none"])])
+
+
+def _cost(row: pd.Series) -> str:
+    lines = [
+        f"- training: {row['train_seconds']:.0f} s",
+        f"- texts a second: {row['texts_per_second_1']:.0f} one by one, {row['texts_per_second_64']:.0f} by 64",
+        f"- 95th percentile: {row['p95_ms_1']:.0f} ms for one text, {row['p95_ms_64']:.0f} ms for a batch of 64",
+        f"- size on disk: {row['size_mb']:.1f} MB",
+    ]
+    return "\n".join(["## Cost", "", "Measured in the run, on the machine it ran on.", "", *lines])
+
+
+def _settings(record: dict[str, Any]) -> str:
+    def items(values: dict[str, Any]) -> list[str]:
+        return [f"- {name}: {_plain(str(value))}" for name, value in values.items()]
+
+    made = f"Notebook `{record['notebook']}`."
+    lines = [
+        "## Settings",
+        "",
+        made,
+        "",
+        *items(record["parameters"]),
+        "",
+        "## Versions",
+        "",
+        *items(record["versions"]),
+    ]
+    return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """A text from data as plain Markdown: no markup, no line breaks, nothing that a viewer would run."""
+    import html
+    import re
+
+    return html.escape(re.sub(r"([\\`*_\[\]|#~])", r"\\\1", " ".join(text.split())), quote=False)

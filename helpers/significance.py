@@ -1,0 +1,190 @@
+"""How sure a test set can be: bootstrap intervals, paired tests between models, and what they mean in words.
+
+Taught in ``05_evaluation_plots``. All functions take plain arrays or a predictions table (:mod:`helpers.evaluation`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from helpers import evaluation
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEVEL = 0.05  # a difference with a smaller p-value is called more than chance
+
+
+def resamples(targets: np.ndarray, repeats: int, seed: int) -> Iterator[np.ndarray]:
+    """Rows drawn with replacement within each class, so that every resample has the same classes (Efron 1979).
+
+    Args:
+        targets: (n,) class indices.
+        repeats: how many resamples.
+        seed: decides them all.
+
+    Yields:
+        Blocks (some, n) of row numbers, together ``repeats`` of them.
+    """
+    rng = np.random.default_rng(seed)
+    groups = [np.flatnonzero(targets == c) for c in np.unique(targets)]
+    block = max(1, 2_000_000 // max(len(targets), int(targets.max() + 1) ** 2))
+    for start in range(0, repeats, block):
+        size = min(block, repeats - start)
+        yield np.concatenate([g[rng.integers(0, len(g), (size, len(g)))] for g in groups], axis=1)
+
+
+def intervals(
+    targets: np.ndarray, probabilities: np.ndarray, repeats: int = 1000, seed: int = 0, level: float = 0.95
+) -> pd.DataFrame:
+    """The usual metrics with percentile bootstrap intervals.
+
+    Args:
+        targets: (n,) class indices.
+        probabilities: (n, classes), rows summing to 1.
+        repeats: resamples, drawn within classes.
+        seed: decides the resamples.
+        level: share of the resamples that the interval holds.
+
+    Returns:
+        Metric as index, columns ``value``, ``low``, ``high``. ``accuracy``, ``macro_f1``, ``weighted_f1`` and
+        ``balanced_accuracy`` are in [0, 1], ``mcc`` (Matthews) in [-1, 1]; ``log_loss`` is in nats; ``brier`` is the
+        squared distance to the truth over all classes, in [0, 2].
+    """
+    import pandas as pd
+
+    everything = np.arange(len(targets))[None]
+    value = {name: v[0] for name, v in _scores(targets, probabilities, everything).items()}
+    blocks = [_scores(targets, probabilities, rows) for rows in resamples(targets, repeats, seed)]
+    drawn = {name: np.concatenate([block[name] for block in blocks]) for name in value}
+    ends = {name: np.quantile(v, [(1 - level) / 2, (1 + level) / 2]) for name, v in drawn.items()}
+    rows = [(name, value[name], *ends[name]) for name in value]
+    return pd.DataFrame(rows, columns=["metric", "value", "low", "high"]).set_index("metric")
+
+
+def _scores(targets: np.ndarray, probabilities: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Seven metrics for each line of ``rows`` (some, n)."""
+    classes = probabilities.shape[1]
+    true = probabilities[np.arange(len(targets)), targets]
+    losses = -np.log(np.clip(true, np.finfo(true.dtype).eps, 1))
+    distances = (probabilities**2).sum(axis=1) - 2 * true + 1
+    cells = targets * classes + probabilities.argmax(axis=1)
+    places = cells[rows] + classes**2 * np.arange(len(rows))[:, None]
+    counts = np.bincount(places.ravel(), minlength=len(rows) * classes**2).reshape(len(rows), classes, classes)
+    return _of_counts(counts) | {"log_loss": losses[rows].mean(axis=1), "brier": distances[rows].mean(axis=1)}
+
+
+def _of_counts(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Metrics of confusion matrices (some, true class, predicted class), as scikit-learn defines them."""
+    hits = np.diagonal(counts, axis1=1, axis2=2).astype(float)
+    true, said = counts.sum(axis=2), counts.sum(axis=1)
+    total = true.sum(axis=1)
+    f1 = 2 * hits / np.maximum(true + said, 1)
+    spread = np.sqrt((total**2 - (said**2).sum(axis=1)) * (total**2 - (true**2).sum(axis=1)).astype(float))
+    together = hits.sum(axis=1) * total - (true * said).sum(axis=1)
+    return {
+        "accuracy": hits.sum(axis=1) / total,
+        "macro_f1": f1.sum(axis=1) / (true + said > 0).sum(axis=1),
+        "weighted_f1": (f1 * true).sum(axis=1) / total,
+        "balanced_accuracy": (hits / np.maximum(true, 1)).sum(axis=1) / (true > 0).sum(axis=1),
+        "mcc": np.divide(together, spread, out=np.zeros(len(counts)), where=spread > 0),
+    }
+
+
+def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
+    """Exact McNemar test (1947): could two classifiers that disagree so often in favour of one be equally good?
+
+    Only rows where exactly one is right count. If both were equally good, each would be the right one with
+    probability 1/2, as a coin.
+
+    Args:
+        right_a, right_b: (n,) bool, whether each is right on the same rows.
+
+    Returns:
+        The two-sided p-value.
+    """
+    from scipy.stats import binomtest
+
+    only_a, only_b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
+    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def paired_interval(
+    targets: np.ndarray, right_a: np.ndarray, right_b: np.ndarray, repeats: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """The 95 % paired bootstrap interval of accuracy of a minus accuracy of b, on the same resampled rows."""
+    gaps = right_a.astype(np.int8) - right_b.astype(np.int8)
+    drawn = np.concatenate([gaps[rows].mean(axis=1) for rows in resamples(targets, repeats, seed)])
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def pairs(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Every two models of a predictions table on its test rows.
+
+    Args:
+        table: predictions of two or more models on the same rows.
+        seed: decides the resamples.
+
+    Returns:
+        One row a pair, ``better`` and ``worse`` by test accuracy: ``difference`` with ``low`` and ``high``,
+        ``only_better`` and ``only_worse`` (rows that only one gets right), ``p`` of McNemar, ``p_holm`` corrected for
+        the number of pairs (Holm 1979), and ``verdict`` in words.
+    """
+    import pandas as pd
+    from statsmodels.stats.multitest import multipletests
+
+    right, truth = right_by_model(table[table["split"] == "test"])
+    order = sorted(right, key=lambda name: -right[name].mean())
+    rows = []
+    for a, b in combinations(order, 2):
+        low, high = paired_interval(truth, right[a], right[b], seed=seed)
+        only = int((right[a] & ~right[b]).sum()), int((~right[a] & right[b]).sum())
+        gap = float(right[a].mean() - right[b].mean())
+        rows.append((a, b, gap, low, high, *only, mcnemar(right[a], right[b])))
+    names = ["better", "worse", "difference", "low", "high", "only_better", "only_worse", "p"]
+    found = pd.DataFrame(rows, columns=names)
+    found["p_holm"] = multipletests(found["p"], method="holm")[1] if len(found) else []
+    found["verdict"] = [_verdict(row) for row in found.itertuples()]
+    return found
+
+
+def right_by_model(part: pd.DataFrame) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """For one split of a predictions table: model to (n,) bool, right or not, in row order; and targets (n,)."""
+    tables = {name: rows.sort_values("row") for name, rows in part.groupby("model", sort=False)}
+    right = {name: (rows["label"] == rows["prediction"]).to_numpy() for name, rows in tables.items()}
+    return right, evaluation.targets(next(iter(tables.values())))
+
+
+def _verdict(row: object) -> str:
+    points = f"{100 * row.difference:.1f} points"
+    if row.difference == 0:
+        return f"{row.better} and {row.worse} are right equally often"
+    if row.p_holm < LEVEL:
+        return f"{row.better} is better than {row.worse} by {points}: more than chance"
+    return f"{row.better} is ahead of {row.worse} by {points}: that could be chance"
+
+
+def against_guess(table: pd.DataFrame) -> pd.DataFrame:
+    """Each model on the test rows against always answering the most frequent class.
+
+    Returns:
+        Model as index: ``accuracy``, ``guess`` (what the constant answer gets), ``p_holm`` of the paired test,
+        ``beats`` (better, and more than chance).
+    """
+    import pandas as pd
+    from statsmodels.stats.multitest import multipletests
+
+    test = table[table["split"] == "test"]
+    held_out = table[(table["split"] == "validation") & (table["model"] == table["model"].iloc[0])]
+    right, truth = right_by_model(test)
+    most = evaluation.label_names(table).index(held_out["label"].value_counts(sort=True).index[0])
+    guess = truth == most
+    found = pd.DataFrame({"accuracy": {m: r.mean() for m, r in right.items()}}).assign(guess=guess.mean())
+    found["p_holm"] = multipletests([mcnemar(r, guess) for r in right.values()], method="holm")[1]
+    found["beats"] = (found["accuracy"] > found["guess"]) & (found["p_holm"] < LEVEL)
+    return found
