@@ -31,7 +31,7 @@ def write(folder: Path, model: str) -> Path:
     record = json.loads((folder / "metrics.json").read_text("utf-8"))
     table = evaluation.read_csv(folder / "predictions.csv", str(folder))
     table = table[table["model"] == model]
-    costs = evaluation.read_costs([str(folder)])
+    costs = evaluation.read_costs([str(folder)]).set_index("model")
     settings = folder / "model" / "classifier.json"
     saved = json.loads(settings.read_text("utf-8")) if settings.exists() else {}
     parts = [_opening(record, model, saved), _data(record, table), _results(table), _classes(table)]
@@ -48,7 +48,7 @@ def _opening(record: dict[str, Any], model: str, saved: dict[str, Any]) -> str:
     kind = kinds.get(saved.get("kind", ""), model)
     read = f"It reads up to {saved['length']} {saved.get('unit', 'word piece')}s of a text." if saved else ""
     return (
-        f"# Model card: {_plain(model)} on {_plain(data)}\n\nA text classifier, {kind}. {read}\n\n"
+        f"# Model card: {plain(model)} on {plain(data)}\n\nA text classifier, {kind}. {read}\n\n"
         "**Meant for** texts like those it was trained on, in the same language and with the same classes. "
         "**Not meant for** other languages, other classes, or decisions about people without a human who looks."
     )
@@ -56,7 +56,7 @@ def _opening(record: dict[str, Any], model: str, saved: dict[str, Any]) -> str:
 
 def _data(record: dict[str, Any], table: pd.DataFrame) -> str:
     sizes = table["split"].value_counts()
-    labels = ", ".join(map(_plain, evaluation.label_names(table)[:50]))
+    labels = ", ".join(map(plain, evaluation.label_names(table)[:50]))
     train = record["metrics"].get("train_texts")
     first = [f"- texts to train on: {train:.0f}"] if train else []
     return "\n".join(
@@ -83,11 +83,11 @@ def _classes(table: pd.DataFrame) -> str:
     labels = evaluation.label_names(table)
     classes = evaluation.per_class(evaluation.targets(test), evaluation.probabilities(test).argmax(axis=1), labels)
     rows = [
-        f"| {_plain(str(name))} | {r.precision:.2f} | {r.recall:.2f} | {r.f1:.2f} | {r.texts:.0f} |"
+        f"| {plain(str(name))} | {r.precision:.2f} | {r.recall:.2f} | {r.f1:.2f} | {r.texts:.0f} |"
         for name, r in classes.sort_values("f1").iterrows()
     ]
     mixed = [
-        f"- {_plain(r.label)} is called {_plain(r.prediction)}: {r.texts} texts"
+        f"- {plain(r.label)} is called {plain(r.prediction)}: {r.texts} texts"
         for r in evaluation.confused(test, 3).itertuples()
     ]
     head = [
@@ -111,7 +111,7 @@ def _cost(row: pd.Series) -> str:
 
 def _settings(record: dict[str, Any]) -> str:
     def items(values: dict[str, Any]) -> list[str]:
-        return [f"- {name}: {_plain(str(value))}" for name, value in values.items()]
+        return [f"- {name}: {plain(str(value))}" for name, value in values.items()]
 
     made = f"Notebook `{record['notebook']}`."
     lines = [
@@ -128,7 +128,7 @@ def _settings(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A text from data as plain Markdown: no markup, no line breaks, nothing that a viewer would run."""
     import html
     import re

@@ -182,6 +182,19 @@ def _refuse_mixed(table: pd.DataFrame, first: pd.DataFrame, folder: str, first_f
         )
 
 
+def candidates(table: pd.DataFrame) -> list[str]:
+    """The models of a predictions table between which a user chooses, by validation accuracy, best first.
+
+    Those are counting words, each BERT, and of all LSTMs the one with the best validation accuracy.
+    """
+    held_out = table[table["split"] == "validation"]
+    accuracy = (held_out["label"] == held_out["prediction"]).groupby(held_out["model"], sort=False).mean()
+    own = [name for name in accuracy.index if name.split()[0] in ("tfidf", "frozen", "bert")]
+    lstms = accuracy.drop(own)
+    chosen = own + ([lstms.idxmax()] if len(lstms) else [])
+    return sorted(chosen, key=lambda name: -accuracy[name])
+
+
 def roc_curves(targets: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]) -> dict[str, tuple]:
     """ROC curves, one class against the rest, and their macro average.
 
@@ -320,14 +333,18 @@ def confused(part: pd.DataFrame, pairs: int = 5) -> pd.DataFrame:
     return table.sort_values(["texts", "label"], ascending=[False, True]).head(pairs).reset_index(drop=True)
 
 
-def read_costs(folders: Sequence[str]) -> pd.DataFrame:
-    """``costs.csv`` of several runs, a model as index, the first run that has it; empty where no run has one."""
+def read_costs(folders: Sequence[str], name: str = "costs.csv") -> pd.DataFrame:
+    """``costs.csv`` (or ``data_sizes.csv``) of several runs as one table, empty where no run has one.
+
+    A model that several runs have measured comes from the first of them.
+    """
     import pandas as pd
 
     from helpers import runs
 
-    paths = [runs.find_run(folder) / "costs.csv" for folder in folders]
+    paths = [runs.find_run(folder) / name for folder in folders]
     tables = [pd.read_csv(path) for path in paths if path.exists()]
     if not tables:
-        return pd.DataFrame()
-    return pd.concat(tables).drop_duplicates("model").set_index("model")
+        return pd.DataFrame({"model": []})
+    known = [set().union(*(t["model"] for t in tables[:i])) for i in range(len(tables))]
+    return pd.concat([t[~t["model"].isin(k)] for t, k in zip(tables, known, strict=True)], ignore_index=True)

@@ -140,6 +140,21 @@ def bars(values: pd.Series, title: str, xlabel: str, ax: Axes, decimals: int = 2
 
 
 @styled
+def intervals(table: pd.DataFrame, title: str, xlabel: str, ax: Axes, highlight: str = "") -> Axes:
+    """A dot with its interval for each row: columns ``value``, ``low``, ``high``; ``highlight`` names one row."""
+    for place, (name, row) in enumerate(table.iterrows()):
+        colour = PALETTE[1] if name == highlight else PALETTE[0]
+        ax.plot([row["low"], row["high"]], [place, place], color=colour)
+        ax.plot(row["value"], place, "o", color=colour, markersize=6)
+        ax.text(row["high"], place, f"  {row['value']:.3f}", va="center")
+    ax.set_yticks(range(len(table)), [str(name) for name in table.index])
+    ax.invert_yaxis()
+    ax.margins(x=0.15, y=0.12)
+    ax.set(title=title, xlabel=xlabel)
+    return ax
+
+
+@styled
 def histogram(
     values: Sequence[float], title: str, xlabel: str, ax: Axes, ylabel: str = "texts", mark: float | None = None
 ) -> Axes:

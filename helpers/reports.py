@@ -45,7 +45,14 @@ _NUMBER = re.compile(
 )
 
 
-def render(notebook: Path, out: Path, *, title: str | None = None, language: str = "en") -> Path:
+def render(
+    notebook: Path,
+    out: Path,
+    *,
+    title: str | None = None,
+    language: str = "en",
+    pages: Mapping[str, str] | None = None,
+) -> Path:
     """Write an executed notebook as one self-contained HTML file.
 
     The header takes run time, start, metrics and parameters from `metrics.json` next to the notebook, if there is one.
@@ -56,6 +63,7 @@ def render(notebook: Path, out: Path, *, title: str | None = None, language: str
         out: The HTML file to write; its folder is made where it is missing.
         title: The report's title; the notebook's first heading by default.
         language: BCP 47 code of the text, such as `en` or `zh-Hans`, for `<html lang>`.
+        pages: Notebook to file name of the reports that lie beside `out`; links to them are kept.
 
     Returns:
         `out`.
@@ -68,7 +76,7 @@ def render(notebook: Path, out: Path, *, title: str | None = None, language: str
         raise InputError(f"{language!r} is not a language code; give one such as en or zh-Hans.")
     folder = notebook.parent
     run = _read_run(folder) if (folder / "metrics.json").is_file() else {"notebook": notebook.stem}
-    return _write(Path(out), _html(_read_notebook(notebook), run, title, language))
+    return _write(Path(out), _html(_read_notebook(notebook), run, title, language, pages))
 
 
 def build(runs: Sequence[Path], out: Path, *, compare: bool = False) -> Path:
@@ -295,6 +303,11 @@ def _pair_figures(pair: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[dic
     """File name, and the figure of each run or None, for each PNG file of `figures/`."""
     found = [_figures(run) for run in pair]
     return [(name, [figures.get(name) for figures in found]) for name in sorted({*found[0], *found[1]})]
+
+
+def figures(folder: Path) -> dict[str, dict[str, str]]:
+    """The figures of a run folder: file name to `data` (base64) and `alt`."""
+    return _figures({"folder": folder, "nb": _read_notebook(folder / "notebook.ipynb"), "name": folder.name})
 
 
 def _figures(run: Mapping[str, Any]) -> dict[str, dict[str, str]]:

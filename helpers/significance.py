@@ -6,6 +6,7 @@ Taught in ``05_evaluation_plots``. All functions take plain arrays or a predicti
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEVEL = 0.05  # a difference with a smaller p-value is called more than chance
+MARGIN = 0.01  # models this close to the best on validation rows count as equally good
 
 
 def resamples(targets: np.ndarray, repeats: int, seed: int) -> Iterator[np.ndarray]:
@@ -188,3 +190,85 @@ def against_guess(table: pd.DataFrame) -> pd.DataFrame:
     found["p_holm"] = multipletests([mcnemar(r, guess) for r in right.values()], method="holm")[1]
     found["beats"] = (found["accuracy"] > found["guess"]) & (found["p_holm"] < LEVEL)
     return found
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Which model to use.
+
+    Attributes:
+        model: its name, or ``""`` if no model beats a constant answer.
+        sentences: why, how sure, and at what cost, in that order.
+    """
+
+    model: str
+    sentences: list[str]
+
+
+def recommend(table: pd.DataFrame, costs: pd.DataFrame) -> Recommendation:
+    """The cheapest candidate within one point of the best on validation rows; test rows say how sure that is.
+
+    Args:
+        table: predictions of several models on validation and test rows.
+        costs: model as index, ``train_seconds`` and ``texts_per_second_64``; may be empty.
+    """
+    names = evaluation.candidates(table)
+    table = table[table["model"].isin(names)]
+    guess = against_guess(table)
+    if not guess["beats"].any():
+        return Recommendation("", _no_model(guess))
+    model = _choose(table, names, costs)
+    cheaper = f" {names[0]} is no more than one point better there, and costs more." if model != names[0] else ""
+    compared = pairs(table)
+    own = compared[(compared["better"] == model) | (compared["worse"] == model)]
+    first = f"Use {model}: it is right on {_share(table, model)}. It was chosen on validation texts.{cheaper}"
+    words = [f"{verdict}." for verdict in own["verdict"]]
+    return Recommendation(model, [first, _how_sure(own, model), *words, *_costs(model, costs)])
+
+
+def _choose(table: pd.DataFrame, names: list[str], costs: pd.DataFrame) -> str:
+    """The cheapest to train of those within the margin of the best on validation rows."""
+    right, _ = right_by_model(table[table["split"] == "validation"])
+    best = max(r.mean() for r in right.values())
+    close = [name for name in names if best - right[name].mean() <= MARGIN]
+    return min(close, key=lambda name: costs["train_seconds"].get(name, np.inf)) if len(costs) else names[0]
+
+
+def _share(table: pd.DataFrame, model: str) -> str:
+    test = table[(table["split"] == "test") & (table["model"] == model)]
+    found = intervals(evaluation.targets(test), evaluation.probabilities(test)).loc["accuracy"] * 100
+    return f"{found.value:.1f} % of {len(test)} test texts (95 % interval {found.low:.1f} to {found.high:.1f} %)"
+
+
+def _no_model(guess: pd.DataFrame) -> list[str]:
+    best = guess["accuracy"].idxmax()
+    return [
+        "No model beats chance: none is better than always giving the most frequent answer by more than luck explains.",
+        f"The best of them, {best}, is right on {guess.loc[best, 'accuracy']:.1%} of the test texts, "
+        f"the constant answer on {guess.loc[best, 'guess']:.1%}.",
+        "Either the labels do not depend on the texts, or there are too few texts to learn it from: "
+        "look at the labels, then add texts.",
+    ]
+
+
+def _how_sure(own: pd.DataFrame, model: str) -> str:
+    beaten = own[(own["worse"] == model) & (own["p_holm"] < LEVEL)]
+    unsure = own[own["p_holm"] >= LEVEL]
+    if len(beaten):
+        return (
+            f"The test texts contradict the choice: {beaten['better'].iloc[0]} is better on them by more than chance."
+        )
+    if len(unsure):
+        others = [r.worse if r.better == model else r.better for r in unsure.itertuples()]
+        return f"How sure: the test texts cannot tell it from {' and '.join(others)}; more test texts would."
+    return "How sure: on the test texts it is better than every other model by more than chance."
+
+
+def _costs(model: str, costs: pd.DataFrame) -> list[str]:
+    if model not in costs.index:
+        return []
+    row, speed = costs.loc[model], costs["texts_per_second_64"]
+    said = f"Cost: {row['train_seconds']:.0f} s of training, {row['size_mb']:.0f} MB on disk"
+    fastest = speed.idxmax()
+    more = "no other model is faster" if fastest == model else f"{fastest} labels {speed[fastest]:,.0f} a second"
+    return [f"{said}, {speed[model]:,.0f} texts a second in batches of 64; {more}."]

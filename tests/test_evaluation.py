@@ -93,3 +93,44 @@ def test_a_run_without_predictions_is_refused(tmp_path):
         evaluation.read_runs([folder])
     with pytest.raises(InputError, match="not a run folder"):
         evaluation.read_runs([str(tmp_path / "none")])
+
+
+def test_a_temperature_mends_confidence_and_keeps_the_answers():
+    rng = np.random.default_rng(0)
+    honest = rng.dirichlet(np.ones(4), 4000)
+    y = np.array([rng.choice(4, p=p) for p in honest])
+    boastful = evaluation.scale(honest, 0.4)
+    t = evaluation.temperature(y, boastful)
+    assert 2.2 <= t <= 2.8  # 1 / 0.4
+    mended = evaluation.scale(boastful, t)
+    assert (mended.argmax(axis=1) == boastful.argmax(axis=1)).all() and np.allclose(mended.sum(axis=1), 1)
+    before, after = (evaluation.calibration_bins(y, p).attrs["ece"] for p in (boastful, mended))
+    assert after < 0.03 < 0.1 < before
+
+
+def test_coverage_by_hand_and_a_threshold_that_is_reached():
+    p = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
+    y = np.array([0, 1, 1, 0])  # right, wrong, right, right, by confidence 0.9, 0.8, 0.7, 0.6
+    table = evaluation.coverage(y, p)
+    assert table["coverage"].tolist() == [0.25, 0.5, 0.75, 1.0]
+    assert np.allclose(table["accuracy"], [1, 1 / 2, 2 / 3, 3 / 4])
+    many_p, many_y = np.repeat(p, 10, axis=0), np.repeat(y, 10)
+    assert evaluation.reject_threshold(many_y, many_p, 0.99) == 0.9
+    assert evaluation.reject_threshold(many_y, many_p, 0.70) == 0.6
+    assert evaluation.reject_threshold(y, p, 0.99) is None  # too few texts to trust
+
+
+def test_slices_count_every_text_once_for_each_kind():
+    texts = [" ".join(["word"] * n) + (f" rare{n}" if n % 2 else "") for n in range(1, 31)]
+    part = pd.DataFrame({"text": texts, "label": "a", "prediction": ["a" if n < 20 else "b" for n in range(30)]})
+    found = evaluation.slices(part, "word")
+    lengths = found[found.index.str.endswith("words")]
+    assert lengths["texts"].sum() == 30 and lengths["accuracy"].iloc[0] == 1 and lengths["accuracy"].iloc[-1] < 0.2
+    assert found[found.index.str.endswith("rare tokens")]["texts"].sum() == 30
+    assert ((found["low"] <= found["accuracy"] + 1e-9) & (found["accuracy"] <= found["high"] + 1e-9)).all()
+
+
+def test_the_most_frequent_mistakes_come_with_an_example():
+    part = pd.DataFrame({"row": range(5), "text": list("vwxyz"), "label": list("aaabb"), "prediction": list("bbaab")})
+    found = evaluation.confused(part)
+    assert found.values.tolist() == [["a", "b", 2, 0, "v"], ["b", "a", 1, 3, "y"]]
