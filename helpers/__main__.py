@@ -62,6 +62,7 @@ def parser() -> Parser:
     predict.add_argument("data", help="a file with a column of texts")
     predict.add_argument("--out", type=Path, required=True, help="the CSV file to write")
     predict.add_argument("--text-column", default="text")
+    predict.add_argument("--model", default="", metavar="NAME", help="tfidf or frozen (default: the run's network)")
     fetch = commands.add_parser("fetch", help="pretrained weights into the cache, verified")
     fetch.add_argument("weights", nargs="?", default="minilm", help="which (default: minilm)")
     return top
@@ -168,7 +169,7 @@ def _report(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     from helpers import training
 
-    rows = training.predict_file(options.run, options.data, options.out, options.text_column)
+    rows = training.predict_file(options.run, options.data, options.out, options.text_column, options.model)
     print(f"{rows} texts labelled in {options.out}")
     return 0
 

@@ -300,14 +300,29 @@ def save_classifier(
     write_json(folder / "classifier.json", {"kind": "lstm", "labels": labels, "vocabulary": vocabulary} | settings)
 
 
-def load_classifier(run: str | Path) -> tuple[Callable[[Sequence[str]], np.ndarray], list[str]]:
+def save_fitted(folder: Path, name: str, **parts: Any) -> None:
+    """Keeps a model of scikit-learn beside the run's network, as ``<name>.joblib``, whole or not there."""
+    import joblib
+
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f".{name}.{os.getpid()}.part"
+    joblib.dump(parts, part)
+    part.replace(folder / f"{name}.joblib")
+
+
+def load_classifier(run: str | Path, model: str = "") -> tuple[Callable[[Sequence[str]], np.ndarray], list[str]]:
     """Loads a run's classifier.
+
+    Args:
+        run: a run folder of 03 or 04.
+        model: ``"tfidf"`` or ``"frozen"`` for the run's other models; ``""`` for its network. Those two are pickles,
+            which can run code: load only runs that you trust.
 
     Returns:
         A function from texts to probabilities (n, classes), and the class names.
 
     Raises:
-        InputError: the folder holds no classifier.
+        InputError: the folder holds no such classifier.
     """
     from helpers.runs import find_run
 
@@ -315,23 +330,43 @@ def load_classifier(run: str | Path) -> tuple[Callable[[Sequence[str]], np.ndarr
     if not (folder / "classifier.json").exists():
         raise InputError(f"{run} holds no classifier (no model/classifier.json): name a run of 03 or 04.")
     settings = json.loads((folder / "classifier.json").read_text("utf-8"))
+    if model:
+        return _load_fitted(folder, model), settings["labels"]
     import_tensorflow()
+    return (_load_bert if settings["kind"] == "bert" else _load_lstm)(folder, settings), settings["labels"]
+
+
+def _load_fitted(folder: Path, name: str) -> Callable[[Sequence[str]], np.ndarray]:
+    import joblib
+
+    known = sorted(p.stem for p in folder.glob("*.joblib"))
+    if name not in known:
+        raise InputError(
+            f"The run has no model {name!r}: leave --model out, or use {' or '.join(known) or 'another run'}."
+        )
+    parts = joblib.load(folder / f"{name}.joblib")
+    if "preset" not in parts:
+        return parts["model"].predict_proba
+    import_tensorflow()
+    from helpers import pretrained
+
+    encoder, words = pretrained.load(parts["preset"])
+    return lambda texts: parts["model"].predict_proba(pretrained.encode_ids(encoder, words(texts, parts["length"])))
+
+
+def _load_bert(folder: Path, settings: dict[str, Any]) -> Callable[[Sequence[str]], np.ndarray]:
+    from helpers import pretrained
+
+    bert, words = pretrained.load_classifier(folder, settings)
+    return lambda texts: predict_proba(bert, words(texts, settings["length"]), 64, pretrained.inputs)
+
+
+def _load_lstm(folder: Path, settings: dict[str, Any]) -> Callable[[Sequence[str]], np.ndarray]:
     import keras
 
-    if settings["kind"] == "bert":
-        from helpers import pretrained
-
-        bert, words = pretrained.load_classifier(folder, settings)
-        return lambda texts: predict_proba(bert, words(texts, settings["length"]), 64, pretrained.inputs), settings[
-            "labels"
-        ]
     model = keras.models.load_model(folder / "classifier.keras", compile=False)
-
-    def classify(texts: Sequence[str]) -> np.ndarray:
-        ids = encode(texts, settings["vocabulary"], settings["unit"], settings["length"])
-        return predict_proba(model, ids)
-
-    return classify, settings["labels"]
+    known = settings["vocabulary"], settings["unit"], settings["length"]
+    return lambda texts: predict_proba(model, encode(texts, *known))
 
 
 def encode(texts: Sequence[str], vocabulary: Sequence[str], unit: str, length: int) -> np.ndarray:
@@ -340,7 +375,7 @@ def encode(texts: Sequence[str], vocabulary: Sequence[str], unit: str, length: i
     return pad([[places.get(token, 1) for token in text.tokenize(t, unit)] for t in texts], length)
 
 
-def predict_file(run: str, source: str, out: Path, text_column: str = "text") -> int:
+def predict_file(run: str, source: str, out: Path, text_column: str = "text", model: str = "") -> int:
     """Labels the texts of a file with a run's classifier and writes them as CSV, rows in the same order.
 
     The file keeps its columns and gains ``label`` (``prediction`` where it has that column already) and ``p_<label>``.
@@ -359,7 +394,7 @@ def predict_file(run: str, source: str, out: Path, text_column: str = "text") ->
         raise InputError(f"{source} has no column {text_column!r}: name it with --text-column.")
     if not out.parent.is_dir():
         raise InputError(f"The folder {out.parent} does not exist: create it first.")
-    classify, labels = load_classifier(run)
+    classify, labels = load_classifier(run, model)
     probabilities = classify(table[text_column].fillna("").astype(str).tolist())
     column = "label" if "label" not in table.columns else "prediction"
     table[column] = np.array(labels)[probabilities.argmax(axis=1)]
@@ -407,5 +442,5 @@ def peak_memory_mb() -> float:
 
 
 def folder_size(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    """Bytes of a file, or of all files below a folder."""
+    return sum(file.stat().st_size for file in [folder, *folder.rglob("*")] if file.is_file())

@@ -151,6 +151,17 @@ def test_03_run_labels_new_texts_and_feeds_05(small_run, tmp_path):
     run("predict", folder, new, "--out", tmp_path / "labelled.csv", "--text-column", "body", runs=small_run)
     labelled = pd.read_csv(tmp_path / "labelled.csv")
     assert labelled.columns.tolist() == ["body", "label", "p_<b>&x", "p_money", "p_sport"]
+    run(
+        "predict", folder, new, "--out", tmp_path / "l.csv", "--text-column", "body", "--model", "tfidf", runs=small_run
+    )
+    assert pd.read_csv(tmp_path / "l.csv")["label"].tolist() == ["sport", "money"]
+    wrong = ["--text-column", "body", "--model", "frozen"]
+    done = run("predict", folder, new, "--out", tmp_path / "l.csv", *wrong, runs=small_run, ok=False)
+    assert done.returncode == 2 and "no model 'frozen'" in done.stderr
+    card = (folder / "model_card.md").read_text("utf-8")
+    assert card.startswith("# Model card") and "macro F1" in card and "&lt;b&gt;&amp;x" in card and "<b>" not in card
+    costs = pd.read_csv(folder / "costs.csv")
+    assert (costs[["texts_per_second_1", "texts_per_second_64", "size_mb"]] > 0).all().all()
     run("run", "05", "-p", "RUNS", folder, "-p", "BINS", 5, runs=small_run)
     out = tmp_path / "reports"
     run("report", folder, small_run / "05_evaluation_plots" / "default", "--out", out, runs=small_run)
@@ -173,6 +184,20 @@ def test_04_fine_tunes_and_is_compared_with_03(small_csv, small_run, tmp_path):
     new.write_text("body,label\nteam goal coach,x\nbank loan,y\n", "utf-8")
     run("predict", folder, new, "--out", tmp_path / "out.csv", "--text-column", "body", runs=small_run)
     assert pd.read_csv(tmp_path / "out.csv").columns[:3].tolist() == ["body", "label", "prediction"]
+    run(
+        "predict",
+        folder,
+        new,
+        "--out",
+        tmp_path / "o.csv",
+        "--text-column",
+        "body",
+        "--model",
+        "frozen",
+        runs=small_run,
+    )
+    frozen = pd.read_csv(tmp_path / "o.csv").filter(like="p_")
+    assert frozen.sum(axis=1).sub(1).abs().max() < 1e-4
     lstm = small_run / "03_lstm_classifier" / "small"
     run("run", "05", "-p", "RUNS", lstm, "-p", "RUNS", folder, "--name", "both", runs=small_run)
     compared = json.loads((small_run / "05_evaluation_plots" / "both" / "metrics.json").read_text("utf-8"))["metrics"]
