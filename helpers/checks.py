@@ -1,0 +1,596 @@
+"""Checks of labelled texts before any training.
+
+Each check reads one frame of all rows (:func:`together`) and returns one :class:`Finding`: what was found, with figures
+and example rows, and what it would change. :func:`check` runs them all. Where a check looks at a sample, its finding
+says so.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from helpers import InputError, data, text, training
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EXAMPLES = 10
+SHOWN_CHARACTERS = 80
+PROBLEM = 0.01  # share of the rows from which a fault counts as a problem; below it is a note
+SAMPLE = 20_000  # texts that a classifier or a search for the labels' words reads at most
+SAMPLE_CELLS = 2_000_000  # texts times classes that a classifier learns from at most
+SHORT_TOKENS, LONG_TOKENS = 3, 512  # fewer says little; BERT reads no more
+NEAR = 0.8  # Jaccard similarity of character n-grams
+NEAR_CHARACTERS = 1000
+HASHES, BAND = 32, 4
+SCRIPTS = ("Latin", "Chinese", "other", "none")
+ENGLISH = frozenset(("the", "and", "to", "for", "with", "that", "this", "what", "how", "are", "you", "from"))
+TEXT_NAMES = (
+    "text texts content review sentence headline title body comment message question tweet utterance query document "
+    "description news 文本 内容 正文 评论 标题 句子 问题 新闻"
+)
+LABEL_NAMES = (
+    "label labels class category target topic sentiment intent tag polarity genre type 标签 类别 分类 情感 主题 意图"
+)
+_LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
+_LETTER = re.compile(r"[^\W\d_]")
+_KANA_OR_HANGUL = re.compile(r"[\u3040-\u30ff\uac00-\ud7af]")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        check: a short name.
+        level: ``"fine"``, ``"note"`` or ``"problem"``.
+        finding: one plain sentence with the figures.
+        advice: what it would change, or what to do.
+        rows: at most 10 examples, often with ``part``, ``row`` (number in its file), ``text`` (shortened), ``label``.
+        figures: the counts and shares of the finding by name.
+    """
+
+    check: str
+    level: str
+    finding: str
+    advice: str
+    rows: pd.DataFrame
+    figures: dict[str, float]
+
+
+def check(splits: data.Splits, seed: int = 42) -> list[Finding]:
+    """Runs all checks in a fixed order; train and validation rows together are the training rows.
+
+    Args:
+        splits: from :func:`helpers.data.load`.
+        seed: which rows a check reads where it samples, and the order in which the classifier sees them.
+    """
+    rows = together(splits)
+    unit = text.guess_unit(rows["text"].iloc[:SAMPLE])
+    return [
+        duplicates(rows),
+        near_duplicates(rows, unit),
+        conflicting_labels(rows),
+        leaked_test_texts(rows),
+        score_without_overlap(rows, unit, seed),
+        class_imbalance(rows),
+        lengths(rows, unit),
+        languages(rows),
+        label_noise(rows, unit, seed),
+        label_words(rows, seed),
+    ]
+
+
+def overlap(splits: data.Splits) -> np.ndarray:
+    """Which test texts stand in the training rows, punctuation, width and case ignored: (test rows,) bool."""
+    train, validation, test = (keys(part["text"]) for part in (splits.train, splits.validation, splits.test))
+    return np.isin(test, np.concatenate([train, validation]))
+
+
+def together(splits: data.Splits) -> pd.DataFrame:
+    """All rows in one frame, the training rows first, in file order.
+
+    Returns:
+        ``part`` (train, validation or test), ``row``, ``text``, ``label``, and ``key`` (see :func:`keys`).
+    """
+    import pandas as pd
+
+    learned = pd.concat([splits.train.assign(part="train"), splits.validation.assign(part="validation")])
+    rows = pd.concat([learned.sort_values("row", kind="stable"), splits.test.assign(part="test")], ignore_index=True)
+    return rows.assign(key=keys(rows["text"]))[["part", "row", "text", "label", "key"]]
+
+
+@cache
+def _ignored() -> dict[int, None]:
+    """Punctuation, white space and control characters; symbols stay, since C++ is not C, nor a frown a smile."""
+    categories = ((i, unicodedata.category(chr(i))) for i in range(sys.maxunicode + 1))
+    return {i: None for i, name in categories if name[0] in "PZ" or name in ("Cc", "Cf")}
+
+
+def loose(content: str) -> str:
+    """A text without punctuation, white space, width and case; as it is where nothing else would be left."""
+    plain = unicodedata.normalize("NFKC", content).casefold()
+    return plain.translate(_ignored()) or content
+
+
+def keys(texts: Iterable[str]) -> np.ndarray:
+    """64-bit BLAKE2 digests of the loose texts (n,), uint64: equal where two texts differ in punctuation alone."""
+    digests = (blake2b(loose(t).encode("utf-8", "surrogatepass"), digest_size=8).digest() for t in texts)
+    return np.frombuffer(b"".join(digests), dtype=np.uint64)
+
+
+def _learned(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["part"] != "test"].reset_index(drop=True)
+
+
+def _level(count: float, total: int) -> str:
+    return "fine" if not count else "note" if count < PROBLEM * total else "problem"
+
+
+def _shown(rows: pd.DataFrame, **more: Any) -> pd.DataFrame:
+    """The first rows, texts on one line and cut, with more columns beside them."""
+    table = rows[["part", "row", "text", "label"]].assign(**more).head(EXAMPLES).reset_index(drop=True)
+    lines = [" ".join(t.split()) for t in table["text"]]
+    cut = [t if len(t) <= SHOWN_CHARACTERS else t[: SHOWN_CHARACTERS - 1] + "…" for t in lines]
+    return table.assign(text=np.array(cut, dtype=object))
+
+
+def _earlier(values: Sequence | np.ndarray) -> np.ndarray:
+    """For each value the place of its first occurrence, (n,) int."""
+    import pandas as pd
+
+    codes = pd.factorize(np.asarray(values))[0]
+    return np.unique(codes, return_index=True)[1][codes]
+
+
+def duplicates(rows: pd.DataFrame) -> Finding:
+    """Training texts that repeat an earlier one, word for word and loosely (see :func:`keys`)."""
+    learned = _learned(rows)
+    exact, same = learned.duplicated("text"), learned.duplicated(["text", "label"])
+    repeats = learned.duplicated("key")
+    first = learned.iloc[_earlier(learned["key"])].reset_index(drop=True)
+    leaked = (learned["part"] == "validation") & learned["key"].isin(learned.loc[learned["part"] == "train", "key"])
+    figures = {"exact": int(exact.sum()), "same_label": int(same.sum()), "loose": int(repeats.sum())}
+    figures |= {"validation": int(leaked.sum()), "texts": len(learned)}
+    finding = (
+        f"{figures['exact']:,} of {len(learned):,} training texts repeat an earlier one word for word "
+        f"({figures['same_label']:,} with the same label), {figures['loose']:,} when punctuation, width and case "
+        "are ignored."
+    )
+    advice = (
+        f"Without the repeats {len(learned) - figures['loose']:,} training texts remain; {figures['validation']:,} "
+        "validation texts stand in train, which flatters the model that memorises: remove the repeats."
+        if repeats.any()
+        else "It would change nothing."
+    )
+    shown = _shown(learned[repeats], earlier_row=first["row"][repeats], earlier_label=first["label"][repeats])
+    return Finding("repeated texts", _level(figures["loose"], len(learned)), finding, advice, shown, figures)
+
+
+def near_duplicates(rows: pd.DataFrame, unit: str) -> Finding:
+    """Texts that share most of their character n-grams with an earlier training text, equal ones left out.
+
+    MinHash (Broder 1997) with banding finds the candidates, the Jaccard similarity of their n-grams decides. The
+    first 1,000 characters of a text count.
+    """
+    distinct = rows[~rows.duplicated("key")].reset_index(drop=True)
+    size = 3 if unit == "character" else 5
+    cut = [loose(t)[:NEAR_CHARACTERS] for t in distinct["text"]]
+    partner, similarity = _near_partners(cut, (distinct["part"] != "test").to_numpy(), size)
+    near = np.flatnonzero(similarity >= NEAR)
+    near = near[np.argsort(-similarity[near], kind="stable")]
+    found, other = distinct.iloc[near], distinct.iloc[partner[near]]
+    in_test = int((found["part"] == "test").sum())
+    figures = {
+        "train": len(near) - in_test,
+        "test": in_test,
+        "other_label": int((found["label"].to_numpy() != other["label"].to_numpy()).sum()),
+    }
+    finding = (
+        f"{figures['train']:,} training texts and {in_test:,} test texts share {NEAR:.0%} or more of their character "
+        f"{size}-grams with an earlier training text, equal ones not counted; {figures['other_label']:,} of them "
+        "have another label than it."
+    )
+    advice = (
+        "Read some: copies with small changes count as repeats, and in the test set they flatter the score."
+        if len(near)
+        else "It would change nothing."
+    )
+    partners = {"similarity": similarity[near].round(3), "earlier_row": other["row"].to_numpy()}
+    shown = _shown(found, **partners, earlier_text=_shown_texts(other), earlier_label=other["label"].to_numpy())
+    return Finding("nearly repeated texts", _level(len(near), len(distinct)), finding, advice, shown, figures)
+
+
+def _shown_texts(rows: pd.DataFrame) -> np.ndarray:
+    texts = np.full(len(rows), "", dtype=object)
+    texts[:EXAMPLES] = _shown(rows)["text"]
+    return texts
+
+
+def _near_partners(texts: Sequence[str], learned: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each text the place of its likest earlier training text and their similarity, 0 where none is like it."""
+    signatures = _minhash(texts, size)
+    partner, agreement = np.zeros(len(texts), dtype=np.int64), np.zeros(len(texts), dtype=np.int64)
+    for start in range(0, HASHES, BAND):
+        for place, candidate in _band_pairs(signatures[:, start : start + BAND], learned):
+            agreed = (signatures[place] == signatures[candidate]).sum(axis=1)
+            better = agreed > agreement[place]
+            partner[place[better]], agreement[place[better]] = candidate[better], agreed[better]
+    similarity = np.zeros(len(texts))
+    for i in np.flatnonzero(agreement >= (NEAR - 0.2) * HASHES):
+        similarity[i] = jaccard(texts[i], texts[partner[i]], size)
+    return partner, similarity
+
+
+def _minhash(texts: Sequence[str], size: int, chunk: int = 500) -> np.ndarray:
+    """The smallest value of each of 32 hash functions over a text's character n-grams: (n, 32) uint32."""
+    factors = np.random.default_rng(0).integers(1, 2**63, HASHES, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    signatures = np.empty((len(texts), HASHES), dtype=np.uint32)
+    for start in range(0, len(texts), chunk):
+        grams, starts = _gram_hashes(texts[start : start + chunk], size)
+        for k, factor in enumerate(factors):
+            values = (grams * factor >> np.uint64(32)).astype(np.uint32)
+            signatures[start : start + chunk, k] = np.minimum.reduceat(values, starts)
+    return signatures
+
+
+def _gram_hashes(texts: Sequence[str], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """64-bit hashes of all n-grams of the texts, one after another, and where each text begins."""
+    padded = [t.ljust(size, "\0") for t in texts]
+    codes = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
+    hashes = np.zeros(len(codes) - size + 1, dtype=np.uint64)
+    for i in range(size):
+        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + codes[i : i + len(hashes)]
+        hashes ^= hashes >> np.uint64(31)
+    lengths = np.array([len(t) for t in padded])
+    ends = np.cumsum(lengths)
+    inside = np.ones(len(codes), dtype=bool)
+    for i in range(1, size):
+        inside[ends - i] = False
+    starts = np.cumsum(lengths - size + 1) - (lengths - size + 1)
+    return hashes[inside[: len(hashes)]], starts
+
+
+def _band_pairs(band: np.ndarray, learned: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    """Places that agree in a whole band (n, 4), each with the first and with the previous training text there."""
+    value = np.zeros(len(band), dtype=np.uint64)
+    for column in band.T:
+        value = value * np.uint64(0x9E3779B97F4A7C15) + column
+        value ^= value >> np.uint64(29)
+    order = np.argsort(value, kind="stable")
+    ordered, position = value[order], np.arange(len(order))
+    first = np.maximum.accumulate(np.where(np.r_[True, ordered[1:] != ordered[:-1]], position, 0))
+    last = np.maximum.accumulate(np.where(learned[order], position, -1))
+    previous = np.r_[-1, last[:-1]]
+    for candidate in (np.where(learned[order[first]], first, -1), previous):
+        valid = (candidate >= first) & (candidate < position)
+        yield order[valid], order[candidate[valid]]
+
+
+def jaccard(one: str, other: str, size: int) -> float:
+    """Shared character n-grams over all n-grams of two texts, in [0, 1]; a shorter text is one n-gram."""
+    grams = [{t[i : i + size] for i in range(max(len(t) - size, 0) + 1)} for t in (one, other)]
+    return len(grams[0] & grams[1]) / len(grams[0] | grams[1])
+
+
+def conflicting_labels(rows: pd.DataFrame) -> Finding:
+    """Texts that occur with two or more labels, punctuation, width and case ignored, test rows included."""
+    pairs = rows[["key", "label"]].drop_duplicates()
+    twice = pairs.loc[pairs.duplicated("key"), "key"].unique()
+    found = rows[rows["key"].isin(twice)].sort_values("key", kind="stable")
+    figures = {"texts": len(twice), "rows": len(found), "test": int((found["part"] == "test").sum())}
+    finding = (
+        f"{figures['texts']:,} texts carry two or more labels, in {figures['rows']:,} of {len(rows):,} rows "
+        f"({figures['test']:,} of them in test)."
+    )
+    advice = (
+        "No model can get all of these right: decide on one label for each text, or remove them."
+        if len(found)
+        else "It would change nothing."
+    )
+    return Finding("same text, other label", _level(len(found), len(rows)), finding, advice, _shown(found), figures)
+
+
+def leaked_test_texts(rows: pd.DataFrame) -> Finding:
+    """Test texts that stand in the training rows, word for word and loosely (see :func:`keys`)."""
+    learned, test = _learned(rows), rows[rows["part"] == "test"].reset_index(drop=True)
+    found = test["key"].isin(learned["key"])
+    figures = {"exact": int(test["text"].isin(learned["text"]).sum()), "loose": int(found.sum()), "texts": len(test)}
+    finding = (
+        f"{figures['exact']:,} of {len(test):,} test texts stand in the training rows word for word, "
+        f"{figures['loose']:,} when punctuation, width and case are ignored."
+    )
+    advice = (
+        "A model that memorises gets them right: remove these rows from training, or report the score without them."
+        if found.any()
+        else "It would change nothing."
+    )
+    first = learned.drop_duplicates("key").set_index("key").loc[test.loc[found, "key"].iloc[:EXAMPLES]]
+    more = {"training_row": first["row"].to_numpy(), "training_label": first["label"].to_numpy()}
+    shown = _shown(test[found].head(EXAMPLES), **more)
+    return Finding("test texts in training", _level(figures["loose"], len(test)), finding, advice, shown, figures)
+
+
+def _classifier(unit: str, seed: int) -> Any:
+    """The TF-IDF baseline, its logistic regression trained by SGD: as good, and quick with many classes and rows.
+
+    The light regularisation lets it memorise, as large models do, so that repeated texts show in its score.
+    """
+    from sklearn.linear_model import SGDClassifier
+
+    sgd = SGDClassifier(loss="log_loss", alpha=1e-5, max_iter=10, tol=None, random_state=seed, n_jobs=2)
+    return training.tfidf_classifier(unit).set_params(logisticregression=sgd)
+
+
+def _budget(labels: pd.Series) -> int:
+    return min(SAMPLE, SAMPLE_CELLS // labels.nunique())
+
+
+def score_without_overlap(rows: pd.DataFrame, unit: str, seed: int) -> Finding:
+    """Accuracy of TF-IDF and logistic regression on all test texts, and on those that do not stand in training.
+
+    It learns from all training rows. A sample is drawn by text, so that the share of the overlap stays as it is.
+    """
+    import pandas as pd
+
+    part = _sample_by_text(rows, _budget(rows["label"]), seed)
+    learned, test = _learned(part), part[part["part"] == "test"]
+    seen = test["key"].isin(learned["key"]).to_numpy()
+    model = _classifier(unit, seed).fit(learned["text"], learned["label"])
+    right = model.predict(test["text"]) == test["label"].to_numpy()
+    figures = {"accuracy": float(right.mean()), "texts": len(test), "texts_without": int((~seen).sum())}
+    finding = f"TF-IDF and logistic regression reach {right.mean():.1%} on {_of(len(test), rows, 'test')} test texts"
+    if seen.any() and not seen.all():
+        figures["accuracy_without"] = float(right[~seen].mean())
+        finding += f", {right[~seen].mean():.1%} on the {(~seen).sum():,} that do not stand in training"
+    gap = abs(figures["accuracy"] - figures.get("accuracy_without", figures["accuracy"]))
+    advice = "It would change nothing: no test text stands in training."
+    if seen.all():
+        advice = "Every test text stands in training, so this score says nothing: get other test texts."
+    elif seen.any():
+        advice = f"Report the score without them: it differs by {100 * gap:.1f} points."
+    level = "problem" if seen.all() or gap >= PROBLEM else "note" if seen.any() else "fine"
+    return Finding("score without them", level, finding + ".", advice, pd.DataFrame(), figures)
+
+
+def _of(count: int, rows: pd.DataFrame, part: str) -> str:
+    total = int(((rows["part"] == "test") == (part == "test")).sum())
+    return f"{count:,}" if count == total else f"{count:,} of {total:,}"
+
+
+def _sample_by_text(rows: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
+    if len(rows) <= size:
+        return rows
+    distinct = np.unique(rows["key"])
+    chosen = np.random.default_rng(seed).permutation(distinct)[: len(distinct) * size // len(rows)]
+    return rows[rows["key"].isin(chosen)].reset_index(drop=True)
+
+
+def class_imbalance(rows: pd.DataFrame) -> Finding:
+    """Sizes of the classes in the training rows."""
+    import pandas as pd
+
+    counts = _learned(rows)["label"].value_counts().sort_index(kind="stable").sort_values(kind="stable")
+    ratio, share, small = counts.iloc[-1] / counts.iloc[0], counts.iloc[-1] / counts.sum(), int((counts < 10).sum())
+    figures = {"classes": len(counts), "ratio": float(ratio), "largest_share": float(share), "small_classes": small}
+    finding = (
+        f"The largest of {len(counts):,} classes has {ratio:.1f} times the texts of the smallest; always guessing it "
+        f"is right for {share:.1%} of the training texts; {small:,} classes have fewer than 10."
+    )
+    advice = (
+        "Accuracy hides the small classes: read the macro F1, set BALANCED to true, and add texts to the smallest."
+        if ratio >= 3 or small
+        else "It would change little: accuracy and macro F1 will agree."
+    )
+    level = "problem" if ratio >= 10 or small else "note" if ratio >= 3 else "fine"
+    table = pd.DataFrame({"label": counts.index, "texts": counts.to_numpy()})
+    return Finding("class sizes", level, finding, advice, table.head(EXAMPLES), figures)
+
+
+def lengths(rows: pd.DataFrame, unit: str) -> Finding:
+    """Texts of fewer than 3 or more than 512 tokens (:func:`helpers.text.tokenize`)."""
+    tokens = np.fromiter((len(text.tokenize(t, unit)) for t in rows["text"]), dtype=np.int64, count=len(rows))
+    odd = np.flatnonzero((tokens < SHORT_TOKENS) | (tokens > LONG_TOKENS))
+    short, reach = int((tokens < SHORT_TOKENS).sum()), int(np.ceil(np.quantile(tokens, 0.95)))
+    figures = {"short": short, "long": len(odd) - short, "median": float(np.median(tokens)), "reach": reach}
+    figures["longest"] = int(tokens.max())
+    noun = "characters" if unit == "character" else "words"
+    finding = (
+        f"{short:,} of {len(rows):,} texts have fewer than {SHORT_TOKENS} {noun} and {len(odd) - short:,} more than "
+        f"{LONG_TOKENS}; the median is {figures['median']:.0f}, the longest {tokens.max():,}."
+    )
+    advice = f"A model that reads {reach:,} {noun} (LENGTH) reads 95 % of the texts whole."
+    if short:
+        advice += " The very short ones say little: check that they are no leftovers."
+    odd = np.r_[
+        odd[np.argsort(tokens[odd], kind="stable")][: EXAMPLES // 2], odd[np.argsort(-tokens[odd], kind="stable")]
+    ]
+    odd = odd[np.sort(np.unique(odd, return_index=True)[1])]
+    shown = _shown(rows.iloc[odd], tokens=tokens[odd])
+    return Finding("text lengths", _level(len(odd), len(rows)), finding, advice, shown, figures)
+
+
+def script(content: str) -> str:
+    """The script of a text: ``"Latin"``, ``"Chinese"``, ``"other"``, or ``"none"`` where it has no letter."""
+    letters = "".join(_LETTER.findall(content))
+    if not letters or letters.isascii():
+        return "Latin" if letters else "none"
+    if 4 * len(_KANA_OR_HANGUL.findall(letters)) >= len(letters):
+        return "other"
+    if text.cjk_share(letters) >= 1 / 3:
+        return "Chinese"
+    return "Latin" if 2 * len(_LATIN.findall(letters)) >= len(letters) else "other"
+
+
+def languages(rows: pd.DataFrame) -> Finding:
+    """Scripts of the texts, and whether Latin ones look English (share of its commonest function words)."""
+    scripts = np.array([script(t) for t in rows["text"]])
+    shares = {name: float((scripts == name).mean()) for name in SCRIPTS}
+    main = max(SCRIPTS, key=lambda name: shares[name])
+    english = _english_share(rows["text"][scripts == "Latin"].iloc[:SAMPLE])
+    guess = {
+        "Latin": "English" if english >= 0.03 else "a language in Latin script other than English",
+        "Chinese": "Chinese",
+    }
+    language = guess.get(main, "another script") if shares[main] >= 0.9 else "a mix of scripts"
+    figures = {f"{name.lower()}_share": share for name, share in shares.items()} | {"english_words": english}
+    strangers = np.flatnonzero(scripts != main)
+    listed = ", ".join(f"{shares[name]:.1%} {_SCRIPT_NAMES[name]}" for name in SCRIPTS if shares[name])
+    finding = f"The texts look like {language}: {listed}."
+    advice = "Notebook 04's MiniLM fits: it is an English model."
+    if language != "English":
+        advice = "MiniLM, the default of notebook 04, is an English model: name one of this language as PRESET."
+    if len(strangers):
+        advice += f" Check the {len(strangers):,} texts in another script than most."
+    level = _level(len(strangers), len(rows))
+    level = "note" if language != "English" and level == "fine" else level
+    return Finding("languages", level, finding, advice, _shown(rows.iloc[strangers]), figures)
+
+
+_SCRIPT_NAMES = dict(zip(SCRIPTS, ("in Latin script", "Chinese", "in another script", "without a letter"), strict=True))
+
+
+def _english_share(texts: Iterable[str]) -> float:
+    tokens = [token for t in texts for token in text.tokenize(t)]
+    return sum(token in ENGLISH for token in tokens) / max(len(tokens), 1)
+
+
+def label_noise(rows: pd.DataFrame, unit: str, seed: int) -> Finding:
+    """Training rows whose label is doubtful, by confident learning (Northcutt et al. 2021, cleanlab).
+
+    Probabilities are those of TF-IDF and logistic regression in 3-fold cross-validation, without repeated texts and
+    without classes of fewer than 3 of them.
+    """
+    learned = data.sample(_learned(rows).drop_duplicates("key"), _budget(rows["label"]), seed)
+    learned = learned[learned.groupby("label")["row"].transform("size") >= 3].reset_index(drop=True)
+    names = sorted(set(learned["label"]))
+    if len(names) < 2:
+        finding = "Fewer than two classes have 3 different training texts, so doubtful labels cannot be looked for."
+        return Finding("doubtful labels", "note", finding, "Add texts.", _shown(learned.iloc[:0]), {})
+    targets = np.searchsorted(names, learned["label"].to_numpy())
+    chances = _cross_validated(learned["text"], targets, unit, seed)
+    found = _label_issues(targets, chances)
+    suggested = chances[found].argmax(axis=1)
+    figures = {"rows": len(found), "texts": len(learned)}
+    figures["accuracy"] = float((chances.argmax(axis=1) == targets).mean())
+    finding = (
+        f"{len(found):,} labels look doubtful to a TF-IDF classifier (cleanlab) on "
+        f"{_of(len(learned), rows, 'training')} training texts; it is right for {figures['accuracy']:.1%} of them."
+    )
+    advice = (
+        "Read these rows, the most doubtful first, and mend wrong labels: the less often the classifier is right, the "
+        "more of them are its own errors."
+        if len(found)
+        else "It would change nothing."
+    )
+    more = {"suggested": np.array(names, dtype=object)[suggested]}
+    more |= {"p_suggested": chances[found, suggested].round(3), "p_label": chances[found, targets[found]].round(3)}
+    shown = _shown(learned.iloc[found], **more)
+    return Finding("doubtful labels", "note" if len(found) else "fine", finding, advice, shown, figures)
+
+
+def _cross_validated(texts: pd.Series, targets: np.ndarray, unit: str, seed: int) -> np.ndarray:
+    """Probabilities (n, classes) of each text by a model that has not learned from it."""
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    model = _classifier(unit, seed)
+    features = model[:-1].fit_transform(texts)
+    folds = StratifiedKFold(3, shuffle=True, random_state=seed)
+    return cross_val_predict(model[-1], features, targets, cv=folds, method="predict_proba")
+
+
+def _label_issues(targets: np.ndarray, chances: np.ndarray) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from cleanlab.filter import find_label_issues
+
+        return find_label_issues(targets, chances, return_indices_ranked_by="self_confidence", n_jobs=1)
+
+
+def label_words(rows: pd.DataFrame, seed: int) -> Finding:
+    """Classes whose own name stands in their training texts: in 5 % or more, and 5 times as often as elsewhere."""
+    import pandas as pd
+
+    learned = data.sample(_learned(rows), SAMPLE, seed)
+    table = pd.DataFrame(_name_shares(learned), columns=["label", "own_share", "other_share", "place"])
+    told = table[(table["own_share"] >= 0.05) & (table["own_share"] >= 5 * table["other_share"])]
+    told = told.sort_values("own_share", ascending=False, kind="stable")
+    worst = float(told["own_share"].max()) if len(told) else 0.0
+    figures = {"classes": len(told), "largest_share": worst, "texts": len(learned)}
+    finding = (
+        f"{len(told):,} of {learned['label'].nunique():,} classes have their own name in 5 % or more of their texts, "
+        f"5 times as often as the others, on {_of(len(learned), rows, 'training')} training texts."
+    )
+    advice = "It would change nothing."
+    if len(told):
+        finding = finding[:-1] + f"; most often {told['label'].iloc[0]!r}, in {worst:.0%} of its texts."
+        advice = "Find out whether the name will be there in use; if not, remove it from the texts before training."
+    shares = {name: told[name].to_numpy().round(3) for name in ("own_share", "other_share")}
+    level = "fine" if not len(told) else "problem" if worst >= 0.5 else "note"
+    shown = _shown(learned.iloc[told["place"]], **shares)
+    return Finding("label's name in the text", level, finding, advice, shown, figures)
+
+
+def _name_shares(learned: pd.DataFrame) -> list[tuple[str, float, float, int]]:
+    """For each class found in 5 or more own texts: name, share of own and of other texts with it, an example's place.
+
+    A name is compared token by token, Chinese by character, so that "art" is not found in "party".
+    """
+    lines = [_spaced(t) for t in learned["text"]]
+    labels, shares = learned["label"].to_numpy(), []
+    for name in sorted(set(labels)):
+        phrase = _spaced(name.replace("_", " "))
+        own, has = labels == name, np.fromiter((phrase in line for line in lines), dtype=bool, count=len(lines))
+        if phrase.strip() and (has & own).sum() >= 5:
+            shares.append((name, has[own].mean(), has[~own].mean(), np.flatnonzero(has & own)[0]))
+    return shares
+
+
+def _spaced(content: str) -> str:
+    return f" {' '.join(text.tokenize(content, 'character'))} "
+
+
+def guess_columns(table: pd.DataFrame) -> tuple[str, str]:
+    """The text and the label column of a table, by their names, else by what they hold.
+
+    By content the label is the only column whose values repeat, the text is the longest of the others.
+
+    Args:
+        table: from :func:`helpers.data.read_table`.
+
+    Raises:
+        InputError: it cannot be said which column is which.
+    """
+    lengths = {name: float(table[name].astype(str).str.len().mean()) for name in table.columns}
+    distinct = {name: int(table[name].astype(str).nunique()) for name in table.columns}
+    texts = sorted(_named(table, TEXT_NAMES.split()), key=lambda name: -lengths[name])
+    labels = [name for name in _named(table, LABEL_NAMES.split()) if name not in texts[:1]]
+    if not labels:
+        labels = [n for n in table.columns if n not in texts[:1] and 2 <= distinct[n] <= len(table) / 2]
+        labels = labels if len(labels) == 1 else []
+    if not texts and labels:
+        texts = sorted((n for n in table.columns if n != labels[0]), key=lambda name: -lengths[name])
+    if not texts or not labels:
+        raise InputError(
+            f"It cannot be said which of the columns {', '.join(map(str, table.columns[:12]))} holds the text "
+            "and which the label: set TEXT_COLUMN and LABEL_COLUMN."
+        )
+    return texts[0], labels[0]
+
+
+def _named(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Columns with one of the names, in the order of the names: whole, else as one of their words."""
+    lower = {column: str(column).strip().lower() for column in table.columns}
+    whole = [column for name in names for column in table.columns if lower[column] == name]
+    parts = {column: re.split(r"[\W_]+", spelled) for column, spelled in lower.items()}
+    return whole or [column for name in names for column in table.columns if name in parts[column]]
