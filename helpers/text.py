@@ -6,11 +6,13 @@ Taught in ``03_lstm_classifier``.
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 
-UNITS = ("word", "character", "wordpiece")
+UNITS = ("word", "character", "wordpiece", "jieba")
 _TOKENS = {
     "word": re.compile(r"\w+(?:['’]\w+)*"),
     "character": re.compile(r"[a-z0-9]+|\w"),
@@ -34,7 +36,7 @@ def tokenize(text: str, unit: str = "word") -> list[str]:
     Args:
         text: any text.
         unit: ``"word"`` for languages with spaces, ``"character"`` for Chinese (Latin words and numbers stay whole),
-            ``"wordpiece"`` for BERT's pieces, punctuation included.
+            ``"jieba"`` for Chinese words, ``"wordpiece"`` for BERT's pieces, punctuation included.
 
     Returns:
         The tokens in order; empty if the text holds no letter and no digit.
@@ -43,7 +45,22 @@ def tokenize(text: str, unit: str = "word") -> list[str]:
         from helpers import pretrained
 
         return pretrained.tokenizer().split(text)
+    if unit == "jieba":
+        words = _jieba().lcut(normalise(text).lower())
+        return [word for word in words if any(c.isalnum() for c in word)]
     return _TOKENS[unit].findall(normalise(text).lower())
+
+
+@functools.cache
+def _jieba() -> Any:
+    """The module jieba, which would tell stderr about its dictionary and warn about its own source."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import jieba
+    jieba.setLogLevel("CRITICAL")
+    return jieba
 
 
 def cjk_share(texts: Iterable[str]) -> float:

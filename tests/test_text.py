@@ -11,6 +11,12 @@ def test_words_and_characters():
     assert text.tokenize("央行下调ABC利率3.5%", "character") == ["央", "行", "下", "调", "abc", "利", "率", "3", "5"]
 
 
+def test_chinese_words_are_cut_quietly(capfd):
+    assert text.tokenize("央行下调ABC利率，3.5%！", "jieba") == ["央行", "下调", "abc", "利率", "3.5%"]
+    assert text.tokenize("，。！", "jieba") == []
+    assert capfd.readouterr().err == ""
+
+
 def test_equal_looking_texts_become_equal():
     assert text.normalise("ＡＢＣ　１２３\u200b x") == "ABC 123 x"
     assert text.normalise("cafe\u0301") == "café"
@@ -26,5 +32,5 @@ def test_unit_is_guessed_by_script():
 def test_normalise_is_stable_and_tokens_hold_no_space(value):
     once = text.normalise(value)
     assert text.normalise(once) == once or not once.isascii()
-    for unit in ("word", "character"):
+    for unit in ("word", "character", "jieba"):
         assert all(token and not any(c.isspace() for c in token) for token in text.tokenize(value, unit))
