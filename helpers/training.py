@@ -249,7 +249,7 @@ def predict_proba(
     parts = []
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        parts.append(np.asarray(model(prepare(token_ids[rows, : lengths[rows].max()]), training=False)))
+        parts.append(np.asarray(model.predict_on_batch(prepare(token_ids[rows, : lengths[rows].max()]))))
     found = np.concatenate(parts)
     result = np.empty_like(found)
     result[order] = found
