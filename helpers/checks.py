@@ -422,9 +422,11 @@ def lengths(rows: pd.DataFrame, unit: str) -> Finding:
 
 def script(content: str) -> str:
     """The script of a text: ``"Latin"``, ``"Chinese"``, ``"other"``, or ``"none"`` where it has no letter."""
+    if content.isascii():
+        return "Latin" if _LATIN.search(content) else "none"
     letters = "".join(_LETTER.findall(content))
-    if not letters or letters.isascii():
-        return "Latin" if letters else "none"
+    if not letters:
+        return "none"
     if 4 * len(_KANA_OR_HANGUL.findall(letters)) >= len(letters):
         return "other"
     if text.cjk_share(letters) >= 1 / 3:
@@ -514,7 +516,9 @@ def _label_issues(targets: np.ndarray, chances: np.ndarray) -> np.ndarray:
         warnings.simplefilter("ignore")
         from cleanlab.filter import find_label_issues
 
-        return find_label_issues(targets, chances, return_indices_ranked_by="self_confidence", n_jobs=1)
+        # Of cleanlab's filters this one is right most often where the classifier is weak and the data are small.
+        options = {"filter_by": "low_normalized_margin", "return_indices_ranked_by": "self_confidence", "n_jobs": 1}
+        return find_label_issues(targets, chances, **options)
 
 
 def label_words(rows: pd.DataFrame, seed: int) -> Finding:

@@ -1,0 +1,375 @@
+"""The data checks find what was planted, count it exactly, and stay silent on clean data."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers import InputError, checks, data
+
+TOPICS = {
+    "sport": "match goal team coach league striker referee stadium season trophy",
+    "money": "bank shares profit market loan budget interest trade invoice dividend",
+    "food": "soup bread oven recipe garlic butter pepper kitchen dough flavour",
+}
+FILLER = "the and for with that this from you are what how to"
+
+
+def clean(rows=40, seed=0):
+    """Different English texts, their topic clear, each topic with so many rows."""
+    rng = np.random.default_rng(seed)
+    drawn = [
+        (" ".join([*rng.choice(words.split(), 7, replace=False), *rng.choice(FILLER.split(), 5, replace=False)]), topic)
+        for topic, words in TOPICS.items()
+        for _ in range(rows)
+    ]
+    return pd.DataFrame(drawn, columns=["text", "label"])
+
+
+def make_splits(train, test, validation=None):
+    parts = [
+        part.reset_index(drop=True).assign(row=range(1, len(part) + 1))[["row", "text", "label"]]
+        for part in (train, clean(3, seed=7) if validation is None else validation, test)
+    ]
+    return data.Splits(*parts, labels=sorted(set(train["label"])), name="made")
+
+
+def frame(*pairs):
+    return pd.DataFrame(pairs, columns=["text", "label"])
+
+
+def rows_of(train, test=None, validation=None):
+    """The frame of all rows; no validation rows unless given."""
+    nothing = frame()
+    return checks.together(
+        make_splits(train, nothing if test is None else test, nothing if validation is None else validation)
+    )
+
+
+def test_clean_data_is_fine_throughout():
+    found = checks.check(make_splits(clean(), clean(10, seed=1)))
+    assert [(f.check, f.finding) for f in found if f.level != "fine"] == []
+    assert len({f.check for f in found}) == len(found) == 10
+    for finding in found:
+        assert finding.finding.endswith(".") and finding.advice.endswith(".") and "\n" not in finding.finding
+        assert len(finding.rows) <= 10
+        assert all(np.isfinite(value) for value in finding.figures.values())
+
+
+def test_the_same_data_give_the_same_findings():
+    splits = make_splits(clean(), clean(10, seed=1))
+    for one, again in zip(checks.check(splits), checks.check(splits), strict=True):
+        assert one.finding == again.finding and one.figures == again.figures
+        pd.testing.assert_frame_equal(one.rows, again.rows)
+
+
+def test_nothing_imports_tensorflow():
+    run = "checks.check(data.load('news_en'))"
+    code = f"import sys; from helpers import checks, data; {run}; print('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("False", "")
+
+
+def test_duplicates_are_counted_exactly_and_loosely():
+    train = frame(("One two.", "a"), ("One two.", "a"), ("One two.", "b"), ("one, two", "a"), ("three", "b"))
+    found = checks.duplicates(rows_of(train, validation=frame(("ONE TWO!", "a"), ("four", "b"))))
+    assert found.figures == {"exact": 2, "same_label": 1, "loose": 4, "validation": 1, "texts": 7}
+    assert found.level == "problem"
+    # Rows of train and validation are sorted by row number, so the validation row 1 stands second.
+    assert found.rows[["part", "row", "earlier_row", "earlier_label"]].to_numpy().tolist() == [
+        ["validation", 1, 1, "a"],
+        ["train", 2, 1, "a"],
+        ["train", 3, 1, "a"],
+        ["train", 4, 1, "a"],
+    ]
+    assert "3 training texts remain" in found.advice
+
+
+def test_conflicting_labels_include_the_test_rows():
+    train = frame(("good film", "a"), ("Good film!", "b"), ("bad film", "b"), ("dull", "a"), ("dull", "a"))
+    found = checks.conflicting_labels(rows_of(train, frame(("bad film", "a"), ("new", "a"))))
+    assert found.figures == {"texts": 2, "rows": 4, "test": 1}
+    assert sorted(zip(found.rows["part"], found.rows["row"], strict=True)) == [
+        ("test", 1),
+        ("train", 1),
+        ("train", 2),
+        ("train", 3),
+    ]
+
+
+def test_overlap_is_found_in_train_and_validation():
+    test = frame(("match goal", "sport"), ("Ｍatch　goal！", "sport"), ("bank", "money"), ("unseen", "food"))
+    splits = make_splits(frame(("match goal", "sport"), ("x", "money")), test, frame(("Bank.", "money")))
+    assert checks.overlap(splits).tolist() == [True, True, True, False]
+    found = checks.leaked_test_texts(checks.together(splits))
+    assert found.figures == {"exact": 1, "loose": 3, "texts": 4}
+    assert found.rows["training_row"].tolist() == [1, 1, 1]
+    assert found.rows["training_label"].tolist() == ["sport", "sport", "money"]
+
+
+def test_the_score_without_the_overlap_is_lower_when_labels_are_random():
+    rng = np.random.default_rng(3)
+    train = clean(60)
+    train["text"] += [f" number{i}" for i in range(len(train))]
+    train["label"] = rng.choice(list(TOPICS), len(train))
+    other = clean(30, seed=5)
+    other["label"] = rng.choice(list(TOPICS), len(other))
+    test = pd.concat([train[:90], other])
+    found = checks.score_without_overlap(rows_of(train, test), "word", 42)
+    assert found.level == "problem" and found.figures["texts_without"] == 90
+    assert found.figures["accuracy_without"] < 0.5 < 0.6 < found.figures["accuracy"]
+    assert f"{found.figures['accuracy_without']:.1%} on the 90" in found.finding
+
+
+def test_a_test_set_that_stands_wholly_in_training_has_no_score_without():
+    found = checks.score_without_overlap(rows_of(clean(), clean()[:20]), "word", 42)
+    assert found.level == "problem" and "accuracy_without" not in found.figures
+
+
+def test_a_sample_is_drawn_by_text_and_said(monkeypatch):
+    monkeypatch.setattr(checks, "SAMPLE", 300)
+    train, test = clean(150), pd.concat([clean(150)[::5], clean(30, seed=5)])
+    found = checks.score_without_overlap(rows_of(train, test), "word", 42)
+    assert f"{found.figures['texts']} of {len(test)} test texts" in found.finding
+    share = 1 - found.figures["texts_without"] / found.figures["texts"]
+    assert share == pytest.approx(0.5, abs=0.15)
+    assert "of 450 training texts" in checks.label_noise(rows_of(train, test), "word", 42).finding
+    assert "of 450 training texts" in checks.label_words(rows_of(train, test), 42).finding
+
+
+LONG = "a bank raised its interest on every loan of its customers in the first week of March without a word of warning"
+
+
+def test_near_duplicates_have_their_partner():
+    changed, in_test = LONG.replace("March", "April"), LONG.replace("warning", "notice")
+    train = pd.concat([clean(), frame((LONG, "money"), (changed, "food"), (LONG + "!", "money"))])
+    found = checks.near_duplicates(rows_of(train, frame((in_test, "money"), ("something else", "food"))), "word")
+    assert found.figures == {"train": 1, "test": 1, "other_label": 1}
+    assert sorted(found.rows["earlier_row"]) == [121, 121]
+    assert found.rows["similarity"].between(0.8, 1).all()
+    assert set(found.rows["earlier_text"].str[:30]) == {LONG[:30]}
+
+
+def test_chinese_near_duplicates():
+    one = "银行上调所有客户的贷款利率，三月第一周起执行，事先没有任何通知，许多客户表示不满"
+    train = frame((one, "财经"), (one.replace("三月", "四月"), "财经"), ("球队赢得比赛冠军，球迷庆祝到深夜", "体育"))
+    assert checks.near_duplicates(rows_of(train), "character").figures["train"] == 1
+
+
+def test_test_texts_alike_are_no_leak():
+    test = frame((LONG, "money"), (LONG.replace("March", "April"), "money"))
+    assert checks.near_duplicates(rows_of(clean(), test), "word").level == "fine"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text("abcdef ", min_size=30, max_size=60), min_size=2, max_size=12, unique=True), st.integers(0, 99))
+def test_near_partners_agree_with_all_pairs(texts, seed):
+    rng = np.random.default_rng(seed)
+    texts = texts + [t[:25] + "x" + t[26:] + rng.choice(["", "yz"]) for t in texts[:3]]
+    learned = np.arange(len(texts)) < len(texts) - 1
+    partner, similarity = checks._near_partners(texts, learned, 3)
+    for i, value in enumerate(similarity):
+        true = [checks.jaccard(texts[i], texts[j], 3) for j in range(i) if learned[j]]
+        assert value <= max(true, default=0) + 1e-12
+        if value:
+            assert learned[partner[i]] and partner[i] < i
+            assert value == checks.jaccard(texts[i], texts[partner[i]], 3)
+        if max(true, default=0) >= 0.97:
+            assert value >= checks.NEAR
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(max_size=12), min_size=1, max_size=8), st.integers(1, 5))
+def test_grams_are_hashed_as_strings_are(texts, size):
+    hashes, starts = checks._gram_hashes(texts, size)
+    padded = [t.ljust(size, "\0") for t in texts]
+    grams = [t[i : i + size] for t in padded for i in range(len(t) - size + 1)]
+    assert len(hashes) == len(grams)
+    assert [hashes[s] for s in starts] == [hashes[grams.index(t[:size])] for t in padded]
+    assert len(set(zip(grams, hashes.tolist(), strict=True))) == len(set(grams)) == len(set(hashes.tolist()))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(min_size=1))
+def test_keys_ignore_punctuation_width_and_case_only(content):
+    assert checks.loose(content)
+    letters = "".join(c for c in content if "a" <= c <= "z")
+    if letters:
+        spoilt = "".join(chr(ord(c) + 0xFEE0) + "，!" for c in letters.upper())
+        assert checks.keys([letters])[0] == checks.keys([spoilt])[0]
+        assert checks.keys([letters])[0] != checks.keys([letters + "z"])[0]
+
+
+def test_symbols_keep_texts_apart():
+    texts = ["C", "C++", "fine 🙂", "fine 🙁", "कि", "का", "!!!", "???", "\ud800"]
+    assert len(set(checks.keys(texts))) == len(texts)
+
+
+def test_class_sizes():
+    train = pd.concat(
+        [frame(*[(f"text {i}", "big") for i in range(60)]), frame(*[(f"word {i}", "small") for i in range(5)])]
+    )
+    found = checks.class_imbalance(rows_of(train))
+    assert found.figures == {"classes": 2, "ratio": 12.0, "largest_share": 60 / 65, "small_classes": 1}
+    assert found.level == "problem" and "BALANCED" in found.advice
+    assert found.rows.to_numpy().tolist() == [["small", 5], ["big", 60]]
+    even = pd.concat([frame(*[(f"text {i}", name) for i in range(size)]) for name, size in (("a", 40), ("b", 13))])
+    assert checks.class_imbalance(rows_of(even)).level == "note"
+
+
+def test_short_and_long_texts():
+    train = pd.concat([clean(), frame(("...", "food"), ("too short", "food"), ("word " * 513, "food"))])
+    found = checks.lengths(rows_of(train), "word")
+    assert (found.figures["short"], found.figures["long"], found.figures["longest"]) == (2, 1, 513)
+    assert found.rows["tokens"].tolist() == [0, 2, 513]
+    assert found.rows["text"].str.len().max() == 80
+    assert "LENGTH" in found.advice
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("plain words", "Latin"),
+        ("déjà vu à Orléans", "Latin"),
+        ("笔记本电脑的散热很好", "Chinese"),
+        ("iPhone 手机很好用", "Chinese"),
+        ("服务还可以，888888888888888888", "Chinese"),
+        ("これは日本語の文章です", "other"),
+        ("한국어 문장입니다", "other"),
+        ("это русский текст", "other"),
+        ("123 !!", "none"),
+        ("１２３ 🙂", "none"),
+    ],
+)
+def test_scripts(content, expected):
+    assert checks.script(content) == expected
+
+
+GERMAN = "die Mannschaft gewann das Spiel und der Trainer war mit dem Ergebnis sehr zufrieden"
+
+
+@pytest.mark.parametrize(
+    ("texts", "guess", "level"),
+    [
+        (["the match was won by the team from this town"] * 8, "English", "fine"),
+        ([GERMAN] * 8, "a language in Latin script other than English", "note"),
+        (["球队赢得比赛冠军"] * 8, "Chinese", "note"),
+        (["это русский текст"] * 8, "another script", "note"),
+        (["球队赢得比赛冠军", "the team won"] * 4, "a mix of scripts", "problem"),
+    ],
+)
+def test_languages(texts, guess, level):
+    found = checks.languages(rows_of(frame(*[(t, "a") for t in texts])))
+    assert f"look like {guess}:" in found.finding and found.level == level
+    assert ("PRESET" in found.advice) == (guess != "English")
+
+
+def test_wrong_labels_are_found_with_a_suggestion():
+    train = clean(60)
+    wrong = {5: "money", 70: "food", 130: "sport"}
+    for place, label in wrong.items():
+        train.loc[place, "label"] = label
+    found = checks.label_noise(rows_of(train), "word", 42)
+    assert found.figures["rows"] == 3 and found.level == "note"
+    assert sorted(found.rows["row"]) == [place + 1 for place in wrong]
+    given = dict(zip(found.rows["row"] - 1, found.rows["label"], strict=True))
+    suggested = dict(zip(found.rows["row"] - 1, found.rows["suggested"], strict=True))
+    assert given == wrong and suggested == {5: "sport", 70: "money", 130: "food"}
+    assert (found.rows["p_suggested"] > found.rows["p_label"]).all()
+
+
+def test_doubtful_labels_need_texts():
+    found = checks.label_noise(rows_of(frame(("one", "a"), ("two", "a"), ("three", "b"), ("four", "b"))), "word", 42)
+    assert found.level == "note" and "cannot be looked for" in found.finding
+
+
+def test_the_name_of_the_class_in_its_texts():
+    train = clean()
+    train.loc[:23, "text"] += " Sport!"
+    train.loc[50, "text"] += " sport"
+    train.loc[60:70, "text"] += " moneybag"
+    found = checks.label_words(rows_of(train), 42)
+    assert found.figures == {"classes": 1, "largest_share": 24 / 40, "texts": 120}
+    assert found.level == "problem" and "'sport', in 60% of its texts" in found.finding
+    assert found.rows[["row", "label", "own_share", "other_share"]].to_numpy().tolist() == [[1, "sport", 0.6, 0.012]]
+
+
+def test_chinese_names_and_names_of_two_words():
+    train = frame(*[(f"第{i}条体育新闻", "体育") for i in range(12)], *[(f"第{i}条新闻", "财经") for i in range(12)])
+    assert checks.label_words(rows_of(train), 42).rows["label"].tolist() == ["体育"]
+    pairs = [(f"question {i} on the exchange rate", "exchange_rate") for i in range(12)]
+    train = frame(*pairs, *[(f"exchange {i} this card", "card") for i in range(12)])
+    assert sorted(checks.label_words(rows_of(train), 42).rows["label"]) == ["card", "exchange_rate"]
+
+
+ODD = {
+    "semicolons": lambda t: t.to_csv(index=False, sep=";").encode(),
+    "tabs": lambda t: t.to_csv(index=False, sep="\t").encode(),
+    "quotes": lambda t: t.assign(text='He said "' + t["text"] + '",\nthen left').to_csv(index=False).encode(),
+    "byte order mark": lambda t: t.to_csv(index=False).encode("utf-8-sig"),
+    "GBK": lambda t: t.assign(text="这是一条关于体育和财经的新闻：" * 4 + t["text"]).to_csv(index=False).encode("gbk"),
+    "Windows line ends": lambda t: t.to_csv(index=False, lineterminator="\r\n").encode(),
+    "numbers as labels": lambda t: (
+        t.assign(label=t["label"].map({"sport": 0, "money": 1, "food": 2})).to_csv().encode()
+    ),
+    "truth values as labels": lambda t: t.assign(label=t["label"] == "sport").to_csv(index=False).encode(),
+    "500 labels": lambda t: pd.concat([clean(340)[:1000]]).assign(label=np.arange(1000) % 500).to_csv().encode(),
+    "label first": lambda t: t[["label", "text"]].to_csv(index=False).encode(),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_files_are_checked(tmp_path, case):
+    path = tmp_path / "odd.csv"
+    path.write_bytes(ODD[case](clean()))
+    table, _ = data.read_table(str(path))
+    assert checks.guess_columns(table) == ("text", "label")
+    splits = data.load(str(path))
+    found = checks.check(splits)
+    assert len(found) == 10
+    total = found[0].figures["texts"] + len(splits.test)
+    assert total == (1000 if case == "500 labels" else 120)
+    assert (found[5].figures["small_classes"] == 500) == (case == "500 labels")
+    assert ("Chinese" in found[7].finding) == (case == "GBK")
+
+
+def columns(**values):
+    return pd.DataFrame({name: pd.Series(column, dtype="object") for name, column in values.items()})
+
+
+SENTENCES = [f"a longer sentence, number {i}" for i in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        (columns(label=list("abababab"), text=SENTENCES), ("text", "label")),
+        (columns(id=list("12345678"), Headline=SENTENCES, Category=list("aabbccdd")), ("Headline", "Category")),
+        (columns(review_text=SENTENCES, star_label=list("11112222")), ("review_text", "star_label")),
+        (columns(标题=["短"] * 8, 内容=SENTENCES, 标签=list("甲乙甲乙甲乙甲乙")), ("内容", "标签")),
+        (columns(a=SENTENCES, b=list("ppnnppnn"), c=list("12345678")), ("a", "b")),
+        (columns(text=SENTENCES, label=["0", "1"] * 4, label_text=["no", "yes"] * 4), ("text", "label")),
+        (columns(x=[True, False] * 4, y=SENTENCES), ("y", "x")),
+    ],
+)
+def test_columns_are_guessed(table, expected):
+    assert checks.guess_columns(table) == expected
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        columns(only=SENTENCES),
+        columns(a=SENTENCES, b=list("12345678")),
+        columns(a=SENTENCES, b=list("xxyyxxyy"), c=list("uuuuvvvv")),
+    ],
+)
+def test_columns_that_cannot_be_guessed_are_named(table):
+    with pytest.raises(InputError) as error:
+        checks.guess_columns(table)
+    sentence = str(error.value)
+    assert all(name in sentence for name in table.columns) and "TEXT_COLUMN" in sentence and "\n" not in sentence
