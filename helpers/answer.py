@@ -54,7 +54,8 @@ def write(
         cells += _figures(runs.runs_root() / "05_evaluation_plots" / f"compare-{question.name}")
         cells += _made(question, plan, seeded)
     runs.write_atomic(folder / "notebook.ipynb", nbformat.writes(nbformat.v4.new_notebook(cells=cells)))
-    record = {"notebook": "compare", "name": question.name, "status": "completed", "parameters": asdict(question)}
+    record = {"notebook": "compare", "name": question.name, "status": "completed"}
+    record["parameters"] = {name: value for name, value in asdict(question).items() if value}
     record |= {"metrics": metrics, "answer": list(found.sentences) if found else [], "versions": runs.versions()}
     runs.write_json(folder / "checks.json", [{k: v for k, v in asdict(f).items() if k != "rows"} for f in findings])
     runs.write_json(folder / "metrics.json", record)
@@ -138,7 +139,7 @@ def _data(question: comparison.Question, splits: Splits, findings: Sequence[chec
         said = f"**{LEVELS[one.level]}: {cards.plain(one.check)}.** {cards.plain(one.finding)}"
         cells.append(_text(said + (f" *{cards.plain(one.advice)}*" if one.advice and one.level != "fine" else "")))
         if len(one.rows) and one.level != "fine":
-            cells.append(_table(one.rows))
+            cells.append(_table(one.rows.head(5)))
     return cells
 
 

@@ -1,0 +1,97 @@
+"""The compare command: columns, budget, checks, the page, and one comparison from a CSV to an answer."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from helpers import InputError, comparison, data
+
+
+@pytest.fixture
+def splits(tiny_csv):
+    return data.load(str(tiny_csv))
+
+
+def test_a_budget_chooses_settings_that_fit(monkeypatch):
+    monkeypatch.setattr(comparison, "_slowness", lambda: 1.0)
+    splits = data.load("news_en")
+    free = comparison.make_plan(splits, comparison.Question("news_en"))
+    assert (free.lstm_epochs, free.bert_epochs, free.texts) == (20, 3, None)
+    plans = [comparison.make_plan(splits, comparison.Question("news_en", budget=s)) for s in (600, 400, 330, 250)]
+    assert all(p.seconds <= s for p, s in zip(plans, (600, 400, 330, 250), strict=True))
+    assert plans[0] == free and plans[-1].texts and plans[-1].texts < 1600
+    with pytest.raises(InputError, match="too short: the fastest settings take about"):
+        comparison.make_plan(splits, comparison.Question("news_en", budget=20))
+    twice = comparison.make_plan(splits, comparison.Question("news_en", seeds=2))
+    assert twice.seconds == pytest.approx(2 * free.seconds)
+
+
+def test_the_estimate_grows_with_everything(monkeypatch):
+    monkeypatch.setattr(comparison, "_slowness", lambda: 1.0)
+    splits, lengths = data.load("news_en"), (30.0, 40.0)
+    base = comparison.estimate(splits, lengths, 8, 1, None)
+    assert base < comparison.estimate(splits, lengths, 20, 1, None)
+    assert base < comparison.estimate(splits, lengths, 8, 3, None)
+    assert base < comparison.estimate(splits, (60.0, 64.0), 8, 1, None)
+    assert base > comparison.estimate(splits, lengths, 8, 1, 500)
+
+
+def test_a_sample_keeps_the_rows_of_the_source(tmp_path, splits):
+    question = comparison.Question("tiny.csv", name="tiny", text_column="text", label_column="label")
+    plan = comparison.Plan(8, 1, 12, 60.0)
+    sampled, fewer = comparison._sample(question, splits, plan, tmp_path / "compare")
+    written = pd.read_csv(sampled.source)
+    assert len(written) == 12 and written["label"].nunique() == 3
+    source = pd.concat([splits.train, splits.validation]).set_index("row")["text"]
+    assert (written["text"].to_numpy() == source[written["source_row"]].to_numpy()).all()
+    assert len(fewer.train) + len(fewer.validation) == 12 and len(fewer.test) == len(splits.test)
+
+
+def test_checks_only_writes_a_page_and_trains_nothing(command, tiny_csv, tmp_path, runs_folder):
+    done = command("compare", tiny_csv, "--checks-only", "--out", tmp_path / "out")
+    assert done.status == 0, done.err
+    assert "36 texts in 3 classes" in done.out and "text in column 'text', class in column 'label'" in done.out
+    page = (tmp_path / "out" / "answer.html").read_text("utf-8")
+    assert "Which model for tiny?" in page and "The answer" not in page
+    assert [p.name for p in runs_folder.iterdir()] == ["compare"]
+    found = json.loads((runs_folder / "compare" / "tiny" / "checks.json").read_text("utf-8"))
+    assert {"check", "level", "finding", "advice", "figures"} == set(found[0])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["missing.csv"], "does not exist"),
+        (["tiny.csv", "--budget", "soon"], "--budget"),
+        (["tiny.csv", "--budget", "5s"], "too short"),
+        (["tiny.csv", "--seeds", "0"], "--seeds"),
+        (["tiny.csv", "--label-column", "kind"], "no column 'kind'"),
+        (["one.csv"], "one class only"),
+        (["three.csv"], "column"),
+    ],
+)
+def test_bad_input_is_one_sentence(command, tiny_csv, tmp_path, runs_folder, words, told):
+    (tmp_path / "one.csv").write_text("text,label\na b,x\nc d,x\n", "utf-8")
+    (tmp_path / "three.csv").write_text("a\n1\n2\n", "utf-8")
+    done = command("compare", *words)
+    assert done.status == 2 and told in done.err and done.err.count("\n") == 1, done.err
+    assert not runs_folder.exists()
+
+
+@pytest.mark.slow
+def test_compare_goes_from_a_csv_to_an_answer(command, tmp_path, runs_folder):
+    words = {"体育 <b>": "球队 比赛 进球", "财经": "银行 利率 股价", "天气": "下雨 刮风 多云"}
+    lines = [f"{text}第{i}条消息,{label}" for i in range(30) for label, text in words.items()]
+    path = tmp_path / "我的.csv"
+    path.write_text("内容,类别\n" + "\n".join(lines) + "\n", "gbk")
+    done = command("compare", path, "--out", tmp_path / "out", timeout=900)
+    assert done.status == 0, done.err
+    assert "Chinese, read by character" in done.out and "Use tfidf" in done.out and "Estimated time" in done.out
+    page = (tmp_path / "out" / "answer.html").read_text("utf-8")
+    assert "The answer" in page and "&lt;b&gt;" in page and "体育 <b>" not in page and page.count("<img") >= 5
+    assert 'href="03_lstm_classifier-compare-' in page and "Glyph" not in page
+    record = json.loads((runs_folder / "compare" / "我的" / "metrics.json").read_text("utf-8"))
+    assert {"tfidf_accuracy", "bert_accuracy", "frozen_accuracy"} <= set(record["metrics"])
+    again = command("compare", path, "--out", tmp_path / "out", timeout=120)
+    assert again.status == 0 and again.out.count("done in") == 0  # nothing is run twice
