@@ -11,7 +11,7 @@ OTHERS := $(filter-out $(CLASSIFIERS) 05_evaluation_plots,$(sort $(basename $(no
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
-.PHONY: report test lab notebooks bench stress clean .venv colab
+.PHONY: report test compare lab notebooks bench stress clean .venv colab
 
 report: $(READY)  ## run every notebook and write reports/index.html
 	@set -e; for nb in $(OTHERS) $(CLASSIFIERS); do $(RUN) $$nb $(UPDATE); done
@@ -22,6 +22,10 @@ test: $(READY)  ## ruff, unit tests, nbval on every notebook, papermill runs wit
 	@$(VENV)/bin/ruff check --quiet . && $(VENV)/bin/ruff format --quiet --check .
 	@$(PY) -m pytest tests
 	@$(PY) -m pytest -c pyproject.toml --nbval --nbval-current-env --nbval-cell-timeout 600 -p tests.nbval_plugin notebooks
+
+compare: $(READY)  ## make compare DATA=my.csv [TEST=test.csv] [BUDGET=10m]: which model should I use?
+	@test -n "$(DATA)" || { echo "error: say which file: make compare DATA=my.csv" >&2; exit 2; }
+	@$(PY) -m helpers compare "$(DATA)" $(if $(TEST),--test "$(TEST)") $(if $(BUDGET),--budget $(BUDGET))
 
 lab: $(READY)  ## open JupyterLab on notebooks/
 	@$(VENV)/bin/jupyter lab --notebook-dir=notebooks
