@@ -31,14 +31,19 @@ LADDER = {
 
 
 def record_predictions(run: str, out: Path, models: Sequence[str]) -> None:
-    """Writes a small copy of a run for notebook 05: some models, probabilities to four decimals, no times.
+    """Writes a small copy of a run for notebook 05: some models, probabilities to four decimals, costs.
 
     Args:
         run: a finished run folder.
         out: the folder to write, such as ``data/recorded/03_lstm_classifier``.
-        models: the models to keep.
+        models: the models to keep; those whose cost was measured are kept as well.
     """
     out.mkdir(parents=True, exist_ok=True)
+    measured = evaluation.read_costs([run])
+    models = [*models, *(name for name in measured["model"] if name not in models)]
+    for name in ("costs.csv", "data_sizes.csv"):
+        if len(table := evaluation.read_costs([run], name)):
+            runs.write_atomic(out / name, table.to_csv(index=False))
     for name, decimals in (("predictions.csv", 4), ("history.csv", 4)):
         table = evaluation.read_csv(runs.find_run(run) / name, run)
         numbers = [c for c in table.columns if c.startswith("p_")] or table.columns[2:]
@@ -84,13 +89,13 @@ def results_table() -> str:
     return "\n".join("| " + " | ".join(r[i] for i in used) + " |" for r in rows)
 
 
-def draw_ladder(row: dict[str, float], path: Path) -> None:
-    """Draws test accuracy by model, from worst to best, as a PNG."""
+def draw_ladder(name: str, path: Path) -> None:
+    """Draws test accuracy by model on a recorded data set, from worst to best, as a PNG."""
     import pandas as pd
 
+    row = results()[name]
     values = pd.Series({text: row[key] for key, text in LADDER.items() if key in row}).sort_values()
-    title = f"news_en, 1,280 training texts: {values.index[-1]} is best"
-    ax = plots.bars(values, title, "accuracy on 400 test texts", highlight=values.index[-1])
+    ax = plots.bars(values, f"{name}: {values.index[-1]} is best", "test accuracy", highlight=values.index[-1])
     runs.write_atomic(path, plots.to_png(ax))
 
 
@@ -101,7 +106,7 @@ def update_readme() -> None:
     _, _, after = rest.partition("<!-- /results -->\n")
     table = f"<!-- results -->\n{results_table()}\n<!-- /results -->\n"
     runs.write_atomic(readme, before + table + after)
-    draw_ladder(results()["news_en"], project_root() / "docs" / "ladder.png")
+    draw_ladder("news_en", project_root() / "docs" / "ladder.png")
 
 
 def main(arguments: Sequence[str]) -> None:
