@@ -41,6 +41,7 @@ notebooks: $(READY)  ## execute all notebooks with their defaults and store thei
 bench: $(READY)  ## speed, as ratios from one run on this machine
 	@$(PY) benchmarks/lstm_speed.py
 	@$(PY) benchmarks/bert_speed.py
+	@$(PY) benchmarks/checks_speed.py
 
 stress: $(READY)  ## 20 kills at random times during runs and a sweep of 03
 	@$(PY) tests/stress.py

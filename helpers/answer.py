@@ -51,6 +51,7 @@ def write(
     cells += _data(question, splits, findings)
     if found and plan:
         cells += _score_without_overlap(seeded[0], splits, metrics)
+        cells += _mistakes(seeded[0], found, folder)
         cells += _figures(runs.runs_root() / "05_evaluation_plots" / f"compare-{question.name}")
         cells += _made(question, plan, seeded)
     runs.write_atomic(folder / "notebook.ipynb", nbformat.writes(nbformat.v4.new_notebook(cells=cells)))
@@ -159,6 +160,16 @@ def _score_without_overlap(folders: Sequence[str], splits: Splits, metrics: dict
         metrics[f"{name}_accuracy_unseen"] = float(right[unseen].mean())
     said = f"The same models without the {seen.sum():,} test texts that stand in the training texts:"
     return [_text(said), _table(pd.DataFrame(rows, columns=["model", "all test texts", "texts not seen in training"]))]
+
+
+def _mistakes(folders: Sequence[str], found: significance.Recommendation, out: Path) -> list:
+    """The pairs of classes that the recommended model mixes up; its card goes beside the page."""
+    table, _, _ = evaluation.read_runs(folders)
+    model = found.model or evaluation.candidates(table)[0]
+    owner = next(f for f in folders if (evaluation.read_csv(Path(f) / "predictions.csv", f)["model"] == model).any())
+    cards.write(Path(owner), model, out)
+    mixed = evaluation.confused(table[(table["model"] == model) & (table["split"] == "test")])
+    return [_text(f"## The most frequent mistakes of {cards.plain(model)}"), _table(mixed)] if len(mixed) else []
 
 
 def _figures(folder: Path) -> list:

@@ -18,12 +18,13 @@ METRICS = {
 }  # fmt: skip
 
 
-def write(folder: Path, model: str) -> Path:
-    """Writes the card of one model of a run into the run's folder.
+def write(folder: Path, model: str, out: Path | None = None) -> Path:
+    """Writes the card of one model of a run into the run's folder, or into ``out``.
 
     Args:
         folder: holds ``metrics.json``, ``predictions.csv`` and, if the model was saved, ``model/classifier.json``.
         model: a model of ``predictions.csv``.
+        out: another folder to write into.
 
     Returns:
         The file.
@@ -32,20 +33,23 @@ def write(folder: Path, model: str) -> Path:
     table = evaluation.read_csv(folder / "predictions.csv", str(folder))
     table = table[table["model"] == model]
     costs = evaluation.read_costs([str(folder)]).set_index("model")
-    settings = folder / "model" / "classifier.json"
-    saved = json.loads(settings.read_text("utf-8")) if settings.exists() else {}
+    settings = folder / "model" / "classifier.json"  # of the run's network, not of its cheaper models
+    network = model not in ("tfidf", "frozen") and settings.exists()
+    saved = json.loads(settings.read_text("utf-8")) if network else {}
     parts = [_opening(record, model, saved), _data(record, table), _results(table), _classes(table)]
     if model in costs.index:
         parts.append(_cost(costs.loc[model]))
     parts.append(_settings(record))
-    runs.write_atomic(folder / "model_card.md", "\n\n".join(parts) + "\n")
-    return folder / "model_card.md"
+    card = (out or folder) / "model_card.md"
+    runs.write_atomic(card, "\n\n".join(parts) + "\n")
+    return card
 
 
 def _opening(record: dict[str, Any], model: str, saved: dict[str, Any]) -> str:
     data = Path(str(record["parameters"].get("DATA", "?"))).name
     kinds = {"lstm": "an LSTM trained from scratch", "bert": "a pretrained BERT encoder with a classification head"}
-    kind = kinds.get(saved.get("kind", ""), model)
+    kinds |= {"tfidf": "logistic regression on TF-IDF", "frozen": "logistic regression on vectors of a frozen BERT"}
+    kind = kinds.get(saved.get("kind", model), model)
     read = f"It reads up to {saved['length']} {saved.get('unit', 'word piece')}s of a text." if saved else ""
     return (
         f"# Model card: {plain(model)} on {plain(data)}\n\nA text classifier, {kind}. {read}\n\n"

@@ -198,13 +198,16 @@ def _parse(raw: bytes, suffix: str, name: str) -> tuple[pd.DataFrame, list[str]]
 def _parse_csv(text: str, suffix: str) -> pd.DataFrame:
     import pandas as pd
 
+    text = re.sub(r"\Asep=.\r?\n", "", text)  # Excel's hint
     header = text.lstrip("\r\n").split("\n", 1)[0]
     counts = Counter(re.sub(r'"[^"]*"', "", header))
     separator = "\t" if suffix == ".tsv" else max(",;\t|", key=lambda s: counts[s])
     options = {"sep": separator, "dtype": str, "keep_default_na": False, "na_values": [""], "header": None}
-    frame = pd.read_csv(io.StringIO(text), **options)
-    frame.columns = [str(c).strip() for c in frame.iloc[0]]
-    return frame.iloc[1:].reset_index(drop=True).astype("object")
+    raw = io.BytesIO(text.encode("utf-8", "surrogatepass"))  # a StringIO would take four bytes a character
+    frame = pd.read_csv(raw, **options)
+    frame.columns = ["" if pd.isna(c) else str(c).strip() for c in frame.iloc[0]]
+    frame = frame.iloc[1:].reset_index(drop=True).astype("object")
+    return frame.loc[:, (frame.columns != "") | frame.notna().any().to_numpy()]
 
 
 def read_labelled(

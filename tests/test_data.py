@@ -188,3 +188,9 @@ def test_data_card_figures():
         assert {k: v[i] for k, v in figures.items()} == found
         for label in counts.index:
             assert f" {label} " in card
+
+
+def test_spreadsheets_leave_empty_columns_and_a_hint(tmp_path):
+    (tmp_path / "excel.csv").write_text("sep=;\r\ntext;label;;\r\ngoal;x;;\r\nrain;y;;\r\n", "utf-8")
+    frame, _ = data.read_table(str(tmp_path / "excel.csv"))
+    assert frame.columns.tolist() == ["text", "label"] and frame.to_numpy().tolist() == [["goal", "x"], ["rain", "y"]]
