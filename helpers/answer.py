@@ -17,8 +17,15 @@ if TYPE_CHECKING:
 
     from helpers.data import Splits
 
-LEVELS = {"problem": "Problem", "note": "Note", "fine": "Fine"}
+LEVELS = {"problem": "Problem", "note": "Note"}
+MODELS = {
+    "tfidf": "counts words or characters (TF-IDF), and weighs them by logistic regression",
+    "frozen": "logistic regression on the vectors of a pretrained BERT that stays as it is",
+    "bert": "the pretrained BERT, fine-tuned on these texts",
+}
+LSTM = "of several LSTMs trained on these texts alone, the best on validation texts"
 SECTIONS = {
+    "How far apart the models are": ("intervals",),
     "Where it fails": ("confusion", "per_class", "slices"),
     "Can its confidence be believed?": ("reliability", "temperature", "coverage"),
     "More labels, or more computing?": ("sizes", "cost"),
@@ -44,7 +51,7 @@ def write(
     import nbformat
 
     folder.mkdir(parents=True, exist_ok=True)
-    cells = [_text(f"# Which model for {cards.plain(question.name)}?")]
+    cells = [_text(f"# Which model for {question.name}?")]
     metrics: dict[str, float] = {}
     if found:
         cells += _answer(found, seeded, metrics)
@@ -78,70 +85,81 @@ def _publish(folder: Path, out: Path, name: str, seeded: Sequence[Sequence[str]]
 
 def _answer(found: significance.Recommendation, seeded: Sequence[Sequence[str]], metrics: dict[str, float]) -> list:
     table, _, _ = evaluation.read_runs(seeded[0])
-    costs = evaluation.read_costs(seeded[0]).set_index("model")
     names = evaluation.candidates(table)
-    shown = overview(table[table["model"].isin(names)], costs)
-    metrics |= {f"{name}_accuracy": value for name, value in shown["accuracy"].items()}
+    table, costs = table[table["model"].isin(names)], evaluation.read_costs(seeded[0]).set_index("model")
+    judged = judge(table)
+    metrics |= {f"{name}_accuracy": float(values.loc["accuracy", "value"]) for name, values in judged.items()}
     first, *rest = map(cards.plain, found.sentences)
     cells = [
         _text(f"## The answer\n\n**{first}**\n\n" + "\n".join(f"- {sentence}" for sentence in rest)),
-        _text("Test rows, the most accurate first; 95 % intervals in brackets. ECE is the expected calibration error."),
-        _table(_wordy(shown)),
-        _text("Every two models on the same test texts; p-values are corrected for the number of pairs (Holm)."),
-        _table(significance.pairs(table[table["model"].isin(names)])[["verdict", "low", "high", "p_holm"]].round(4)),
+        _text("\n".join(f"- `{name}`: {MODELS.get(name, LSTM)}" for name in judged)),
+        _text("On the test texts, with 95 % bootstrap intervals; ECE is the expected calibration error:"),
+        _table(_quality(judged)),
+        _text("Every two models on the same test texts; p-values are corrected for the number of pairs (Holm):"),
+        _table(_pairs(table)),
     ]
+    if len(costs):
+        cells += [_text("What they cost, measured in the runs:"), _table(_cost(costs.reindex(list(judged))))]
     if len(seeded) > 1:
         cells.append(_text(f"Over {len(seeded)} seeds, each with its own split and initial weights: test accuracy."))
         cells.append(_table(comparison.spread(seeded).round(3).reset_index(names="models")))
     return cells
 
 
-def overview(table: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-    """One row a model: the seven metrics on test rows, ends of the accuracy's interval, ECE, and costs if measured."""
-    import pandas as pd
-
-    rows = {}
+def judge(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The seven metrics of each model on test rows with their intervals, and ``ece``; the most accurate model first."""
+    found = {}
     for name, part in table[table["split"] == "test"].groupby("model", sort=False):
         y, p = evaluation.targets(part), evaluation.probabilities(part)
-        found = significance.intervals(y, p)
-        rows[name] = found["value"].to_dict() | {
-            "low": found.loc["accuracy", "low"],
-            "high": found.loc["accuracy", "high"],
-            "ece": evaluation.calibration_bins(y, p).attrs["ece"],
-        }
-    return pd.DataFrame(rows).T.join(costs, how="left").sort_values("accuracy", ascending=False)
+        found[name] = significance.intervals(y, p)
+        found[name].loc["ece", "value"] = evaluation.calibration_bins(y, p).attrs["ece"]
+    return dict(sorted(found.items(), key=lambda item: -item[1].loc["accuracy", "value"]))
 
 
-def _wordy(shown: pd.DataFrame) -> pd.DataFrame:
-    """The overview for readers: intervals in brackets, names with units."""
+def _quality(judged: dict[str, pd.DataFrame]) -> pd.DataFrame:
     import pandas as pd
 
-    said = pd.DataFrame({"model": shown.index})
-    said["accuracy"] = [f"{r.accuracy:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in shown.itertuples()]
-    for name in list(cards.METRICS)[1:]:
-        said[cards.METRICS[name]] = [f"{v:.3f}" for v in shown[name]]
-    said["ECE"] = [f"{v:.3f}" for v in shown["ece"]]
+    shown = pd.DataFrame({"metric": [*cards.METRICS.values(), "ECE"]})
+    for name, values in judged.items():
+        shown[name] = [
+            f"{r.value:.3f}" + (f" [{r.low:.3f}, {r.high:.3f}]" if r.low == r.low else "") for r in values.itertuples()
+        ]
+    return shown
+
+
+def _pairs(table: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    found = significance.pairs(table)
+    return pd.DataFrame(
+        {
+            "in words": found["verdict"],
+            "difference in accuracy": [f"{r.difference:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in found.itertuples()],
+            "p": ["< 0.001" if p < 0.001 else f"{p:.3f}" for p in found["p_holm"]],
+        }
+    )
+
+
+def _cost(costs: pd.DataFrame) -> pd.DataFrame:
+    """The costs for readers, units in the names."""
     units = {"train_seconds": "training (s)", "texts_per_second_1": "texts/s, one by one",
-             "texts_per_second_64": "texts/s, by 64", "p95_ms_1": "95th percentile of one (ms)",
-             "p95_ms_64": "95th percentile of 64 (ms)", "size_mb": "on disk (MB)",
+             "p95_ms_1": "its 95th percentile (ms)", "texts_per_second_64": "texts/s, by 64",
+             "p95_ms_64": "its 95th percentile (ms) ", "size_mb": "on disk (MB)",
              "peak_memory_mb": "peak memory of the run (MB)"}  # fmt: skip
-    for name, title in units.items():
-        if name in shown:
-            said[title] = ["–" if v != v else f"{v:,.1f}" for v in shown[name].astype(float)]
-    return said
+    shown = costs[[name for name in units if name in costs]].rename(columns=units).astype(float)
+    return shown.map(lambda v: "–" if v != v else f"{v:,.1f}").reset_index(names="model")
 
 
 def _data(question: comparison.Question, splits: Splits, findings: Sequence[checks.Finding]) -> list:
     sizes = f"{len(splits.train):,} to train, {len(splits.validation):,} to choose by, {len(splits.test):,} to test"
     lines = [f"{len(splits.labels)} classes; texts: {sizes}.", *splits.notes]
     cells = [_text("## The data\n\n" + "\n".join(f"- {cards.plain(line)}" for line in lines))]
-    order = sorted(findings, key=lambda f: list(LEVELS).index(f.level))
-    for one in order:
+    for one in sorted((f for f in findings if f.level != "fine"), key=lambda f: list(LEVELS).index(f.level)):
         said = f"**{LEVELS[one.level]}: {cards.plain(one.check)}.** {cards.plain(one.finding)}"
-        cells.append(_text(said + (f" *{cards.plain(one.advice)}*" if one.advice and one.level != "fine" else "")))
-        if len(one.rows) and one.level != "fine":
-            cells.append(_table(one.rows.head(5)))
-    return cells
+        cells.append(_text(f"{said} *{cards.plain(one.advice)}*" if one.advice else said))
+        cells += [_table(one.rows.head(5))] if len(one.rows) else []
+    fine = [f"- {cards.plain(one.check)}: {cards.plain(one.finding)}" for one in findings if one.level == "fine"]
+    return [*cells, _text("**Fine:**\n\n" + "\n".join(fine))] if fine else cells
 
 
 def _score_without_overlap(folders: Sequence[str], splits: Splits, metrics: dict[str, float]) -> list:
