@@ -1,0 +1,51 @@
+"""Model cards say what was recorded, and nothing in them comes alive in a viewer."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import cards, evaluation
+
+
+@pytest.fixture
+def folder(tmp_path):
+    labels, rng, parts = ["<img src=x>", "a|b", "体育"], np.random.default_rng(0), []
+    for split, n in (("validation", 60), ("test", 90)):
+        truth = np.arange(n) % 3
+        frame = pd.DataFrame({"row": range(n), "text": "t", "label": np.array(labels)[truth]})
+        shares = 0.8 * np.eye(3)[np.where(rng.random(n) < 0.75, truth, (truth + 1) % 3)] + 0.2 / 3
+        parts.append(evaluation.predictions(frame, split, "bert", shares, labels))
+    pd.concat(parts).to_csv(tmp_path / "predictions.csv", index=False)
+    record = {
+        "notebook": "04_bert_finetune",
+        "parameters": {"DATA": "my_[x](y).csv"},
+        "metrics": {"train_texts": 300.0},
+    }
+    (tmp_path / "metrics.json").write_text(json.dumps(record | {"versions": {"python": "3.12"}}), "utf-8")
+    return tmp_path
+
+
+def test_a_card_holds_the_recorded_figures(folder):
+    text = cards.write(folder, "bert").read_text("utf-8")
+    table = pd.read_csv(folder / "predictions.csv")
+    test = table[table["split"] == "test"]
+    accuracy = (test["label"] == test["prediction"]).mean()
+    assert f"| accuracy | {accuracy:.3f} |" in text and "texts to train on: 300" in text
+    assert "texts to judge by (test): 90" in text and "体育" in text
+    assert "## Cost" not in text  # nothing was measured, so nothing is said
+
+
+def test_names_from_data_stay_plain_text(folder):
+    text = cards.write(folder, "bert").read_text("utf-8")
+    assert "<img" not in text and "&lt;img src=x&gt;" in text
+    assert "a\\|b" in text and "[x](y)" not in text
+
+
+def test_costs_are_told_where_they_were_measured(folder, tmp_path_factory):
+    row = {"model": "bert", "train_seconds": 12.0, "texts_per_second_1": 30.0, "texts_per_second_64": 90.0}
+    pd.DataFrame([row | {"p95_ms_1": 40.0, "p95_ms_64": 800.0, "size_mb": 91.0}]).to_csv(folder / "costs.csv")
+    out = tmp_path_factory.mktemp("elsewhere")
+    text = cards.write(folder, "bert", out).read_text("utf-8")
+    assert "training: 12 s" in text and "30 one by one, 90 by 64" in text and not (folder / "model_card.md").exists()
