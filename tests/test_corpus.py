@@ -1,0 +1,127 @@
+"""Corpora: docstrings of installed files, and the reader's own text files and tables."""
+
+import json
+
+import pytest
+
+from helpers import InputError, data
+
+MODULE = '''"""A module.
+
+    >>> import this
+    >>> for i in x:
+    ...     print(i)
+    3
+"""
+import nothing_that_exists
+
+
+class Thing:
+    """A thing."""
+
+    if True:
+        async def go(self):
+            """Goes."""
+
+    def stay(self):
+        def inner():
+            """Inner."""
+        "no " + "docstring"
+'''
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Two folders in place of the installed libraries, and an empty cache."""
+    monkeypatch.setenv("HELPERS_CACHE", str(tmp_path / "cache"))
+    one, two = tmp_path / "one", tmp_path / "two"
+    (one / "tests").mkdir(parents=True)
+    two.mkdir()
+    (one / "module.py").write_text(MODULE, "utf-8")
+    (one / "tests" / "test_it.py").write_text('"""Not read."""', "utf-8")
+    (one / "broken.py").write_text('"""Cannot be parsed"""\ndef (', "utf-8")
+    (two / "same.py").write_text('"""A thing."""\nclass B:\n    """Ünïcode 中文."""\n', "utf-8")
+    monkeypatch.setattr(data, "_documented_roots", lambda: {"python": one, "numpy": two})
+    return one
+
+
+def test_docstrings_are_read_in_order_once_and_without_prompts(installed):
+    documents = data.python_docs()
+    assert documents[0] == "A module.\n\nimport this\nfor i in x:\n    print(i)\n3"
+    assert documents[1:] == ["A thing.", "Goes.", "Inner.", "Ünïcode 中文."]
+
+
+def test_docstrings_are_cached_by_version_and_a_torn_cache_is_read_anew(installed, tmp_path, monkeypatch):
+    documents = data.python_docs()
+    (installed / "module.py").unlink()
+    assert data.python_docs() == documents
+    (file,) = (tmp_path / "cache").glob("python_docs-*.json")
+    assert json.loads(file.read_text("utf-8")) == documents
+    file.write_text('["torn', "utf-8")
+    assert data.python_docs() == ["A thing.", "Ünïcode 中文."]
+    monkeypatch.setattr("sys.version", "4.0")
+    data.python_docs()
+    assert len(list((tmp_path / "cache").glob("python_docs-*.json"))) == 2
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm(installed, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("HELPERS_CACHE", str(tmp_path / "file" / "cache"))
+    assert len(data.python_docs()) == 5
+
+
+@pytest.mark.slow
+def test_the_installed_libraries_give_millions_of_words():
+    documents = data.python_docs()
+    assert len(documents) > 20_000 and len(set(documents)) == len(documents)
+    assert sum(len(document.split()) for document in documents) > 2_000_000
+    assert documents == data.python_docs()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("one\ntwo\n\n\nthree\n", ["one\ntwo", "three"]),
+        ("one\n two \nthree", ["one", "two", "three"]),
+        ("一行\n两行\n".encode("gbk"), ["一行", "两行"]),
+        ("one\r\n\r\ntwo", ["one", "two"]),
+    ],
+)
+def test_text_files_have_documents_by_blank_line_or_line(tmp_path, content, expected):
+    path = tmp_path / "my.txt"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    documents, notes = data.read_corpus(str(path))
+    assert documents == expected
+    assert ("GBK" in " ".join(notes)) == isinstance(content, bytes)
+
+
+def test_tables_are_corpora_by_column(tmp_path):
+    path = tmp_path / "my.csv"
+    path.write_text("id,body\n1,one\n2,\n3, three \n", "utf-8")
+    documents, notes = data.read_corpus(str(path), "body")
+    assert documents == ["one", "three"] and notes == []
+    path.write_text("id,body\n1,one\n2,  \n", "utf-8")
+    assert data.read_corpus(str(path), "body") == (["one"], ["1 empty documents of " + str(path) + " were left out."])
+    assert len(data.read_corpus("news_zh")[0]) == 2000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.txt", "", "empty file"),
+        ("a.txt", " \n\n ", "holds no text"),
+        ("a.txt", bytes(range(256)), "no text"),
+        ("a.csv", "text\n", "no rows"),
+        ("a.csv", "body\nx\n", "no column 'text'"),
+        ("a.csv", "text,n\n ,1\n", "holds no text"),
+        ("a.doc", "x", "export it as CSV"),
+    ],
+)
+def test_what_is_no_corpus_is_said_in_one_sentence(tmp_path, name, content, said):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=said) as error:
+        data.read_corpus(str(path))
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match="does not exist"):
+        data.read_corpus("nothing.txt")
