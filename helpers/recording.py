@@ -69,6 +69,8 @@ def results() -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for path in sorted((project_root() / "data" / "recorded").rglob("*.json")):
         record = json.loads(path.read_text("utf-8"))
+        if "accuracy" not in record["metrics"]:
+            continue  # a language model, which notebook 02 shows
         source = record["parameters"].get("DATA", "")
         name = Path(source).parent.name if "/" in source else source
         row = found.setdefault(name, {})
