@@ -120,7 +120,8 @@ def _read(question: Question) -> tuple[Question, data.Splits]:
         table, _ = data.read_table(question.source)
         guessed = checks.guess_columns(table)
         columns = question.text_column or guessed[0], question.label_column or guessed[1]
-    stem = Path(question.source.rstrip("/")).stem or "data"
+    path = Path(question.source)
+    stem = path.parent.name if path.stem in ("train", "data") else path.stem
     name = re.sub(r"[^\w-]+", "-", question.name or stem).strip("-")[:60] or "data"
     fields = asdict(question) | {"text_column": columns[0], "label_column": columns[1], "name": name}
     return Question(**fields), data.load(question.source, question.test, *columns, question.seed)
