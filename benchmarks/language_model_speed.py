@@ -1,6 +1,7 @@
 """Tokens a second of our LSTM training against the plain way: same text, vocabulary, vectors and state, one run.
 
-Plain: each line, cut to 100 tokens, padded to the longest, ``model.fit`` on one-hot targets, a softmax layer of its own, no compilation.
+Plain: each line, cut to 100 tokens, padded to the longest, ``model.fit`` on one-hot targets, a softmax layer of its
+own, no compilation.
 Ours: contiguous batches, tied softmax, compiled (:class:`helpers.language_models.Neural`). Only real tokens count.
 With a folder such as PTB's the Kneser-Ney figures of its test part follow.
 Usage: ``python benchmarks/language_model_speed.py [folder]``; a slice of the installed docstrings otherwise.
