@@ -445,7 +445,7 @@ def word_pairs(path: str, vectors: Vectors) -> dict[str, float]:
     """
     from scipy.stats import spearmanr
 
-    rows = list(_scored_lines(path, 2))
+    rows = read_word_pairs(path)
     spelled = [[w if w in vectors else w.lower() for w in words] for words, _ in rows]
     known = [i for i, words in enumerate(spelled) if all(w in vectors for w in words)]
     if len(known) < 2:
@@ -455,24 +455,28 @@ def word_pairs(path: str, vectors: Vectors) -> dict[str, float]:
     return {"spearman": float(score), "found": len(known), "pairs": len(rows), "coverage": len(known) / len(rows)}
 
 
-def _scored_lines(path: str, words: int) -> Iterable[tuple[list[str], float]]:
+def read_word_pairs(path: str) -> list[tuple[list[str], float]]:
+    """The two words and the score of each line; empty lines and those that begin with # are left out.
+
+    Raises:
+        InputError: no such file, or a broken line.
+    """
     from helpers.data import decode, find_file
 
-    file = find_file(path)
+    file, found = find_file(path), []
     for number, line in enumerate(decode(file.read_bytes(), path)[0].splitlines(), 1):
         fields = line.replace(",", " ").split()
         if not fields or line.startswith("#"):
             continue
         try:
-            *pair, score = fields
-            if len(pair) != words:
-                raise ValueError
-            yield pair, float(score)
+            first, second, score = fields
+            found.append(([first, second], float(score)))
         except ValueError:
             raise InputError(
                 f"{file.name} has {line.strip()[:60]!r} in line {number}, which is not word, word, number: "
                 "mend or remove the line."
             ) from None
+    return found
 
 
 def sentence_pairs(path: str) -> tuple[list[str], list[str], np.ndarray]:

@@ -333,7 +333,6 @@ def test_01_reads_chinese(tmp_path, unit):
         ("CORPUS", "", "empty file"),
         ("CORPUS", "word word word word word word", "two are needed"),
         ("WORD_PAIRS", "a1 a2 9\na1 b2\n", "'a1 b2' in line 2"),
-        ("STSB", "a1,a2,high\n", "number in row 1"),
     ],
 )
 def test_01_says_what_is_wrong_in_one_sentence(small, tmp_path, name, content, said):

@@ -1,0 +1,135 @@
+"""Word vectors against gensim: words a second, agreement of neighbours, WordSim; and exact search over many vectors.
+
+gensim is no dependency of this project: name a Python that has it, such as that of a separate environment.
+
+    python benchmarks/embeddings_speed.py --gensim /path/to/python [--pairs EN-WS-353-ALL.txt --ptb ptb.train.txt]
+
+Both read the same tokens in the same order, with the same settings, two workers; the runs take turns. The rate is that
+of training alone. Agreement is the mean share of common words among the ten nearest, over all words.
+"""
+
+import argparse
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from helpers import data, embeddings, text, training
+
+EPOCHS, WIDTH = 5, 100
+GENSIM = """
+import sys, time
+from gensim.models import Word2Vec
+source, seed, out, epochs, width = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
+lines = [line.split() for line in open(source, encoding="utf-8")]
+model = Word2Vec(vector_size=width, window=5, negative=5, sg=1, min_count=5, sample=1e-3, workers=2, seed=seed)
+model.build_vocab(lines)
+clock, cpu = time.perf_counter(), time.process_time()
+model.train(lines, total_examples=model.corpus_count, epochs=epochs)
+print(time.perf_counter() - clock, time.process_time() - cpu)
+model.wv.save_word2vec_format(out)
+"""
+READ = "import sys, gensim; print(len(gensim.models.KeyedVectors.load_word2vec_format(sys.argv[1])))"
+
+
+def theirs(python, documents, seed, folder):
+    """gensim's vectors, and wall and processor seconds of its training."""
+    source, out = folder / "corpus.txt", folder / f"gensim{seed}.txt"
+    source.write_text("".join(" ".join(document) + "\n" for document in documents), "utf-8")
+    command = [python, "-c", GENSIM, source, seed, out, EPOCHS, WIDTH]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+    return embeddings.load_word2vec(out), tuple(map(float, done.stdout.split()))
+
+
+def ours(documents, seed):
+    """Our vectors, and wall and processor seconds of the training."""
+    corpus = embeddings.count_words(documents)
+    training.import_tensorflow()
+    clock, cpu = time.perf_counter(), time.process_time()
+    vectors = embeddings.train_skipgram(corpus, WIDTH, epochs=EPOCHS, seed=seed)
+    return vectors, (time.perf_counter() - clock, time.process_time() - cpu)
+
+
+def agreement(a, b):
+    """Mean share of common words among the ten nearest, over all words of both."""
+    words = [word for word in a.words if word in b]
+    tables = [np.array([model[word] for word in words]) for model in (a, b)]
+    tops = [embeddings.nearest(table, table, 11)[0] for table in tables]
+    pairs = zip(*tops, strict=True)
+    return np.mean([len((set(x) & set(y)) - {i}) / 10 for i, (x, y) in enumerate(pairs)])
+
+
+def rate(name, words, seconds):
+    """Prints a rate."""
+    wall, cpu = (EPOCHS * words / part for part in seconds)
+    print(f"  {name}: {wall:,.0f} words/s by the clock, {2 * cpu:,.0f} by two processors")
+
+
+def compare(python, documents, folder):
+    """Speed and agreement on one corpus."""
+    words = sum(map(len, documents))
+    first, first_seconds = theirs(python, documents, 1, folder)
+    mine, seconds = ours(documents, 1)
+    second, second_seconds = theirs(python, documents, 2, folder)
+    their_seconds = tuple(np.mean([first_seconds, second_seconds], axis=0))
+    rate("gensim, mean of two", words, their_seconds)
+    rate("ours", words, seconds)
+    print(
+        f"  ratio {their_seconds[0] / seconds[0]:.2f} by the clock, {their_seconds[1] / seconds[1]:.2f} by processors"
+    )
+    print(
+        f"  agreement: gensim with gensim {agreement(first, second):.3f}, ours with gensim {agreement(mine, first):.3f}"
+    )
+    for name, model in {"gensim": first, "ours": mine}.items():
+        print(f"  {name}: {sum(embeddings.probe_hits(model).values())} of {len(embeddings.PROBES)} probe words")
+    embeddings.save_word2vec(folder / "ours.txt", mine)
+    read = subprocess.run([python, "-c", READ, folder / "ours.txt"], capture_output=True, text=True, check=True)
+    print(f"  gensim reads {read.stdout.strip()} vectors of our file")
+
+
+def judge(python, pairs, documents, folder):
+    """WordSim, means of three seeds."""
+    scores = {"gensim": [], "ours": []}
+    for seed in (1, 2, 3):
+        scores["gensim"].append(embeddings.word_pairs(pairs, theirs(python, documents, seed, folder)[0])["spearman"])
+        found = embeddings.word_pairs(pairs, ours(documents, seed)[0])
+        scores["ours"].append(found["spearman"])
+    print(f"{Path(pairs).name}: {found['found']} of {found['pairs']} pairs")
+    for name, values in scores.items():
+        print(f"  {name}: Spearman {np.mean(values):.3f}, seeds {', '.join(f'{v:.3f}' for v in values)}")
+
+
+def search():
+    """Seconds for the ten nearest of 100 queries among 100,000 random vectors of width 384."""
+    rng = np.random.default_rng(0)
+    vectors, queries = (rng.standard_normal((n, 384), dtype="float32") for n in (100_000, 100))
+    clock = time.perf_counter()
+    embeddings.nearest(queries, vectors)
+    print(f"search: 100 queries in 100,000 vectors in {time.perf_counter() - clock:.2f} s")
+
+
+def main():
+    """Prints all that the arguments allow."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gensim", help="a Python with gensim; without it only the search is timed")
+    parser.add_argument("--pairs", help="a file of word, word, score")
+    parser.add_argument("--ptb", help="a text to learn from for --pairs, a sentence a line")
+    options = parser.parse_args()
+    os.environ.setdefault("HELPERS_PROGRESS", os.devnull)
+    search()
+    if not options.gensim:
+        print("To compare, install gensim into an environment of its own and name its Python: --gensim PYTHON")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        print(f"python_docs, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+        compare(options.gensim, [text.tokenize(document) for document in data.python_docs()], Path(folder))
+        if options.pairs and options.ptb:
+            lines = Path(options.ptb).read_text("utf-8").splitlines()
+            judge(options.gensim, options.pairs, [line.split() for line in lines], Path(folder))
+
+
+if __name__ == "__main__":
+    main()
