@@ -35,6 +35,7 @@ def import_tensorflow() -> Any:
         import tensorflow
 
         tensorflow.constant(0)
+        tensorflow.get_logger().setLevel("ERROR")  # it warns of each new model's first batches
     return tensorflow
 
 
