@@ -425,7 +425,7 @@ def fingerprint(notebook: Path, values: dict[str, Any], secrets: Sequence[str] =
 
 
 def named_files(value: Any) -> list[Path]:
-    """The files that a parameter's value names: a path, a shipped name, or a run folder."""
+    """The files that a parameter's value names: a path, a shipped name, a run folder, or a folder of texts."""
     if not isinstance(value, str) or not value:
         return []
     for base in (Path.cwd(), project_root(), project_root() / "data"):
@@ -434,7 +434,8 @@ def named_files(value: Any) -> list[Path]:
                 if path.is_file():
                     return [path]
                 if path.is_dir():
-                    return [path / n for n in ("metrics.json", "predictions.csv") if (path / n).is_file()]
+                    run = [path / n for n in ("metrics.json", "predictions.csv") if (path / n).is_file()]
+                    return run or sorted(path.glob("*.txt"))
     return []
 
 

@@ -604,3 +604,9 @@ def test_bad_input_gets_one_sentence(words, bad_place, monkeypatch, capsys, runs
 
 def test_there_are_sixty_bad_inputs():
     assert len(BAD) >= 60
+
+
+def test_a_folder_of_texts_decides_the_fingerprint(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "train.txt").write_text("a b", "utf-8")
+    assert [p.name for p in runs.named_files(str(tmp_path / "corpus"))] == ["train.txt"]
