@@ -336,6 +336,8 @@ def test_01_reads_chinese(tmp_path, unit):
     ],
 )
 def test_01_says_what_is_wrong_in_one_sentence(small, tmp_path, name, content, said):
-    (tmp_path / "bad.txt").write_text(content, "utf-8")
-    done = run(*small, "-p", name, tmp_path / "bad.txt", runs=tmp_path / "runs", ok=False)
+    bad = tmp_path / ("my.txt" if name == "CORPUS" else "bad.txt")
+    bad.write_text(content, "utf-8")
+    given = [] if name == "CORPUS" else ["-p", name, bad]
+    done = run(*small, *given, runs=tmp_path / "runs", ok=False)
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
