@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 EOS, UNKNOWN = "<eos>", "<unk>"
 SHORTEST = 100
+DIVERGED = 1000.0  # nats a token; a uniform guess among a million tokens has 14
 PARTS = {"train": ("train",), "validation": ("valid", "val", "dev"), "test": ("test",)}
 
 
@@ -536,7 +537,7 @@ class Neural:
             One row an epoch: ``model, epoch, loss, val_loss`` in nats a token; ``attrs["seconds"]`` is the time.
 
         Raises:
-            InputError: the loss is not a number.
+            InputError: the loss is beyond all measure, or not a number.
         """
         import pandas as pd
 
@@ -587,9 +588,9 @@ class Neural:
         for i, (ids, targets) in enumerate(zip(*batches, strict=True)):
             loss, states = step(ids, targets, *states)
             losses.append(loss)
-            if (i % 50 == 0 or i + 1 == len(batches[0])) and not np.isfinite(float(loss)):
+            if (i % 50 == 0 or i + 1 == len(batches[0])) and not float(loss) < DIVERGED:
                 raise InputError(
-                    f"{label} diverged in epoch {epoch + 1} (the loss is not a number): lower the learning rate."
+                    f"{label} diverged in epoch {epoch + 1} (the loss is {float(loss):.3g}): lower the learning rate."
                 )
         return float(np.mean([float(loss) for loss in losses]))
 
