@@ -124,12 +124,12 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from helpers import runs
+    from helpers import execution, plans
 
     if options.with_parent:
-        runs.end_with_parent(options.with_parent)
-    notebook = runs.find_notebook(options.notebook)
-    return runs.execute(
+        execution.end_with_parent(options.with_parent)
+    notebook = plans.find_notebook(options.notebook)
+    return execution.execute(
         notebook, _given(options, notebook), options.name, force=options.force, update=options.update,
         resume=options.resume, secrets=options.secret, report=not options.no_report,
         wait=30.0 if options.with_parent else 0.0, cell_timeout=options.cell_timeout, time_limit=options.time_limit,
@@ -137,9 +137,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from helpers import runs, sweeps
+    from helpers import plans, sweeps
 
-    notebook = runs.find_notebook(options.notebook)
+    notebook = plans.find_notebook(options.notebook)
     cluster = sweeps.Cluster(options.backend, options.jobs, options.scheduler)
     limits = {"--cell-timeout": options.cell_timeout, "--time-limit": options.time_limit}
     extra = ["--no-report"] * options.no_report + [
@@ -151,9 +151,9 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _params(options: argparse.Namespace) -> int:
-    from helpers import parameters, runs
+    from helpers import parameters, plans
 
-    print(parameters.table(parameters.read(runs.find_notebook(options.notebook))))
+    print(parameters.table(parameters.read(plans.find_notebook(options.notebook))))
     return 0
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import cards, checks, comparison, evaluation, reports, runs, significance
+from helpers import cards, checks, comparison, evaluation, files, reports, runs, significance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,14 +59,14 @@ def write(
     if found and plan:
         cells += _score_without_overlap(seeded[0], splits, metrics)
         cells += _mistakes(seeded[0], found, folder)
-        cells += _figures(runs.runs_root() / "05_evaluation_plots" / f"compare-{question.name}")
+        cells += _figures(files.runs_root() / "05_evaluation_plots" / f"compare-{question.name}")
         cells += _made(question, plan, seeded)
-    runs.write_atomic(folder / "notebook.ipynb", nbformat.writes(nbformat.v4.new_notebook(cells=cells)))
+    files.write_atomic(folder / "notebook.ipynb", nbformat.writes(nbformat.v4.new_notebook(cells=cells)))
     record = {"notebook": "compare", "name": question.name, "status": "completed"}
     record["parameters"] = {name: value for name, value in asdict(question).items() if value}
     record |= {"metrics": metrics, "answer": list(found.sentences) if found else [], "versions": runs.versions()}
-    runs.write_json(folder / "checks.json", [{k: v for k, v in asdict(f).items() if k != "rows"} for f in findings])
-    runs.write_json(folder / "metrics.json", record)
+    files.write_json(folder / "checks.json", [{k: v for k, v in asdict(f).items() if k != "rows"} for f in findings])
+    files.write_json(folder / "metrics.json", record)
     _publish(folder, out, question.name, seeded)
     print(f"Open {out / 'answer.html'}: it needs no network. It contains texts of the data it was made from.")
     return 0
@@ -76,7 +76,7 @@ def _publish(folder: Path, out: Path, name: str, seeded: Sequence[Sequence[str]]
     """The page, and beside it the full reports that it links to."""
     pages = {}
     if seeded:
-        full = [*map(Path, seeded[0]), runs.runs_root() / "05_evaluation_plots" / f"compare-{name}"]
+        full = [*map(Path, seeded[0]), files.runs_root() / "05_evaluation_plots" / f"compare-{name}"]
         reports.build(full, out)
         pages = {path.parent.name: f"{path.parent.name}-{path.name}.html" for path in full}
     reports.render(folder / "notebook.ipynb", folder / "report.html")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import evaluation, runs, significance
+from helpers import evaluation, files, significance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,7 @@ def write(folder: Path, model: str, out: Path | None = None) -> Path:
         parts.append(_cost(costs.loc[model]))
     parts.append(_settings(record))
     card = (out or folder) / "model_card.md"
-    runs.write_atomic(card, "\n\n".join(parts) + "\n")
+    files.write_atomic(card, "\n\n".join(parts) + "\n")
     return card
 
 

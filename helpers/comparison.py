@@ -1,6 +1,6 @@
 """``python -m helpers compare my.csv``: data checks, every model on one split, and one page with the answer first.
 
-It runs 03, 04 and 05 as any other run (:mod:`helpers.runs`), so that a comparison which was stopped goes on where it
+It runs 03, 04 and 05 as any other run (:mod:`helpers.execution`), so that a comparison which was stopped goes on where it
 was. What it computes itself is in :mod:`helpers.checks`, :mod:`helpers.significance` and :mod:`helpers.evaluation`.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from helpers import InputError, checks, data, evaluation, runs, significance, text
+from helpers import InputError, checks, data, evaluation, execution, files, plans, runs, significance, text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +76,7 @@ def compare(question: Question, out: Path | None = None, *, checks_only: bool = 
         force: run again what is finished.
 
     Returns:
-        Exit status as of :func:`helpers.runs.execute`; the same command goes on where a failed one ended.
+        Exit status as of :func:`helpers.execution.execute`; the same command goes on where a failed one ended.
 
     Raises:
         InputError: something about the data, the columns or the budget, before any training.
@@ -88,7 +88,7 @@ def compare(question: Question, out: Path | None = None, *, checks_only: bool = 
     findings = checks.check(splits, question.seed)
     for finding in findings:
         print(f"  {finding.level + ':':9}{finding.finding}" + (f" {finding.advice}" if finding.level != "fine" else ""))
-    folder = runs.runs_root() / "compare" / question.name
+    folder = files.runs_root() / "compare" / question.name
     out = out or Path("reports") / question.name
     if checks_only:
         return answer.write(folder, out, question, splits, findings)
@@ -105,7 +105,7 @@ def compare(question: Question, out: Path | None = None, *, checks_only: bool = 
     found = significance.recommend(table, evaluation.read_costs(folders).set_index("model"))
     best = found.model or evaluation.candidates(table)[0]
     given = {"RUNS": folders, "MODEL": best}
-    status = runs.execute(runs.find_notebook("05"), given, f"compare-{question.name}", update=True, force=force)
+    status = execution.execute(plans.find_notebook("05"), given, f"compare-{question.name}", update=True, force=force)
     if status:
         return status
     print(f"All runs: {_minutes(time.monotonic() - clock)}.\n\n" + "\n".join(found.sentences) + "\n")
@@ -214,7 +214,7 @@ def _sample(question: Question, splits: data.Splits, plan: Plan, folder: Path) -
     }
     for part, frame in parts.items():
         renamed = frame.rename(columns={"row": "source_row"})
-        runs.write_atomic(folder / f"{part}.csv", renamed.to_csv(index=False))
+        files.write_atomic(folder / f"{part}.csv", renamed.to_csv(index=False))
     paths = {"source": str(folder / "train.csv"), "test": str(folder / "test.csv")}
     sampled = Question(**(asdict(question) | paths | {"text_column": "text", "label_column": "label"}))
     return sampled, data.load(sampled.source, sampled.test, seed=question.seed)
@@ -233,11 +233,11 @@ def _run_both(question: Question, plan: Plan, seed: int, force: bool) -> tuple[i
     own = {"03": {"EPOCHS": plan.lstm_epochs}, "04": {"EPOCHS": plan.bert_epochs, "PRESET": question.preset}}
     folders = []
     for number, extra in own.items():
-        notebook = runs.find_notebook(number)
-        status = runs.execute(notebook, shared | extra, name, update=True, resume=True, force=force)
+        notebook = plans.find_notebook(number)
+        status = execution.execute(notebook, shared | extra, name, update=True, resume=True, force=force)
         if status:
             return status, []
-        folders.append(str(runs.runs_root() / notebook.stem / name))
+        folders.append(str(files.runs_root() / notebook.stem / name))
     return 0, folders
 
 

@@ -330,8 +330,8 @@ def python_docs() -> list[str]:
     import sys
     from importlib import metadata
 
+    from helpers.files import write_json
     from helpers.pretrained import cache_folder
-    from helpers.runs import write_json
 
     roots = _documented_roots()
     names = {"sklearn": "scikit-learn"}

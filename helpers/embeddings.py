@@ -530,7 +530,7 @@ def save_word2vec(path: Path, vectors: Vectors) -> None:
     Raises:
         InputError: a word holds white space, which the format cannot.
     """
-    from helpers.runs import write_atomic
+    from helpers.files import write_atomic
 
     if bad := next((w for w in vectors.words if not w or w != "".join(w.split())), None):
         raise InputError(f"The word {bad!r} holds white space, which word2vec's text format cannot keep: rename it.")

@@ -596,7 +596,7 @@ class Neural:
 
     def save(self, folder: Path, vocabulary: Sequence[str], unit: str) -> None:
         """Writes what :func:`load` needs: ``language_model.keras`` and ``language_model.json``."""
-        from helpers.runs import write_json
+        from helpers.files import write_json
 
         save_keras(self.model, folder / "language_model.keras")
         settings = {"length": self.length, "unit": unit, "vocabulary": list(vocabulary)}
@@ -625,7 +625,7 @@ class _Kept:
 
     def keep(self, model: keras.Model, row: dict[str, float], seconds: float) -> None:
         """Notes an epoch; what is on disk is the state before or after it, whole."""
-        from helpers.runs import write_json
+        from helpers.files import write_json
 
         self.rows.append(row)
         self.seconds += seconds

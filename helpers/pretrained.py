@@ -238,7 +238,7 @@ def _check_tensors(path: Path) -> None:
 
 
 def _rebuild_vocabulary(folder: Path) -> None:
-    from helpers.runs import write_atomic
+    from helpers.files import write_atomic
 
     try:
         pieces = json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
@@ -479,7 +479,7 @@ def save_classifier(folder: Path, model: keras.Model, words: Tokenizer, labels: 
     """
     import keras_hub
 
-    from helpers.runs import write_json
+    from helpers.files import write_json
 
     lower = {"lowercase": words.lowercase, "strip_accents": words.lowercase}
     hub = keras_hub.tokenizers.BertTokenizer(words.pieces, **lower)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from helpers import evaluation, plots, runs
+from helpers import evaluation, files, plots, runs
 from helpers.data import project_root
 
 MODELS = {
@@ -43,12 +43,12 @@ def record_predictions(run: str, out: Path, models: Sequence[str]) -> None:
     models = [*models, *(name for name in measured["model"] if name not in models)]
     for name in ("costs.csv", "data_sizes.csv"):
         if len(table := evaluation.read_costs([run], name)):
-            runs.write_atomic(out / name, table.to_csv(index=False))
+            files.write_atomic(out / name, table.to_csv(index=False))
     for name, decimals in (("predictions.csv", 4), ("history.csv", 4)):
         table = evaluation.read_csv(runs.find_run(run) / name, run)
         numbers = [c for c in table.columns if c.startswith("p_")] or table.columns[2:]
         table[numbers] = table[numbers].astype(float).round(decimals)
-        runs.write_atomic(out / name, table[table["model"].isin(models)].to_csv(index=False))
+        files.write_atomic(out / name, table[table["model"].isin(models)].to_csv(index=False))
     record_metrics(run, out / "metrics.json")
 
 
@@ -59,7 +59,7 @@ def record_metrics(run: str, out: Path) -> None:
         if isinstance(value, str) and "/" in value:
             record["parameters"][name] = "/".join(Path(value).parts[-2:])
     kept = ("notebook", "name", "status", "parameters", "metrics", "seconds", "versions")
-    runs.write_json(out, {key: record[key] for key in kept if key in record})
+    files.write_json(out, {key: record[key] for key in kept if key in record})
 
 
 def results() -> dict[str, dict[str, float]]:
@@ -98,7 +98,7 @@ def draw_ladder(name: str, path: Path) -> None:
     row = results()[name]
     values = pd.Series({text: row[key] for key, text in LADDER.items() if key in row}).sort_values()
     ax = plots.bars(values, f"{name}: {values.index[-1]} is best", "test accuracy", highlight=values.index[-1])
-    runs.write_atomic(path, plots.to_png(ax))
+    files.write_atomic(path, plots.to_png(ax))
 
 
 def update_readme() -> None:
@@ -107,7 +107,7 @@ def update_readme() -> None:
     before, _, rest = readme.read_text("utf-8").partition("<!-- results -->\n")
     _, _, after = rest.partition("<!-- /results -->\n")
     table = f"<!-- results -->\n{results_table()}\n<!-- /results -->\n"
-    runs.write_atomic(readme, before + table + after)
+    files.write_atomic(readme, before + table + after)
     draw_ladder("news_en", project_root() / "docs" / "ladder.png")
 
 
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str]) -> None:
         record: dict[str, Any] = runs.load(run)
         record_metrics(run, recorded / f"{record['notebook'][:2]}-{record['name']}.json")
     for notebook, models in {} if arguments else MODELS.items():
-        record_predictions(str(runs.runs_root() / notebook / "interactive"), recorded / notebook, models)
+        record_predictions(str(files.runs_root() / notebook / "interactive"), recorded / notebook, models)
     update_readme()
 
 

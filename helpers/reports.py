@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import InputError
-from helpers.runs import write_atomic
+from helpers.files import write_atomic
 
 NOTICE = "A report contains texts of the data it was made from: share it only with people who may read them."
 HEADLINE = ("accuracy", "macro_f1", "log_loss", "test_perplexity", "probe_hits", "stsb_spearman")

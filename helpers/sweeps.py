@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import InputError, parameters, plots, progress, runs
+from helpers import InputError, execution, files, parameters, plans, plots, progress, runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +115,7 @@ def read_grid(path: Path) -> list[dict[str, Any]]:
 
 def plan(
     notebook: Path, grid: Path, given: Mapping[str, Any], secrets: Sequence[str] = ()
-) -> tuple[list[runs.Plan], list[str]]:
+) -> tuple[list[plans.Plan], list[str]]:
     """The runs of a grid, each checked, and the names of the parameters that it varies.
 
     Raises:
@@ -131,7 +131,7 @@ def plan(
     for point in points:
         parameters.resolve(declared, point, notebook.stem)
         name = _name(grid.stem, {n: declared[n].accept(v) for n, v in point.items()})
-        orders[name] = runs.plan(notebook, {**given, **point}, name, secrets)
+        orders[name] = plans.plan(notebook, {**given, **point}, name, secrets)
     return list(orders.values()), varied
 
 
@@ -207,7 +207,7 @@ def _call(job: Job, notebook: str, folder: str, runs_folder: str) -> tuple[int, 
 @functools.cache
 def _end_with(sweep: int) -> None:
     """Ends this worker when the sweep is gone; its run, in turn, sees the worker go and stops in order."""
-    runs.end_with_parent(sweep)
+    execution.end_with_parent(sweep)
 
 
 def _pack(folder: Path, name: str) -> bytes:
@@ -220,21 +220,28 @@ def _pack(folder: Path, name: str) -> bytes:
     return content.getvalue()
 
 
-def _job(order: runs.Plan, options: Sequence[str], cluster: Cluster) -> Job:
-    here, files = cluster.backend == "loky", {}
+def _job(order: plans.Plan, options: Sequence[str], cluster: Cluster) -> Job:
+    here, travelling = cluster.backend == "loky", {}
     if not here:
-        files[order.notebook.name] = order.notebook.read_bytes()
+        travelling[order.notebook.name] = order.notebook.read_bytes()
         for value in order.given.values():
             for item in value if isinstance(value, list) else [value]:
-                files |= {
+                travelling |= {
                     str(file.relative_to(Path.cwd())): file.read_bytes()
-                    for file in runs.named_files(item)
+                    for file in plans.named_files(item)
                     if not Path(item).is_absolute() and file.is_relative_to(Path.cwd())
                 }
     notebook = str(order.notebook) if here else order.notebook.name
-    folder = str(runs.runs_root()) if here else None
+    folder = str(files.runs_root()) if here else None
     return Job(
-        order.name, order.given, order.secrets, ("--update", "--resume", *options), notebook, folder, files, os.getpid()
+        order.name,
+        order.given,
+        order.secrets,
+        ("--update", "--resume", *options),
+        notebook,
+        folder,
+        travelling,
+        os.getpid(),
     )
 
 
@@ -268,9 +275,9 @@ def execute(
         InputError: a mistake in the grid, before any run.
     """
     orders, varied = plan(notebook, grid, given, secrets)
-    sweep = Sweep(orders, varied, runs.runs_root() / notebook.stem / f"sweep-{grid.stem}")
+    sweep = Sweep(orders, varied, files.runs_root() / notebook.stem / f"sweep-{grid.stem}")
     try:
-        with cluster.open(), runs.writable(sweep.folder), runs.locked(sweep.folder / ".lock", sweep.folder.name):
+        with cluster.open(), files.writable(sweep.folder), files.locked(sweep.folder / ".lock", sweep.folder.name):
             sweep.write_table()
             sweep.run(cluster, options)
             sweep.write_page(metric)
@@ -287,13 +294,13 @@ class Sweep:
         folder: where table and page go.
     """
 
-    def __init__(self, orders: Sequence[runs.Plan], varied: Sequence[str], folder: Path) -> None:
+    def __init__(self, orders: Sequence[plans.Plan], varied: Sequence[str], folder: Path) -> None:
         self.folder, self._varied, self._clock = folder, list(varied), time.monotonic()
         self._orders = {order.name: order for order in orders}
         self._errors: dict[str, str] = {}
         self._ended: set[str] = set()
 
-    def row(self, order: runs.Plan) -> dict[str, Any]:
+    def row(self, order: plans.Plan) -> dict[str, Any]:
         """One line of the table."""
         status, record = "missing", {}
         for state, folder in (("completed", order.final), ("failed", order.failed)):
@@ -319,7 +326,7 @@ class Sweep:
 
     def write_table(self) -> None:
         """Writes ``results.csv``."""
-        runs.write_atomic(self.folder / "results.csv", self.table().to_csv(index=False))
+        files.write_atomic(self.folder / "results.csv", self.table().to_csv(index=False))
 
     def run(self, cluster: Cluster, options: Sequence[str]) -> None:
         """Executes all that is not completed; a worker that dies takes no more than its own runs with it."""
@@ -341,7 +348,7 @@ class Sweep:
         order = self._orders[name]
         self._ended.add(name)
         try:
-            problem = runs.adopt(order, archive) if archive else ""
+            problem = execution.adopt(order, archive) if archive else ""
         except InputError as error:
             problem = str(error)
         status, said = (2, problem) if problem else (status, said)
@@ -375,14 +382,14 @@ class Sweep:
         chosen = next((m for m in (metric, *reports.HEADLINE, *known) if m in known), None)
         notebook = next(iter(self._orders.values())).notebook
         page = _page(table, self._varied, chosen, f"{self.folder.name} of {notebook.stem}")
-        runs.write_atomic(self.folder / "sweep.ipynb", page)
+        files.write_atomic(self.folder / "sweep.ipynb", page)
         reports.render(self.folder / "sweep.ipynb", self.folder / "report.html")
 
     def tell(self) -> int:
         """Says how it went; returns the exit status."""
         counts = self.table()["status"].value_counts()
         told = ", ".join(f"{count} {status}" for status, count in counts.items())
-        print(f"{len(self._orders)} runs: {told}; {runs.shown(self.folder)}/report.html")
+        print(f"{len(self._orders)} runs: {told}; {files.shown(self.folder)}/report.html")
         return int(counts.get("completed", 0) < len(self._orders))
 
 

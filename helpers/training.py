@@ -153,7 +153,7 @@ class _Saved:
 
     def keep(self, model: keras.Model, epoch: int, epochs: int, logs: dict[str, float]) -> None:
         """Notes an epoch; what is on disk is the state before or after it, whole."""
-        from helpers.runs import write_json
+        from helpers.files import write_json
 
         state = self.state
         state |= {"epoch": epoch + 1, "done": model.stop_training or epoch + 1 == epochs, "wait": self._stop.wait}
@@ -295,7 +295,7 @@ def save_classifier(
         labels: class names in the order of the outputs.
         **settings: ``unit`` and ``length``.
     """
-    from helpers.runs import write_json
+    from helpers.files import write_json
 
     save_keras(model, folder / "classifier.keras")
     write_json(folder / "classifier.json", {"kind": "lstm", "labels": labels, "vocabulary": vocabulary} | settings)
@@ -388,7 +388,7 @@ def predict_file(run: str, source: str, out: Path, text_column: str = "text", mo
         InputError: no such column or run, or a place that cannot be written.
     """
     from helpers import data
-    from helpers.runs import write_atomic
+    from helpers.files import write_atomic
 
     table, _ = data.read_table(source)
     if text_column not in table.columns:

@@ -20,7 +20,7 @@ def load_functions(**names):
     cells = json.loads(NOTEBOOK.read_text("utf-8"))["cells"]
     code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
     body = [node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
-    known = {"np": np, "socket": socket, "InputError": InputError, "SEED": 0, "BATCH_SIZE": 32} | names
+    known = {"np": np, "socket": socket, "InputError": InputError, "SEED": 0, "BATCH_SIZE": 32, "EPOCHS": 1} | names
     exec(compile(ast.Module(body, []), NOTEBOOK.name, "exec"), known)
     return SimpleNamespace(**known)
 

@@ -17,7 +17,7 @@ import papermill
 import pytest
 from conftest import RECORD, record, states
 
-from helpers import InputError, engine, runs
+from helpers import InputError, engine, execution, files, masking, plans, runs
 
 SLEEP = (
     "import pathlib\npathlib.Path(run.folder, 'reached').write_text('')\nprint('so far', flush=True)\ntime.sleep(60)"
@@ -35,7 +35,7 @@ def left(folder: Path) -> list[str]:
 
 def test_a_run_is_whole(notebook, runs_folder, monkeypatch):
     before = dict(os.environ)
-    assert runs.execute(notebook(), {"EPOCHS": "5", "NOTE": "新闻"}) == 0
+    assert execution.execute(notebook(), {"EPOCHS": "5", "NOTE": "新闻"}) == 0
     folder = runs_folder / "toy" / "default"
     assert left(runs_folder) == [f"toy/default/{n}" for n in ("metrics.json", "notebook.ipynb", "report.html")]
     found = record(folder)
@@ -55,34 +55,36 @@ def test_a_run_is_whole(notebook, runs_folder, monkeypatch):
 
 def test_a_finished_run_is_kept(notebook, runs_folder, capsys):
     path, folder = notebook(), runs_folder / "toy" / "default"
-    assert runs.execute(path, {}, report=False) == 0
+    assert execution.execute(path, {}, report=False) == 0
     stamp = (folder / "metrics.json").stat().st_mtime_ns
     with pytest.raises(InputError, match="toy/default is finished: add --force"):
-        runs.execute(path, {})
-    assert runs.execute(path, {}, update=True) == runs.execute(path, {}, resume=True) == 0
+        execution.execute(path, {})
+    assert execution.execute(path, {}, update=True) == execution.execute(path, {}, resume=True) == 0
     assert capsys.readouterr().out.count("unchanged, skipped") == 2
     assert (folder / "metrics.json").stat().st_mtime_ns == stamp
     with pytest.raises(InputError, match="add --force"):
-        runs.execute(path, {"EPOCHS": 4}, resume=True)
-    assert runs.execute(path, {"EPOCHS": 4}, update=True, report=False) == 0
+        execution.execute(path, {"EPOCHS": 4}, resume=True)
+    assert execution.execute(path, {"EPOCHS": 4}, update=True, report=False) == 0
     assert record(folder)["metrics"] == {"accuracy": 0.4}
     broken = notebook("1 / 0")
-    assert runs.execute(broken, {}, force=True, report=False) == 1
+    assert execution.execute(broken, {}, force=True, report=False) == 1
     assert record(folder)["metrics"] == {"accuracy": 0.4}
     assert record(runs_folder / "toy" / "default.failed")["status"] == "failed"
-    assert runs.execute(notebook(), {}, force=True, report=False) == 0
+    assert execution.execute(notebook(), {}, force=True, report=False) == 0
     assert [p.name for p in (runs_folder / "toy").iterdir()] == ["default"]
 
 
 def test_what_decides_a_run_is_in_its_fingerprint(notebook, tiny_csv):
     path = notebook(parameters='DATA: str = ""  # a file')
-    one = runs.fingerprint(path, {"DATA": str(tiny_csv)})
-    assert one == runs.fingerprint(path, {"DATA": str(tiny_csv)})
+    one = plans.fingerprint(path, {"DATA": str(tiny_csv)})
+    assert one == plans.fingerprint(path, {"DATA": str(tiny_csv)})
     tiny_csv.write_text(tiny_csv.read_text("utf-8") + "one more,sport\n", "utf-8")
-    assert runs.fingerprint(path, {"DATA": str(tiny_csv)}) != one
-    assert runs.fingerprint(path, {"DATA": "x"}) != runs.fingerprint(path, {"DATA": "y"})
-    assert runs.fingerprint(path, {"DATA": "x"}, ["DATA"]) == runs.fingerprint(path, {"DATA": "y"}, ["DATA"])
-    assert runs.fingerprint(notebook("2", parameters=None), {}) != runs.fingerprint(notebook("3", parameters=None), {})
+    assert plans.fingerprint(path, {"DATA": str(tiny_csv)}) != one
+    assert plans.fingerprint(path, {"DATA": "x"}) != plans.fingerprint(path, {"DATA": "y"})
+    assert plans.fingerprint(path, {"DATA": "x"}, ["DATA"]) == plans.fingerprint(path, {"DATA": "y"}, ["DATA"])
+    assert plans.fingerprint(notebook("2", parameters=None), {}) != plans.fingerprint(
+        notebook("3", parameters=None), {}
+    )
 
 
 def test_a_notebook_by_hand_writes_to_interactive(runs_folder):
@@ -100,19 +102,19 @@ def test_a_notebook_by_hand_writes_to_interactive(runs_folder):
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
-    runs.write_atomic(path, "old")
+    files.write_atomic(path, "old")
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space"):
-        runs.write_atomic(path, "new and long")
+        files.write_atomic(path, "new and long")
     assert path.read_text("utf-8") == "old"
     assert left(tmp_path) == ["a.txt"]
 
 
 def test_a_run_that_was_being_replaced_comes_back(notebook, runs_folder, capsys):
     path, folder = notebook(), runs_folder / "toy"
-    assert runs.execute(path, {}, report=False) == 0
+    assert execution.execute(path, {}, report=False) == 0
     (folder / "default").rename(folder / ".default.old")  # as a process leaves it that is killed just then
-    assert runs.execute(path, {}, update=True) == 0
+    assert execution.execute(path, {}, update=True) == 0
     assert "unchanged, skipped" in capsys.readouterr().out
     assert [p.name for p in folder.iterdir()] == ["default"]
 
@@ -135,7 +137,7 @@ FAULTS = {
 @pytest.mark.parametrize("case", FAULTS)
 def test_a_failed_run_says_what_failed_and_what_never_ran(case, notebook, runs_folder, capsys):
     sources, limits, error, waiting = FAULTS[case]
-    assert runs.execute(notebook(*sources), {"EPOCHS": 4}, report=False, **limits) == 1
+    assert execution.execute(notebook(*sources), {"EPOCHS": 4}, report=False, **limits) == 1
     folder = runs_folder / "toy" / "default.failed"
     found = record(folder)
     assert (found["status"], found["cells_not_run"], found["parameters"]["EPOCHS"]) == ("failed", waiting, 4)
@@ -163,7 +165,7 @@ def test_an_unknown_kernel_is_told_and_nothing_counts_as_run(notebook, tmp_path)
 def test_a_notebook_of_another_environment_runs_in_this_python(notebook, runs_folder):
     path = notebook("import sys\nprint(sys.executable)")
     path.write_text(path.read_text("utf-8").replace('"name": "python3"', '"name": "conda-env-x"'), "utf-8")
-    assert runs.execute(path, {}, report=False) == 0
+    assert execution.execute(path, {}, report=False) == 0
     assert sys.executable in (runs_folder / "toy" / "default" / "notebook.ipynb").read_text("utf-8")
 
 
@@ -213,7 +215,7 @@ def test_a_killed_run_has_no_final_name_and_hinders_nobody(notebook, runs_folder
     process.kill()
     assert process.wait() == -9
     assert [p.name for p in (runs_folder / "toy").iterdir() if not p.name.startswith(".")] == []
-    assert runs.execute(notebook(RECORD), {}, report=False) == 0
+    assert execution.execute(notebook(RECORD), {}, report=False) == 0
     assert [p.name for p in (runs_folder / "toy").iterdir()] == ["default"]
 
 
@@ -222,7 +224,7 @@ def test_two_runs_into_one_name(notebook, runs_folder):
     wait_for(runs_folder, "toy/.*.partial/reached")
     clock = time.monotonic()
     with pytest.raises(InputError, match="Another process is building runs/toy/default"):
-        runs.execute(notebook(), {})
+        execution.execute(notebook(), {})
     assert time.monotonic() - clock < 5
     assert (runs_folder / "toy" / ".default.lock").exists()
     process.terminate()
@@ -243,7 +245,7 @@ def test_a_mistake_found_in_the_kernel_is_one_sentence(notebook, runs_folder, co
 
 
 def test_a_full_disk_while_the_notebook_runs(notebook, runs_folder, monkeypatch, capsys):
-    write, count = runs.write_atomic, []
+    write, count = files.write_atomic, []
 
     def full(path, content, **options):
         count.append(path)
@@ -251,9 +253,9 @@ def test_a_full_disk_while_the_notebook_runs(notebook, runs_folder, monkeypatch,
             raise OSError(28, "No space left on device")
         write(path, content, **options)
 
-    monkeypatch.setattr(runs, "write_atomic", full)
+    monkeypatch.setattr(execution, "write_atomic", full)
     monkeypatch.setattr(engine, "SAVE_EVERY", 0.0)
-    assert runs.execute(notebook(), {}) == 1
+    assert execution.execute(notebook(), {}) == 1
     folder = runs_folder / "toy" / "default.failed"
     nbformat.validate(nbformat.read(folder / "notebook.ipynb", 4))
     assert "No space left on device" in capsys.readouterr().err
@@ -264,17 +266,17 @@ def test_a_full_disk_at_the_end_leaves_what_is_whole(notebook, runs_folder, monk
     def full(path, value):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runs, "write_json", full)
-    assert runs.execute(notebook(), {}) == 1
+    monkeypatch.setattr(execution, "write_json", full)
+    assert execution.execute(notebook(), {}) == 1
     assert "its record cannot be written (No space left on device)" in capsys.readouterr().err
     assert set(states(runs_folder / "toy" / "default.failed")) == {"completed"}
 
 
 def test_a_report_that_cannot_be_made_loses_no_run(notebook, runs_folder, monkeypatch, capsys):
-    from helpers import reports
+    from helpers import execution, reports
 
     monkeypatch.setattr(reports, "render", lambda *_: (_ for _ in ()).throw(RuntimeError("no template")))
-    assert runs.execute(notebook(), {}) == 0
+    assert execution.execute(notebook(), {}) == 0
     assert "The run has no report.html (RuntimeError: no template)" in capsys.readouterr().err
     assert record(runs_folder / "toy" / "default")["status"] == "completed"
 
@@ -303,14 +305,14 @@ def test_a_place_that_cannot_be_written(notebook, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HELPERS_RUNS", str(tmp_path / "file" / "runs"))
     with pytest.raises(InputError, match=r"cannot be written \(Not a directory\)"):
-        runs.execute(notebook(), {})
+        execution.execute(notebook(), {})
 
 
 def test_a_read_only_disk(small_disk, notebook, monkeypatch):
     monkeypatch.setenv("HELPERS_RUNS", str(small_disk / "runs"))
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\)"):
-        runs.execute(notebook(), {})
+        execution.execute(notebook(), {})
 
 
 # ---------------------------------------------------------------- secrets
@@ -324,13 +326,13 @@ def test_a_secret_is_in_no_file(notebook, runs_folder, capsys):
         "(run.folder / 'table.csv').write_text('a,' + NOTE)"
     )
     path = notebook(show, RECORD, "raise ValueError(NOTE)")
-    assert runs.execute(path, {"NOTE": SECRET}, secrets=["NOTE"]) == 1
+    assert execution.execute(path, {"NOTE": SECRET}, secrets=["NOTE"]) == 1
     folder = runs_folder / "toy" / "default.failed"
     assert "table.csv" in left(folder)
     for file in left(folder):
         assert "s3cr" not in (folder / file).read_text("utf-8"), file
         assert "密钥" not in (folder / file).read_text("utf-8"), file
-    assert record(folder)["parameters"]["NOTE"] == runs.MASK
+    assert record(folder)["parameters"]["NOTE"] == masking.MASK
     assert "s3cr" not in capsys.readouterr().err
 
 
@@ -352,19 +354,20 @@ def test_a_secret_is_not_on_disk_while_it_is_used(notebook, runs_folder):
 @pytest.mark.parametrize(("name", "value"), [("NOTES", "abcdef"), ("EPOCHS", 3), ("NOTE", "abc")])
 def test_what_cannot_be_a_secret(notebook, name, value):
     with pytest.raises(InputError, match=r"has no parameter NOTES|cannot be kept secret"):
-        runs.plan(notebook(), {name: value} if name != "NOTES" else {}, secrets=[name])
+        plans.plan(notebook(), {name: value} if name != "NOTES" else {}, secrets=[name])
 
 
 # ---------------------------------------------------------------- resume
 
 TRAINING = """
 import json, os
+from helpers import files
 state = runs.checkpoint("model") / "state.json"
 done = json.loads(state.read_text())["done"] if state.exists() else 0
 print("begins after epoch", done)
 for epoch in range(done + 1, EPOCHS + 1):
     time.sleep(float(os.environ.get("PAUSE", 0)))
-    runs.write_json(state, {"done": epoch})
+    files.write_json(state, {"done": epoch})
 """
 
 
@@ -379,7 +382,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(number, notebook, runs_f
     process.send_signal(number)
     process.communicate()
     monkeypatch.setenv("PAUSE", "0")
-    assert runs.execute(path, {"EPOCHS": "60"}, resume=True, report=False) == 0
+    assert execution.execute(path, {"EPOCHS": "60"}, resume=True, report=False) == 0
     assert record(folder)["resumed"] is True
     said = (folder / "notebook.ipynb").read_text("utf-8")
     assert int(re.search(r"begins after epoch (\d+)", said)[1]) >= 3
@@ -395,10 +398,10 @@ def test_resume_hands_on_only_what_fits(notebook, runs_folder):
         name = "default" if (folder / "default").exists() else "default.failed"
         return (folder / name / "notebook.ipynb").read_text("utf-8").count("begins after epoch 3")
 
-    assert runs.execute(path, {}, report=False) == 1
-    assert runs.execute(path, {"RATE": 0.5}, report=False, resume=True) == 1
+    assert execution.execute(path, {}, report=False) == 1
+    assert execution.execute(path, {"RATE": 0.5}, report=False, resume=True) == 1
     assert begins() == 0
-    assert runs.execute(path, {"RATE": 0.5}, report=False, resume=True) == 0
+    assert execution.execute(path, {"RATE": 0.5}, report=False, resume=True) == 0
     assert begins() == 1
     assert record(folder / "default")["resumed"] is True
     assert "checkpoint" not in [p.name for p in (folder / "default").iterdir()]
@@ -609,4 +612,4 @@ def test_there_are_sixty_bad_inputs():
 def test_a_folder_of_texts_decides_the_fingerprint(tmp_path):
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "train.txt").write_text("a b", "utf-8")
-    assert [p.name for p in runs.named_files(str(tmp_path / "corpus"))] == ["train.txt"]
+    assert [p.name for p in plans.named_files(str(tmp_path / "corpus"))] == ["train.txt"]

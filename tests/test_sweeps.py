@@ -19,7 +19,7 @@ import stress
 from bs4 import BeautifulSoup
 from conftest import record
 
-from helpers import InputError, plots, runs, sweeps
+from helpers import InputError, execution, files, plots, sweeps
 
 WORK = """
 assert UNIT != "character", "no characters today"
@@ -214,11 +214,11 @@ def test_a_run_travels_as_a_value(notebook, here, tiny_csv, runs_folder):
         name, found, said, archive = sweeps.run_one(job)
         assert (name, found) == (order.name, status), said
         assert not runs_folder.exists() or not list(runs_folder.glob(f"toy/{name}*"))
-        assert runs.adopt(order, archive) == ""
+        assert execution.adopt(order, archive) == ""
         assert record(order.final if status == 0 else order.failed)["fingerprint"] == order.mark
     assert (orders[0].final / "figures" / "a.png").exists()
     other = sweeps.plan(path, grid, {"NOTE": "tiny.csv", "SIZES": [2]})[0][0]
-    assert "another version of this project" in runs.adopt(other, sweeps.run_one(jobs[0])[3])
+    assert "another version of this project" in execution.adopt(other, sweeps.run_one(jobs[0])[3])
     assert record(other.final)["fingerprint"] == orders[0].mark
 
 
@@ -229,7 +229,7 @@ def test_texts_from_parameters_and_errors_are_only_text(notebook, here, runs_fol
     sweep.folder.mkdir(parents=True)
     for i, order in enumerate(sweep._orders.values()):
         order.final.mkdir()
-        runs.write_json(order.final / "metrics.json", order.record() | {"metrics": {evil: i}, "seconds": 1})
+        files.write_json(order.final / "metrics.json", order.record() | {"metrics": {evil: i}, "seconds": 1})
     sweep.write_page(None)
     page = (sweep.folder / "report.html").read_text("utf-8")
     assert evil not in page

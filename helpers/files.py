@@ -1,0 +1,131 @@
+"""Files that are whole or not there: written under a temporary name, synced and renamed; locks; folders of runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from helpers import InputError
+from helpers.data import project_root
+
+
+def runs_root() -> Path:
+    """The folder of all runs: ``$HELPERS_RUNS``, else ``runs/`` in the project."""
+    return Path(os.environ.get("HELPERS_RUNS") or project_root() / "runs").resolve()
+
+
+def shown(path: Path) -> str:
+    """A path without what lies above the project or above ``runs/``."""
+    root = project_root() if path.is_relative_to(project_root()) else runs_root().parent
+    return os.path.relpath(path, root)
+
+
+def write_atomic(path: Path, content: str | bytes, *, sync: bool = True) -> None:
+    """Writes a file under a temporary name, syncs it and renames it: it is whole or not there."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content.encode("utf-8", "replace") if isinstance(content, str) else content)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes strict JSON atomically; a number that is not finite becomes null."""
+
+    def strict(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {str(k): strict(v) for k, v in item.items()}
+        if isinstance(item, (list, tuple)):
+            return [strict(v) for v in item]
+        if hasattr(item, "item"):
+            item = item.item()
+        return None if isinstance(item, float) and not math.isfinite(item) else item
+
+    write_atomic(path, json.dumps(strict(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Makes a folder; within it, a disk that is full or read-only is told in one sentence.
+
+    Raises:
+        InputError: the sentence.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise InputError(
+            f"The run folder {shown(folder)} cannot be written ({error.strerror or error}): free space, "
+            "or set HELPERS_RUNS."
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):  # leaves no empty folders behind
+            folder.rmdir()
+            folder.parent.rmdir()
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str, wait: float = 0.0) -> Iterator[None]:
+    """Held by one process at a time; a process that dies lets go of it.
+
+    Raises:
+        InputError: another process holds it, and still does after ``wait`` seconds.
+    """
+    end = time.monotonic() + wait
+    while (file := _lock(path)) is None:
+        if time.monotonic() >= end:
+            raise InputError(f"Another process is building {what}: wait for it, or choose another --name.")
+        time.sleep(0.2)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def _lock(path: Path) -> Any:
+    """The locked file, or None if another process has it."""
+    import fcntl
+
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+            return file
+    except (BlockingIOError, FileNotFoundError):
+        pass  # FileNotFoundError: its former owner has just removed it
+    file.close()
+    return None
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
+
+
+def recover(target: Path) -> None:
+    """Brings back the run that a process killed in :func:`replace_folder` had just moved away."""
+    if _old(target).exists() and not target.exists():
+        _old(target).rename(target)
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Gives a finished folder its name; one that had it is gone only then."""
+    old = _old(target)
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    source.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
