@@ -93,3 +93,8 @@ def record(folder: Path) -> dict:
 def states(folder: Path) -> list[str]:
     """What papermill's record says of each cell of a run's notebook."""
     return [c.metadata.papermill["status"] for c in nbformat.read(folder / "notebook.ipynb", 4).cells]
+
+
+def left(folder: Path) -> list[str]:
+    """Every file below a folder, hidden ones too."""
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) if folder.exists() else []
