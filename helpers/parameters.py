@@ -27,6 +27,7 @@ from helpers import InputError
 
 SCALARS = {"int": int, "float": float, "bool": bool, "str": str}
 MAX_TEXT = 100_000
+_UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, SyntaxError, MemoryError, RecursionError)
 _NUMBER = r"(?<![\w.])(-?\d+(?:\.\d+)?(?:e-?\d+)?)(?![\w])"
 _RANGE = re.compile(rf"{_NUMBER} to {_NUMBER}")
 _LIMITS = {"at least": operator.ge, "above": operator.gt, "at most": operator.le, "below": operator.lt}
@@ -50,7 +51,7 @@ class Parameter:
         """
         try:
             value = _convert(value, ast.parse(self.type, mode="eval").body)
-        except (ValueError, TypeError, KeyError, OverflowError, SyntaxError, MemoryError, RecursionError):
+        except _UNREADABLE:
             raise InputError(f"{self.name}={_short(value)} is not {self._expected()}.") from None
         for number in value if isinstance(value, list) else [value]:
             if not self._in_range(number):
@@ -65,8 +66,9 @@ class Parameter:
     def _in_range(self, value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return True
-        between = [float(low) <= value <= float(high) for low, high in _RANGE.findall(self.meaning)]
-        limits = [_LIMITS[kind](value, float(limit)) for kind, limit in _LIMIT.findall(self.meaning)]
+        meaning = re.sub(r"(?<=\d)[,_](?=\d{3}(?!\d))", "", self.meaning)  # 10,000 and 10_000
+        between = [float(low) <= value <= float(high) for low, high in _RANGE.findall(meaning)]
+        limits = [_LIMITS[kind](value, float(limit)) for kind, limit in _LIMIT.findall(meaning)]
         return all(between + limits)
 
 
@@ -167,7 +169,7 @@ def parse(source: str, where: str = "the notebook") -> dict[str, Parameter]:
     try:
         body = ast.parse(source).body
         comments = _comments(source)
-    except (SyntaxError, ValueError, MemoryError, RecursionError, tokenize.TokenError):
+    except (*_UNREADABLE, tokenize.TokenError):
         raise InputError(f"The parameters cell of {where} is not valid Python: mend it.") from None
     found: dict[str, Parameter] = {}
     for node in body:
@@ -191,7 +193,7 @@ def _declared(node: ast.stmt, comments: dict[int, str], where: str) -> Parameter
         raise InputError(f"{name} in {where} has the type {kind}: use int, float, bool, str, list or Literal.")
     try:
         default = ast.literal_eval(node.value)
-    except ValueError:
+    except _UNREADABLE:
         raise InputError(f"{name} in {where} is not a literal: parameters hold no derived value.") from None
     parameter = Parameter(name, kind, default, comments.get(node.end_lineno, ""))
     try:
@@ -244,39 +246,67 @@ def refuse_overwritten(notebook: Path, names: Iterable[str]) -> None:
     Raises:
         InputError: with the name and the line that sets it.
     """
-    below = False
-    for tags, source in _cells(notebook):
-        for name, line in _assigned(source) if below else ():
-            if name in names:
-                raise InputError(
-                    f"{name} is set again further down in {notebook.name} ({line!r}), so a value given for it "
-                    "would be lost: remove that line."
-                )
-        below = below or "parameters" in tags
+    lines = overwritten(notebook)
+    for name in names:
+        if name in lines:
+            raise InputError(
+                f"{name} is set again further down in {notebook.name} ({lines[name]!r}), so a value given for it "
+                "would be lost: remove that line."
+            )
+
+
+def overwritten(notebook: Path) -> dict[str, str]:
+    """The names that cells below the parameters set, each with a line that does."""
+    cells = _cells(notebook)
+    first = next((i for i, (tags, _) in enumerate(cells) if "parameters" in tags), len(cells))
+    found: dict[str, str] = {}
+    for _, source in cells[first + 1 :]:
+        for name, line in _assigned(source):
+            found.setdefault(name, line)
+    return found
 
 
 def _assigned(source: str) -> Iterator[tuple[str, str]]:
     """The names that a cell sets at its top level, or by ``global``, each with its line."""
-    try:
-        plain = re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.MULTILINE)
-        tree = ast.parse(plain)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return
+    plain, tree = _parse_cell(source)
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
         for name in _bound(node):
             yield name, plain.splitlines()[node.lineno - 1].strip()[:60]
-        if isinstance(node, _SCOPES):
+        for code in _timed(node):
+            yield from _assigned(code)
+        if isinstance(node, _FUNCTIONS):
             waiting += (n for n in ast.walk(node) if isinstance(n, ast.Global))
+        elif isinstance(node, _COMPREHENSIONS):
+            waiting += (n.target for n in ast.walk(node) if isinstance(n, ast.NamedExpr))
         else:
             waiting += ast.iter_child_nodes(node)
 
 
-_SCOPES = (
-    *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda),
-    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
-)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def _parse_cell(source: str) -> tuple[str, ast.Module]:
+    """A cell as Python, and its tree; nothing where it is neither Python nor IPython's ``%time``, ``!ls`` or ``x?``."""
+    try:
+        return source, ast.parse(source)
+    except _UNREADABLE:
+        from IPython.core.inputtransformer2 import TransformerManager  # takes a third of a second
+    try:
+        plain = TransformerManager().transform_cell(source)
+        return plain, ast.parse(plain)
+    except _UNREADABLE:
+        return "", ast.Module([], [])
+
+
+def _timed(node: ast.AST) -> list[str]:
+    """The code that a call made of ``%time``, ``%%time``, ``%%capture`` or ``%prun`` runs in the notebook's names."""
+    if not (isinstance(node, ast.Call) and ast.unparse(node.func).startswith("get_ipython().run_")):
+        return []
+    words = [a.value for a in node.args if isinstance(a, ast.Constant)]
+    return words[1:] if words[:1] in (["time"], ["capture"], ["prun"]) else []
 
 
 def _bound(node: ast.AST) -> list[str]:
@@ -286,6 +316,10 @@ def _bound(node: ast.AST) -> list[str]:
         return [alias.asname or alias.name.split(".")[0] for alias in node.names]
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [node.name]
+    if isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
+        return [node.name] if node.name else []
+    if isinstance(node, ast.MatchMapping):
+        return [node.rest] if node.rest else []
     return node.names if isinstance(node, ast.Global) else []
 
 
@@ -293,13 +327,16 @@ def from_pairs(declared: dict[str, Parameter], pairs: Iterable[tuple[str, str]])
     """Parameters from a command line; a name that is a list may be given many times.
 
     Raises:
-        InputError: a name given twice that takes one value.
+        InputError: a name given twice that takes one value, or a list that cannot be read.
     """
     given: dict[str, Any] = {}
     for name, value in pairs:
         if name in given and not (name in declared and declared[name].type.startswith("list")):
             raise InputError(f"{_short(name)} is given twice: keep one value.")
-        given[name] = [*_as_list(given[name]), *_as_list(value)] if name in given else value
+        try:
+            given[name] = [*_as_list(given[name]), *_as_list(value)] if name in given else value
+        except _UNREADABLE:
+            raise InputError(f"{_short(name)} is given a list that cannot be read: write it as '[1, 2]'.") from None
     return given
 
 
@@ -318,14 +355,29 @@ def load_file(path: Path) -> dict[str, Any]:
 
 
 def load_structure(path: Path) -> Any:
-    """Whatever a YAML or JSON file holds, YAML's scalars as text."""
+    """Whatever a YAML or JSON file holds, YAML's scalars as text, ``~`` and nothing at all as None.
+
+    Raises:
+        InputError: no such file, not well formed, or a name that is given twice.
+    """
     import yaml
+
+    class Loader(yaml.BaseLoader):
+        def construct_scalar(self, node: yaml.ScalarNode) -> str | None:
+            empty = node.style is None and node.value in ("", "~")
+            return None if empty else super().construct_scalar(node)
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+            _once([(str(key.value), None) for key, _ in node.value])
+            return super().construct_mapping(node, deep)
 
     try:
         content = sys.stdin.read() if str(path) == "-" else path.read_text("utf-8-sig")
         if content.lstrip()[:1] in ("{", "[") and path.suffix not in (".yaml", ".yml"):
             return json.loads(content, object_pairs_hook=_once)
-        return yaml.load(content, Loader=yaml.BaseLoader)
+        return yaml.load(content, Loader=Loader)
+    except InputError as error:
+        raise InputError(f"The parameter file {path} {error}") from None
     except OSError:
         raise InputError(f"The parameter file {path} cannot be read: check the path.") from None
     except (ValueError, TypeError, RecursionError, yaml.YAMLError):
@@ -333,10 +385,13 @@ def load_structure(path: Path) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose names are all different."""
-    if len({name for name, _ in pairs}) < len(pairs):
-        raise ValueError
-    return dict(pairs)
+    """A mapping whose names are all different."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise InputError(f"gives {_short(name)} twice: keep one value.")
+        found[name] = value
+    return found
 
 
 def table(declared: dict[str, Parameter]) -> str:
@@ -345,3 +400,14 @@ def table(declared: dict[str, Parameter]) -> str:
     rows += [(p.name, p.type, json.dumps(p.default, ensure_ascii=False), p.meaning) for p in declared.values()]
     widths = [max(len(r[i]) for r in rows) for i in range(3)]
     return "\n".join("  ".join([*(c.ljust(w) for c, w in zip(r, widths, strict=False)), r[3]]).rstrip() for r in rows)
+
+
+def describe(notebook: Path) -> str:
+    """The table of a notebook's parameters, and below it those that a later cell overwrites."""
+    declared, lines = read(notebook), overwritten(notebook)
+    lost = [
+        f"{name} is set again further down ({lines[name]!r}): a value for it is refused."
+        for name in declared
+        if name in lines
+    ]
+    return "\n".join([table(declared), *lost])

@@ -62,6 +62,12 @@ BAD = [
     p("SIZES", "[0]"),
     p("SIZES", "[1"),
     p("SIZES", "[" * 500),
+    run("-p", "SIZES", "[1", "-p", "SIZES", "2"),
+    run("-f", "double.yaml"),
+    ["run", "unhashable.ipynb"],
+    ["run", "x" * 300 + ".ipynb"],
+    ["params", "x" * 300 + ".ipynb"],
+    ["report", "x" * 300],
     p("NOTE", "x" * 100_001),
     p("a-b", "1"),
     p("class", "1"),
@@ -106,6 +112,7 @@ BAD = [
     ["sweep", "toy.ipynb", "values.yaml"],
     ["sweep", "toy.ipynb", "none.yaml"],
     ["sweep", "toy.ipynb", "a b.yaml"],
+    ["sweep", "toy.ipynb", "double.yaml"],
     ["sweep", "toy.ipynb", "grid.yaml", "-p", "EPOCHS", "1"],
 ]
 
@@ -127,6 +134,7 @@ def bad_place(tmp_path_factory):
     book("untagged", PARAMETERS, tags=[])
     book("twice", PARAMETERS, PARAMETERS, tags=[tag, tag])
     book("derived", "A: int = 1\nB: int = A", tags=[tag])
+    book("unhashable", "A: str = {[1]: 2}", tags=[tag])
     book("syntax", "A: int =", tags=[tag])
     book("overwrites", PARAMETERS, "EPOCHS = 9", tags=[tag])
     columns = 'TEXT_COLUMN: str = "text"\nLABEL_COLUMN: str = "label"'
@@ -137,6 +145,7 @@ def bad_place(tmp_path_factory):
         "empty.ipynb": "", "list.ipynb": "[]", "tiny.csv": f"text,label\n{rows}", "list.yaml": "- 1\n- 2\n",
         "broken.yaml": "a: [\n", "grid.yaml": "EPOCHS: [1, 2]\n", "unknown.yaml": "EPOCH: [1]\n",
         "values.yaml": "EPOCHS: [1, many]\n", "none.yaml": "EPOCHS: []\n", "a b.yaml": "EPOCHS: [1]\n",
+        "double.yaml": "EPOCHS: 3\nEPOCHS: 5\n",
     }  # fmt: skip
     for name, content in texts.items():
         (folder / name).write_text(content, "utf-8")

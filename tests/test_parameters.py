@@ -66,6 +66,9 @@ def test_values_are_converted_to_the_declared_type(name, text, value):
         ("above 0", (1e-9,), (0, -1)),
         ("at most 3", (3, -5), (4,)),
         ("above 0, below 1", (0.5,), (0, 1)),
+        ("1 to 10,000, 12 a day", (1, 500, 10_000), (0, 10_001)),
+        ("1 to 10_000", (500,), (10_001,)),
+        ("at least 2, 1,000 is usual", (2, 5000), (1,)),
         ("between version2 to 3x", (0, 99), ()),
     ],
 )
@@ -103,6 +106,7 @@ def test_a_name_that_is_no_identifier_is_refused(name):
         ("A: Path = 1", "has the type Path"),
         ("A: dict[str, int] = {}", "has the type dict"),
         ("A: int | str = 1", "has the type int | str"),
+        ("A: str = {[1]: 2}", "A in .* is not a literal"),
         ("A: int = 'x'", "the default A=x is not of the type int"),
         ("A: int = 0  # 1 to 9", "the default A=0 is out of range"),
         ('A: Literal["a"] = "b"', "the default A=b is not one of 'a'"),
@@ -147,6 +151,17 @@ def test_a_file_that_is_no_notebook_is_refused(tmp_path, content):
         "import x as EPOCHS",
         "def f():\n    global EPOCHS\n    EPOCHS = 1",
         "def EPOCHS():\n    pass",
+        "files = !ls\nEPOCHS = 5",
+        "EPOCHS = !nproc",
+        "print?\nEPOCHS = 5",
+        "%time EPOCHS = 5",
+        "%%time\nEPOCHS = 5",
+        "%%capture out\nprint(1)\nEPOCHS = 5",
+        "try:\n    1\nexcept ValueError as EPOCHS:\n    pass",
+        "match 1:\n    case EPOCHS:\n        pass",
+        "match [1]:\n    case [_, *EPOCHS]:\n        pass",
+        "match {}:\n    case {**EPOCHS}:\n        pass",
+        "any((EPOCHS := x) for x in [1, 2])",
     ],
 )
 def test_a_value_that_would_be_overwritten_is_refused(notebook, source):
@@ -158,7 +173,17 @@ def test_a_value_that_would_be_overwritten_is_refused(notebook, source):
 
 @pytest.mark.parametrize(
     "source",
-    ["def f(EPOCHS):\n    EPOCHS = 2", "x = [EPOCHS for EPOCHS in [1]]", "lambda EPOCHS: 1", "min(EPOCHS, 3)", "!ls ("],
+    [
+        "def f(EPOCHS):\n    EPOCHS = 2",
+        "x = [EPOCHS for EPOCHS in [1]]",
+        "lambda EPOCHS: 1",
+        "min(EPOCHS, 3)",
+        "!ls (",
+        "%%bash\nEPOCHS=3",
+        "%timeit x = EPOCHS",
+        "EPOCHS = = 2",
+        "try:\n    1\nexcept ValueError:\n    pass",
+    ],
 )
 def test_a_name_in_a_scope_of_its_own_is_another_one(notebook, source):
     parameters.refuse_overwritten(notebook(source), ["EPOCHS"])
@@ -174,6 +199,20 @@ def test_yaml_does_not_guess_types(tmp_path):
     path = tmp_path / "p.json"
     path.write_text('\ufeff{"NOTE": "新闻", "SIZES": [3]}', "utf-8")
     assert parameters.load_file(path) == {"NOTE": "新闻", "SIZES": [3]}
+
+
+def test_nothing_in_yaml_is_none(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text("LIMIT: ~\nRATE:\nNOTE: ''\nUNIT: '~'\n", "utf-8")
+    assert parameters.load_file(path) == {"LIMIT": None, "RATE": None, "NOTE": "", "UNIT": "~"}
+
+
+@pytest.mark.parametrize("name", ["p.yaml", "p.json"])
+@pytest.mark.parametrize("content", ["EPOCHS: 3\nEPOCHS: 5", "- EPOCHS: 3\n  EPOCHS: 5", '{"EPOCHS": 3, "EPOCHS": 5}'])
+def test_a_name_given_twice_in_a_file_is_refused(tmp_path, name, content):
+    (tmp_path / name).write_text(content, "utf-8")
+    with pytest.raises(InputError, match=f"parameter file .*{name} gives EPOCHS twice: keep one value"):
+        parameters.load_structure(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -195,12 +234,22 @@ def test_a_list_may_be_given_bit_by_bit():
     assert parameters.from_pairs(DECLARED, pairs) == {"SIZES": ["1", 2, 3], "NOTE": "x"}
     with pytest.raises(InputError, match="EPOCHS is given twice"):
         parameters.from_pairs(DECLARED, [("EPOCHS", "1"), ("EPOCHS", "2")])
+    for broken in ("[1", "[" * 500, "[{[1]: 2}]"):
+        with pytest.raises(InputError, match="SIZES is given a list that cannot be read"):
+            parameters.from_pairs(DECLARED, [("SIZES", broken), ("SIZES", "2")])
 
 
 def test_the_table_has_a_line_for_each():
     lines = parameters.table(DECLARED).splitlines()
     assert len(lines) == 1 + len(DECLARED)
     assert lines[1].split() == ["EPOCHS", "int", "3", "passes", "over", "the", "texts,", "1", "to", "500"]
+
+
+def test_a_parameter_that_a_later_cell_overwrites_is_told_below_the_table(notebook):
+    assert parameters.describe(notebook("x = EPOCHS")) == parameters.table(DECLARED)
+    told = parameters.describe(notebook("%time RATE = 5")).splitlines()
+    assert told[:-1] == parameters.table(DECLARED).splitlines()
+    assert told[-1] == "RATE is set again further down ('RATE = 5'): a value for it is refused."
 
 
 LITERALS = {
