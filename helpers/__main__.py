@@ -104,6 +104,9 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
 
 
 def _given(options: argparse.Namespace, notebook: Path) -> dict:

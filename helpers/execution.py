@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from helpers import InputError
+from helpers import InputError, masking
 from helpers.files import locked, recover, replace_folder, shown, writable, write_atomic, write_json
 from helpers.plans import Plan, plan
 from helpers.runs import CHECKPOINT, FOLDER_VARIABLE, SECRETS_VARIABLE, load, versions
+
+MISTAKE = "InputError: "  # how papermill tells it
 
 
 def execute(
@@ -63,9 +65,28 @@ def execute(
     with _building(order, resume, wait) as folder:
         if _is_done(order, force=force, update=update, resume=resume):  # another process was faster
             return 0
-        record = order.record() | ({"resumed": True} if any((folder / CHECKPOINT).glob("*/*")) else {})
+        record = order.record() | ({"resumed": True} if _has_training(folder) else {})
         status = _papermill(order, folder, record, cell_timeout, time_limit)
-        return _close(order, folder, record, status, report)
+        with _undisturbed():
+            return _close(order, folder, record, status, report)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals that would stop this process wait until the end of the block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 def end_with_parent(parent: int) -> None:
@@ -99,7 +120,8 @@ def _is_done(order: Plan, *, force: bool, update: bool, resume: bool) -> bool:
 def _building(order: Plan, resume: bool = False, wait: float = 0.0) -> Iterator[Path]:
     """A hidden folder beside the final one, for one process at a time; gone if nothing took it over.
 
-    Its name is new each time: the kernel of a killed run may live, and write, for a second more.
+    Its name is new each time: the kernel of a killed run may live, and write, for a second more. A process that is
+    interrupted leaves it to be resumed.
     """
     final, folder = order.final, order.final.with_name(f".{order.name}.{os.getpid()}.partial")
     with writable(final.parent), locked(final.with_name(f".{order.name}.lock"), shown(final), wait):
@@ -107,13 +129,15 @@ def _building(order: Plan, resume: bool = False, wait: float = 0.0) -> Iterator[
         shutil.rmtree(folder, ignore_errors=True)
         old = order.partial()
         folder.mkdir()
-        _inherit(order, [*old, order.failed] if resume else [], folder)
+        _inherit(order, [*old, order.failed], folder, resume)
         for left in old:
             shutil.rmtree(left, ignore_errors=True)
         try:
             yield folder
-        finally:
+        except Exception:
             shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def adopt(order: Plan, archive: bytes) -> str:
@@ -141,14 +165,28 @@ def adopt(order: Plan, archive: bytes) -> str:
     return ""
 
 
-def _inherit(order: Plan, old: list[Path], folder: Path) -> None:
+def _inherit(order: Plan, old: list[Path], folder: Path, resume: bool) -> None:
     """Takes the newest checkpoint of an interrupted run that would have had the same result."""
-    marks = [p / CHECKPOINT / ".mark" for p in old]
-    marks = [m for m in marks if m.is_file() and m.read_text("utf-8") == order.mark]
-    if marks:
-        max(marks, key=lambda m: max(p.stat().st_mtime for p in m.parent.rglob("*"))).parent.rename(folder / CHECKPOINT)
+    fitting = [p for p in old if _has_training(p) and _mark(p) == order.mark]
+    if fitting and resume:
+        max(fitting, key=lambda p: _mark_file(p).stat().st_mtime).joinpath(CHECKPOINT).rename(folder / CHECKPOINT)
+    elif fitting:
+        print("An interrupted run of this name is given up: --resume would have continued it.", file=sys.stderr)
     (folder / CHECKPOINT).mkdir(exist_ok=True)
-    (folder / CHECKPOINT / ".mark").write_text(order.mark, "utf-8")
+    _mark_file(folder).write_text(order.mark, "utf-8")
+
+
+def _mark_file(folder: Path) -> Path:
+    return folder / CHECKPOINT / ".mark"
+
+
+def _mark(folder: Path) -> str:
+    return _mark_file(folder).read_text("utf-8") if _mark_file(folder).is_file() else ""
+
+
+def _has_training(folder: Path) -> bool:
+    """Whether a training has kept something in the folder of a run."""
+    return any((folder / CHECKPOINT).glob("*/*"))
 
 
 @contextlib.contextmanager
@@ -223,17 +261,14 @@ def _saver(order: Plan, folder: Path) -> Callable[[Any], None]:
         for cell in book.cells:
             if "injected-parameters" in cell.metadata.get("tags", []):
                 cell.id = "injected-parameters"
-        write_atomic(folder / "notebook.ipynb", order.mask(nbformat.writes(book)))
+        shown = masking.hide_notebook(book, order.hidden) if order.hidden else book
+        write_atomic(folder / "notebook.ipynb", nbformat.writes(shown))
 
     return save
 
 
 def _judge(output: Path, record: dict, status: int) -> int:
-    """Checks that every cell completed and says which did not.
-
-    Raises:
-        InputError: what the notebook said of its input.
-    """
+    """Checks that every cell completed and says which did not; status 2 is a mistake in the input."""
     cells = json.loads(output.read_text("utf-8"))["cells"] if output.exists() else []
     states = [c["metadata"].get("papermill", {}).get("status") for c in cells]
     at_fault = next((i for i, s in enumerate(states) if s in ("failed", "running")), None)
@@ -241,31 +276,32 @@ def _judge(output: Path, record: dict, status: int) -> int:
         status, record["error"] = 1, "a cell ended the kernel (sys.exit) before the notebook's end"
     if status:
         record |= {"status": "failed", "failed_cell": at_fault, "cells_not_run": states.count("pending")}
-        if str(record["error"]).startswith("InputError: "):
-            raise InputError(record["error"].removeprefix("InputError: "))
+        if str(record["error"]).startswith(MISTAKE):
+            status = 2
     return status
 
 
 def _close(order: Plan, folder: Path, record: dict, status: int, report: bool) -> int:
-    """Merges what the notebook recorded, renders the report and gives the folder its name."""
+    """Masks, records, renders the report and gives the folder its name, in this order.
+
+    Raises:
+        InputError: what the notebook said of its input; what it had trained by then is kept.
+    """
     target = order.final if status == 0 else order.failed
     try:
         _complete(order, folder, record)
         if report and (folder / "notebook.ipynb").exists():
             _report(folder)
+        if status == 0:
+            shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
     except OSError as error:
         target, status = order.failed, 1
         record |= {"status": "failed", "error": f"its record cannot be written ({error.strerror}): free space"}
-    replace_folder(folder, target)
-    if status:
-        error = " ".join(order.mask(str(record["error"])).split())
-        print(f"{order.notebook.stem} ({order.name}) failed: {error}", file=sys.stderr)
-        print(f"What it had done is kept in {shown(target)}/", file=sys.stderr)
-    else:
+    if status != 2 or _has_training(folder):
+        replace_folder(folder, target)
+    if status == 0:
         shutil.rmtree(order.failed, ignore_errors=True)
-        made = target / ("report.html" if (target / "report.html").exists() else "metrics.json")
-        print(f"{order.notebook.stem} ({order.name}): done in {record['seconds']:.0f} s, {shown(made)}")
-    return status
+    return _tell(order, target, record, status)
 
 
 def _complete(order: Plan, folder: Path, record: dict) -> None:
@@ -274,12 +310,27 @@ def _complete(order: Plan, folder: Path, record: dict) -> None:
     noted = json.loads(path.read_text("utf-8")) if path.exists() else {}
     record |= {"metrics": noted.get("metrics", {}), "versions": noted.get("versions") or versions()}
     if record["status"] == "completed":
-        shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
         (folder / "kernel.log").unlink(missing_ok=True)
-    write_json(path, record)
-    for file in folder.rglob("*") if order.secrets else ():
-        if file.suffix in (".json", ".csv", ".txt", ".ipynb", ".html", ".log"):
-            write_atomic(file, order.mask(file.read_text("utf-8")))
+    write_json(path, masking.hide_tree(record, order.hidden))
+    for file in folder.rglob("*") if order.hidden else ():
+        if file.is_file() and file.name not in ("metrics.json", "notebook.ipynb"):  # these are masked already
+            masking.hide_file(file, order.hidden)
+
+
+def _tell(order: Plan, target: Path, record: dict, status: int) -> int:
+    """Says how the run ended; returns the exit status."""
+    if status == 0:
+        made = target / ("report.html" if (target / "report.html").exists() else "metrics.json")
+        print(f"{order.notebook.stem} ({order.name}): done in {record['seconds']:.0f} s, {shown(made)}")
+        return 0
+    error = " ".join(order.mask(str(record["error"])).split())
+    if status != 2:
+        print(f"{order.notebook.stem} ({order.name}) failed: {error}", file=sys.stderr)
+    if (target.exists() and status != 2) or _has_training(target):
+        print(f"What it had done is kept in {shown(target)}/", file=sys.stderr)
+    if status == 2:
+        raise InputError(error.removeprefix(MISTAKE))
+    return status
 
 
 def _report(folder: Path) -> None:

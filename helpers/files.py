@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -14,6 +15,8 @@ from typing import Any
 
 from helpers import InputError
 from helpers.data import project_root
+
+FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EEXIST}
 
 
 def runs_root() -> Path:
@@ -67,6 +70,8 @@ def writable(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
+        if error.errno not in FAULTS:
+            raise
         raise InputError(
             f"The run folder {shown(folder)} cannot be written ({error.strerror or error}): free space, "
             "or set HELPERS_RUNS."
@@ -128,4 +133,10 @@ def replace_folder(source: Path, target: Path) -> None:
     if target.exists():
         target.rename(old)
     source.rename(target)
+    with contextlib.suppress(OSError):  # not every disk can sync a folder
+        place = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(place)
+        finally:
+            os.close(place)
     shutil.rmtree(old, ignore_errors=True)

@@ -13,10 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from helpers import InputError, parameters, runs
+from helpers import InputError, masking, parameters, runs
 from helpers.data import project_root
 from helpers.files import runs_root
-from helpers.masking import MASK, forms
 
 REMOTE = ("http://", "https://", "hf:")
 
@@ -28,15 +27,16 @@ def find_notebook(name: str) -> Path:
         InputError: no such notebook, with a near miss.
     """
     folder = project_root() / "notebooks"
-    if name.endswith(".ipynb") and Path(name).is_file():
-        return Path(name).resolve()
+    with contextlib.suppress(OSError):  # a name can be too long for a file
+        if name.endswith(".ipynb") and Path(name).is_file():
+            return Path(name).resolve()
     known = {p.stem: p for p in sorted(folder.glob("[0-9]*.ipynb"))}
     stem = Path(name).stem if name.endswith(".ipynb") else name
     matches = [s for s in known if s == stem or s.split("_")[0] == stem]
     if matches:
         return known[matches[0]]
     hint = parameters.near(stem, known, 0.4).replace("it has", "there are")
-    raise InputError(f"There is no notebook {name}: {hint}")
+    raise InputError(f"There is no notebook {name[:80]}: {hint}")
 
 
 @dataclass(frozen=True)
@@ -75,17 +75,19 @@ class Plan:
             "notebook": self.notebook.stem,
             "name": self.name,
             "status": "completed",
-            "parameters": self.values | dict.fromkeys(self.secrets, MASK),
+            "parameters": self.values | dict.fromkeys(self.secrets, masking.MASK),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "fingerprint": self.mark,
         }
 
+    @property
+    def hidden(self) -> list[str]:
+        """The values of secret parameters."""
+        return [self.values[name] for name in self.secrets if self.values[name]]
+
     def mask(self, text: str) -> str:
-        """The text without the values of secret parameters, in any form that Python, JSON, CSV or HTML give them."""
-        for name in self.secrets:
-            for form in forms(str(self.values[name])) if self.values[name] else ():
-                text = text.replace(form, MASK)
-        return text
+        """The text without the values of secret parameters."""
+        return masking.hide(text, self.hidden)
 
 
 def plan(notebook: Path, given: dict[str, Any], name: str = "default", secrets: Sequence[str] = ()) -> Plan:
@@ -104,8 +106,10 @@ def plan(notebook: Path, given: dict[str, Any], name: str = "default", secrets: 
     for secret in secrets:
         if secret not in values:
             raise InputError(f"{notebook.stem} has no parameter {secret}: {parameters.near(secret, values)}")
-        if not isinstance(values[secret], str) or 0 < len(values[secret]) < 6:
-            raise InputError(f"{secret} cannot be kept secret: a secret is a text of 6 characters or more.")
+        if not isinstance(values[secret], str) or 0 < len(values[secret]) < masking.SHORTEST:
+            raise InputError(
+                f"{secret} cannot be kept secret: a secret is a text of {masking.SHORTEST} characters or more."
+            )
     _check_inputs(values)
     final = runs_root() / notebook.stem / name
     used = {n: values[n] for n in given}
@@ -142,12 +146,22 @@ def fingerprint(notebook: Path, values: dict[str, Any], secrets: Sequence[str] =
     if values.get("RUNS") == []:
         files += sorted((project_root() / "data" / "recorded").rglob("*.*"))
     for path in files:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        state = path.stat()
+        digest.update(_digest(path, state.st_mtime_ns, state.st_size))
     return digest.hexdigest()[:32]
 
 
+@functools.lru_cache(maxsize=1000)  # the runs of a sweep share nearly all files
+def _digest(path: Path, changed: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
 def named_files(value: Any) -> list[Path]:
-    """The files that a parameter's value names: a path, a shipped name, a run folder, or a folder of texts."""
+    """The files that a parameter's value names: a path, a shipped name, or what lies in a folder that it names.
+
+    Of a run, these are its record and its tables; of another folder, such as a corpus or pretrained weights, all.
+    """
     if not isinstance(value, str) or not value:
         return []
     for base in (Path.cwd(), project_root(), project_root() / "data"):
@@ -155,7 +169,9 @@ def named_files(value: Any) -> list[Path]:
             with contextlib.suppress(OSError, ValueError):
                 if path.is_file():
                     return [path]
+                if (path / "metrics.json").is_file():
+                    return [path / "metrics.json", *sorted(path.glob("*.csv"))]
                 if path.is_dir():
-                    run = [path / n for n in ("metrics.json", "predictions.csv") if (path / n).is_file()]
-                    return run or sorted(path.glob("*.txt"))
+                    found = [*path.glob("*"), *path.glob("assets/**/*")]
+                    return sorted(p for p in found if p.is_file() and not p.name.startswith("."))
     return []

@@ -56,7 +56,7 @@ class Run:
 
     def write_table(self, name: str, frame: Any) -> None:
         """Writes a data frame as CSV into the run, atomically."""
-        write_atomic(self.folder / name, frame.to_csv(index=False))
+        write_atomic(self.folder / name, frame.to_csv(index=False, float_format="%.9g"))
 
     def show(self, ax: Any, name: str, alt: str = "") -> None:
         """Displays the figure of ``ax`` with a text alternative and keeps it as ``figures/<name>.png``."""
@@ -99,10 +99,24 @@ def start(notebook: str, variables: dict[str, Any]) -> Run:
         return Run(notebook, Path(given), values, None)
     final = runs_root() / notebook / "interactive"
     recover(final)
+    for left in final.parent.glob(".interactive.*.partial"):  # of kernels that were stopped before the last cell
+        if not _lives(int(left.name.split(".")[2])):
+            shutil.rmtree(left, ignore_errors=True)
     folder = final.with_name(f".interactive.{os.getpid()}.partial")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return Run(notebook, folder, values, final)
+
+
+def _lives(process: int) -> bool:
+    """Whether another process of that number is there."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()
 
 
 _fits: collections.Counter[str] = collections.Counter()
@@ -160,6 +174,9 @@ def find_run(folder: str | Path) -> Path:
     """Resolves a run folder from the current directory, from where the command was typed, or from the project."""
     bases = [Path.cwd(), Path(os.environ.get("HELPERS_CWD", ".")), runs_root().parent, project_root()]
     for base in bases:
-        if (base / folder).is_dir():
-            return (base / folder).resolve()
-    raise InputError(f"{folder} is not a run folder: runs are folders such as runs/03_lstm_classifier/default.")
+        with contextlib.suppress(OSError):  # a name can be too long for a folder
+            if (base / folder).is_dir():
+                return (base / folder).resolve()
+    raise InputError(
+        f"{str(folder)[:200]} is not a run folder: runs are folders such as runs/03_lstm_classifier/default."
+    )

@@ -16,7 +16,7 @@ import papermill
 import pytest
 from conftest import RECORD, left, record, states
 
-from helpers import InputError, engine, execution, files, masking, plans, runs
+from helpers import InputError, engine, execution, files, masking, plans, reports, runs
 
 SLEEP = (
     "import pathlib\npathlib.Path(run.folder, 'reached').write_text('')\nprint('so far', flush=True)\ntime.sleep(60)"
@@ -79,6 +79,20 @@ def test_what_decides_a_run_is_in_its_fingerprint(notebook, tiny_csv):
     assert plans.fingerprint(notebook("2", parameters=None), {}) != plans.fingerprint(
         notebook("3", parameters=None), {}
     )
+
+
+def test_a_folder_decides_the_fingerprint_by_what_it_holds(notebook, tmp_path, runs_folder):
+    path = notebook("run.finish()", parameters='PRESET: str = ""  # a folder')
+    folder = tmp_path / "preset"
+    (folder / "assets" / "tokenizer").mkdir(parents=True)
+    for name in ("model.safetensors", "assets/tokenizer/vocabulary.txt"):
+        before = plans.fingerprint(path, {"PRESET": str(folder)})
+        (folder / name).write_text("other", "utf-8")
+        assert plans.fingerprint(path, {"PRESET": str(folder)}) != before
+    assert execution.execute(path, {}, report=False) == 0
+    made = runs_folder / "toy" / "default"
+    (made / "costs.csv").write_text("model,seconds\n", "utf-8")
+    assert [p.name for p in plans.named_files(str(made))] == ["metrics.json", "costs.csv"]
 
 
 def test_a_notebook_by_hand_writes_to_interactive(runs_folder):
@@ -214,16 +228,21 @@ def test_a_killed_run_has_no_final_name_and_hinders_nobody(notebook, runs_folder
 
 
 def test_two_runs_into_one_name(notebook, runs_folder):
-    process = start(notebook(SLEEP, AFTER))
+    gate = runs_folder.parent / "gate"
+    wait = f"import pathlib\nwhile not pathlib.Path({str(gate)!r}).exists():\n    time.sleep(0.1)"
+    path = notebook("import pathlib\npathlib.Path(run.folder, 'reached').write_text('')", wait, RECORD)
+    process = start(path)
     wait_for(runs_folder, "toy/.*.partial/reached")
     clock = time.monotonic()
     with pytest.raises(InputError, match="Another process is building runs/toy/default"):
-        execution.execute(notebook(), {})
+        execution.execute(path, {})
     assert time.monotonic() - clock < 5
     assert (runs_folder / "toy" / ".default.lock").exists()
-    process.terminate()
+    gate.touch()
     process.communicate()
-    assert record(runs_folder / "toy" / "default.failed")["status"] == "failed"
+    assert process.returncode == 0
+    assert record(runs_folder / "toy" / "default")["status"] == "completed"
+    assert [p.name for p in (runs_folder / "toy").iterdir()] == ["default"]
 
 
 def test_a_mistake_found_in_the_kernel_is_one_sentence(notebook, runs_folder, command):
@@ -233,6 +252,51 @@ def test_a_mistake_found_in_the_kernel_is_one_sentence(notebook, runs_folder, co
     assert done.err.splitlines()[-1] == "error: my.csv has no rows: add some."
     assert "Traceback" not in done.err
     assert not runs_folder.exists()
+
+
+def test_the_kernel_is_reached_by_pipes_not_ports(notebook, runs_folder):
+    show = "import json, ipykernel\nprint(json.loads(ipykernel.get_connection_info())['transport'])"
+    assert execution.execute(notebook(show), {}, report=False) == 0
+    book = nbformat.read(runs_folder / "toy" / "default" / "notebook.ipynb", 4)
+    assert book.cells[-1].outputs[0].text == "ipc\n"
+
+
+def test_stopping_while_the_report_is_made_loses_no_run(notebook, runs_folder, monkeypatch):
+    monkeypatch.setattr(reports, "render", lambda *_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        execution.execute(notebook(), {})
+    assert record(runs_folder / "toy" / "default")["status"] == "completed"
+    assert [p.name for p in (runs_folder / "toy").iterdir()] == ["default"]
+
+
+def test_stopping_twice_leaves_what_can_be_resumed(notebook, runs_folder, monkeypatch, capsys):
+    path = notebook(TRAINING, RECORD)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(execution, "_judge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        execution.execute(path, {}, report=False)
+    (partial,) = (runs_folder / "toy").glob(".default.*.partial")
+    assert nbformat.read(partial / "notebook.ipynb", 4)
+    partial.rename(partial.with_name(".default.1.partial"))  # as of another process
+    assert execution.execute(path, {}, report=False, resume=True) == 0
+    assert "begins after epoch 3" in (runs_folder / "toy" / "default" / "notebook.ipynb").read_text("utf-8")
+    assert [p.name for p in (runs_folder / "toy").iterdir()] == ["default"]
+
+
+def test_a_run_that_could_have_been_resumed_says_so(notebook, runs_folder, capsys):
+    path = notebook(TRAINING, "1 / 0")
+    assert execution.execute(path, {}, report=False) == 1
+    assert execution.execute(path, {}, report=False) == 1
+    assert "--resume would have continued it" in capsys.readouterr().err
+
+
+def test_a_mistake_found_after_training_keeps_the_training(notebook, runs_folder, capsys):
+    path = notebook(TRAINING, "from helpers import InputError\nraise InputError('The hub is away: try again.')")
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"^The hub is away: try again.$"):
+            execution.execute(path, {}, report=False, resume=True)
+        assert record(runs_folder / "toy" / "default.failed")["status"] == "failed"
+        assert "What it had done is kept in runs/toy/default.failed/" in capsys.readouterr().err
+    assert "begins after epoch 3" in (runs_folder / "toy" / "default.failed" / "notebook.ipynb").read_text("utf-8")
 
 
 # ---------------------------------------------------------------- disks
@@ -267,8 +331,6 @@ def test_a_full_disk_at_the_end_leaves_what_is_whole(notebook, runs_folder, monk
 
 
 def test_a_report_that_cannot_be_made_loses_no_run(notebook, runs_folder, monkeypatch, capsys):
-    from helpers import execution, reports
-
     monkeypatch.setattr(reports, "render", lambda *_: (_ for _ in ()).throw(RuntimeError("no template")))
     assert execution.execute(notebook(), {}) == 0
     assert "The run has no report.html (RuntimeError: no template)" in capsys.readouterr().err
@@ -343,6 +405,31 @@ def test_a_secret_is_not_on_disk_while_it_is_used(notebook, runs_folder):
     assert not [p for p in files if "s3cr" in p.read_text("utf-8")]
     process.kill()
     process.wait()
+
+
+@pytest.mark.parametrize("secret", ["first line\nsecond line\n", "metadata", "stream"])
+def test_a_secret_of_any_shape_is_masked(secret, notebook, runs_folder):
+    show = """print(NOTE)
+(run.folder / "a.md").write_text(NOTE)
+(run.folder / "b.bin").write_bytes(bytes(1) + NOTE.encode())
+(run.folder / "c.tsv").write_bytes(NOTE.encode() + "中文".encode("gbk"))
+NOTE"""
+    assert execution.execute(notebook(show, RECORD), {"NOTE": secret}, secrets=["NOTE"]) == 0
+    folder = runs_folder / "toy" / "default"
+    assert record(folder)["status"] == "completed"
+    assert "b.bin" not in left(folder)
+    book = nbformat.read(folder / "notebook.ipynb", 4)
+    nbformat.validate(book)
+    texts = [cell.source for cell in book.cells] + [o.get("text", "") for c in book.cells for o in c.get("outputs", [])]
+    contents = [t.encode() for t in texts] + [(folder / name).read_bytes() for name in ("a.md", "c.tsv")]
+    for line in secret.splitlines():
+        assert not [c for c in contents if line.encode() in c]
+
+
+def test_a_secret_is_not_told_in_a_mistake(notebook, runs_folder):
+    path = notebook("from helpers import InputError\nraise InputError(f'No answer for {NOTE}: try again.')")
+    with pytest.raises(InputError, match=r"No answer for \(secret\): try again."):
+        execution.execute(path, {"NOTE": "abcdefgh"}, secrets=["NOTE"])
 
 
 @pytest.mark.parametrize(("name", "value"), [("NOTES", "abcdef"), ("EPOCHS", 3), ("NOTE", "abc")])
@@ -443,9 +530,3 @@ def test_a_run_on_the_command_line(notebook, command, runs_folder, tmp_path):
     assert (found["RATE"], found["EPOCHS"]) == (0.001, 7)
     assert re.search(r"^EPOCHS +int +3 ", command("params", notebook()).out, re.MULTILINE)
     assert command("run", notebook("1 / 0"), "--no-report").status == 1
-
-
-def test_a_folder_of_texts_decides_the_fingerprint(tmp_path):
-    (tmp_path / "corpus").mkdir()
-    (tmp_path / "corpus" / "train.txt").write_text("a b", "utf-8")
-    assert [p.name for p in plans.named_files(str(tmp_path / "corpus"))] == ["train.txt"]
