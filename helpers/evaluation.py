@@ -33,7 +33,7 @@ def predictions(
     import pandas as pd
 
     shares = np.asarray(probabilities, dtype=np.float64)
-    shares = (shares / shares.sum(axis=1, keepdims=True)).round(6)
+    shares = shares / shares.sum(axis=1, keepdims=True)
     table = pd.DataFrame({"row": frame["row"].to_numpy(), "split": split, "model": model})
     table["text"], table["label"] = frame["text"].to_numpy(), frame["label"].to_numpy()
     table["prediction"] = np.array(labels, dtype=object)[shares.argmax(axis=1)]
@@ -65,16 +65,49 @@ def metrics(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
         probabilities: (n, classes), rows summing to 1; the largest is the prediction.
 
     Returns:
-        ``accuracy`` and ``macro_f1`` in [0, 1], ``log_loss`` in nats. Classes that are neither true nor predicted
-        anywhere stay out of the macro average.
+        ``accuracy`` and ``macro_f1`` in [0, 1], ``log_loss`` in nats, all as scikit-learn defines them. Classes that
+        are neither true nor predicted anywhere stay out of the macro average.
     """
-    from sklearn.metrics import accuracy_score, f1_score, log_loss
+    found = scores(targets, probabilities, np.arange(len(targets))[None])
+    return {name: float(found[name][0]) for name in ("accuracy", "macro_f1", "log_loss")}
 
-    predicted = probabilities.argmax(axis=1)
+
+def scores(targets: np.ndarray, probabilities: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Seven metrics for each line of row numbers.
+
+    Args:
+        targets: true class indices (n,).
+        probabilities: (n, classes), rows summing to 1.
+        rows: (some, n), such as the blocks of :func:`helpers.significance.resamples`.
+
+    Returns:
+        By name (some,) values, their units as in :func:`helpers.significance.intervals`.
+    """
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    classes = probabilities.shape[1]
+    true = probabilities[np.arange(len(targets)), targets]
+    losses = -np.log(np.clip(true, np.finfo(np.float64).eps, 1))
+    distances = (probabilities**2).sum(axis=1) - 2 * true + 1
+    cells = targets * classes + probabilities.argmax(axis=1)
+    places = cells[rows] + classes**2 * np.arange(len(rows))[:, None]
+    counts = np.bincount(places.ravel(), minlength=len(rows) * classes**2).reshape(len(rows), classes, classes)
+    return _of_counts(counts) | {"log_loss": losses[rows].mean(axis=1), "brier": distances[rows].mean(axis=1)}
+
+
+def _of_counts(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Metrics of confusion matrices (some, true class, predicted class), as scikit-learn defines them."""
+    hits = np.diagonal(counts, axis1=1, axis2=2).astype(float)
+    true, said = counts.sum(axis=2), counts.sum(axis=1)
+    total = true.sum(axis=1)
+    f1 = 2 * hits / np.maximum(true + said, 1)
+    spread = np.sqrt((total**2 - (said**2).sum(axis=1)) * (total**2 - (true**2).sum(axis=1)).astype(float))
+    together = hits.sum(axis=1) * total - (true * said).sum(axis=1)
     return {
-        "accuracy": float(accuracy_score(targets, predicted)),
-        "macro_f1": float(f1_score(targets, predicted, average="macro", zero_division=0)),
-        "log_loss": float(log_loss(targets, probabilities, labels=np.arange(probabilities.shape[1]))),
+        "accuracy": hits.sum(axis=1) / total,
+        "macro_f1": f1.sum(axis=1) / (true + said > 0).sum(axis=1),
+        "weighted_f1": (f1 * true).sum(axis=1) / total,
+        "balanced_accuracy": (hits / np.maximum(true, 1)).sum(axis=1) / (true > 0).sum(axis=1),
+        "mcc": np.divide(together, spread, out=np.zeros(len(counts)), where=spread > 0),
     }
 
 
@@ -116,8 +149,8 @@ def read_runs(folders: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame, list[
     """Reads runs made on one split of one data set.
 
     Args:
-        folders: run folders with ``predictions.csv``; a model met again with the same predictions is read once,
-            one with other predictions gets its run's name behind it.
+        folders: run folders with ``predictions.csv``; a folder named twice is read once, and so is a model met again
+            with the same predictions; one with other predictions gets its run's name behind it.
 
     Returns:
         All predictions, all learning histories (``model, epoch, ...``), and the runs' ``metrics.json``.
@@ -130,16 +163,19 @@ def read_runs(folders: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame, list[
     from helpers import runs
 
     tables, histories, records, first = [], [], [], None
-    for folder in folders:
+    places = {runs.find_run(folder).resolve(): folder for folder in folders}
+    for place, folder in places.items():
         record = runs.load(folder)
-        table = read_csv(runs.find_run(folder) / "predictions.csv", folder)
-        first = table if first is None else first
-        _refuse_mixed(table, first, folder, folders[0])
-        table, rename = _tell_apart(table, tables, f"({record['notebook'][:2]}/{record['name']})")
+        read = read_csv(place / "predictions.csv", folder)
+        first = read if first is None else first
+        _refuse_mixed(read, first, folder, folders[0])
+        table, rename = _tell_apart(read, tables, f"({record['notebook'][:2]}/{record['name']})")
         tables.append(table)
-        if (runs.find_run(folder) / "history.csv").exists():
-            history = read_csv(runs.find_run(folder) / "history.csv", folder)
-            histories.append(history.assign(model=history["model"].replace(rename)))
+        if (place / "history.csv").exists():
+            history = read_csv(place / "history.csv", folder)
+            history["model"] = history["model"].replace(rename)
+            known = set(read["model"].replace(rename)) - set(table["model"])
+            histories.append(history[~history["model"].isin(known)])
         records.append(record)
     empty = pd.DataFrame(columns=["model", "epoch", "loss", "accuracy", "val_loss", "val_accuracy"])
     return pd.concat(tables, ignore_index=True), pd.concat(histories) if histories else empty, records
@@ -257,9 +293,9 @@ def temperature(targets: np.ndarray, probabilities: np.ndarray) -> float:
 
 def scale(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities (n, classes) raised to 1/temperature and rescaled to sum to 1."""
-    logits = np.log(np.clip(probabilities, 1e-12, 1)) / temperature
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    from scipy.special import softmax
+
+    return softmax(np.log(np.clip(probabilities, 1e-12, 1)) / temperature, axis=1)
 
 
 def coverage(targets: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
@@ -317,6 +353,7 @@ def slices(part: pd.DataFrame, unit: str) -> pd.DataFrame:
     kinds = {f"{unit}s": np.array([len(one) for one in tokens]), "% of rare tokens": 100 * rare}
     for kind, values in kinds.items():
         cuts = np.unique(np.quantile(values, [0, 1 / 3, 2 / 3, 1], method="nearest"))
+        cuts = np.repeat(cuts, 2) if len(cuts) == 1 else cuts
         for i, (low, high) in enumerate(pairwise(cuts)):
             inside = (values >= low if i == 0 else values > low) & (values <= high)
             name = f"{low:.0f} to {high:.0f} {kind}" if i == 0 else f"over {low:.0f} to {high:.0f} {kind}"

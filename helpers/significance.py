@@ -40,17 +40,17 @@ def resamples(targets: np.ndarray, repeats: int, seed: int) -> Iterator[np.ndarr
         yield np.concatenate([g[rng.integers(0, len(g), (size, len(g)))] for g in groups], axis=1)
 
 
-def intervals(
-    targets: np.ndarray, probabilities: np.ndarray, repeats: int = 1000, seed: int = 0, level: float = 0.95
-) -> pd.DataFrame:
-    """The usual metrics with percentile bootstrap intervals.
+def intervals(targets: np.ndarray, probabilities: np.ndarray, repeats: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """The usual metrics with 95 % percentile bootstrap intervals.
+
+    An interval says how much other test texts of the same classes might change the value; the trained model stays as
+    it is. Where a metric is at its limit in every resample, as with no mistakes at all, it has no width.
 
     Args:
         targets: (n,) class indices.
         probabilities: (n, classes), rows summing to 1.
         repeats: resamples, drawn within classes.
         seed: decides the resamples.
-        level: share of the resamples that the interval holds.
 
     Returns:
         Metric as index, columns ``value``, ``low``, ``high``. ``accuracy``, ``macro_f1``, ``weighted_f1`` and
@@ -60,41 +60,12 @@ def intervals(
     import pandas as pd
 
     everything = np.arange(len(targets))[None]
-    value = {name: v[0] for name, v in _scores(targets, probabilities, everything).items()}
-    blocks = [_scores(targets, probabilities, rows) for rows in resamples(targets, repeats, seed)]
+    value = {name: v[0] for name, v in evaluation.scores(targets, probabilities, everything).items()}
+    blocks = [evaluation.scores(targets, probabilities, rows) for rows in resamples(targets, repeats, seed)]
     drawn = {name: np.concatenate([block[name] for block in blocks]) for name in value}
-    ends = {name: np.quantile(v, [(1 - level) / 2, (1 + level) / 2]) for name, v in drawn.items()}
+    ends = {name: np.quantile(v, [0.025, 0.975]) for name, v in drawn.items()}
     rows = [(name, value[name], *ends[name]) for name in value]
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high"]).set_index("metric")
-
-
-def _scores(targets: np.ndarray, probabilities: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Seven metrics for each line of ``rows`` (some, n)."""
-    classes = probabilities.shape[1]
-    true = probabilities[np.arange(len(targets)), targets]
-    losses = -np.log(np.clip(true, np.finfo(true.dtype).eps, 1))
-    distances = (probabilities**2).sum(axis=1) - 2 * true + 1
-    cells = targets * classes + probabilities.argmax(axis=1)
-    places = cells[rows] + classes**2 * np.arange(len(rows))[:, None]
-    counts = np.bincount(places.ravel(), minlength=len(rows) * classes**2).reshape(len(rows), classes, classes)
-    return _of_counts(counts) | {"log_loss": losses[rows].mean(axis=1), "brier": distances[rows].mean(axis=1)}
-
-
-def _of_counts(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Metrics of confusion matrices (some, true class, predicted class), as scikit-learn defines them."""
-    hits = np.diagonal(counts, axis1=1, axis2=2).astype(float)
-    true, said = counts.sum(axis=2), counts.sum(axis=1)
-    total = true.sum(axis=1)
-    f1 = 2 * hits / np.maximum(true + said, 1)
-    spread = np.sqrt((total**2 - (said**2).sum(axis=1)) * (total**2 - (true**2).sum(axis=1)).astype(float))
-    together = hits.sum(axis=1) * total - (true * said).sum(axis=1)
-    return {
-        "accuracy": hits.sum(axis=1) / total,
-        "macro_f1": f1.sum(axis=1) / (true + said > 0).sum(axis=1),
-        "weighted_f1": (f1 * true).sum(axis=1) / total,
-        "balanced_accuracy": (hits / np.maximum(true, 1)).sum(axis=1) / (true > 0).sum(axis=1),
-        "mcc": np.divide(together, spread, out=np.zeros(len(counts)), where=spread > 0),
-    }
 
 
 def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
@@ -115,27 +86,24 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
-def paired_interval(
-    targets: np.ndarray, right_a: np.ndarray, right_b: np.ndarray, repeats: int = 1000, seed: int = 0
-) -> tuple[float, float]:
+def paired_interval(targets: np.ndarray, right_a: np.ndarray, right_b: np.ndarray) -> tuple[float, float]:
     """The 95 % paired bootstrap interval of accuracy of a minus accuracy of b, on the same resampled rows."""
     gaps = right_a.astype(np.int8) - right_b.astype(np.int8)
-    drawn = np.concatenate([gaps[rows].mean(axis=1) for rows in resamples(targets, repeats, seed)])
+    drawn = np.concatenate([gaps[rows].mean(axis=1) for rows in resamples(targets, 1000, 0)])
     low, high = np.quantile(drawn, [0.025, 0.975])
     return float(low), float(high)
 
 
-def pairs(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def pairs(table: pd.DataFrame) -> pd.DataFrame:
     """Every two models of a predictions table on its test rows.
 
     Args:
         table: predictions of two or more models on the same rows.
-        seed: decides the resamples.
 
     Returns:
-        One row a pair, ``better`` and ``worse`` by test accuracy: ``difference`` with ``low`` and ``high``,
-        ``only_better`` and ``only_worse`` (rows that only one gets right), ``p`` of McNemar, ``p_holm`` corrected for
-        the number of pairs (Holm 1979), and ``verdict`` in words.
+        One row a pair, ``better`` and ``worse`` by test accuracy: ``difference`` with ``low`` and ``high`` of the
+        paired bootstrap, not corrected; ``only_better`` and ``only_worse`` (rows that only one gets right); ``p`` of
+        McNemar, ``p_holm`` corrected for the number of pairs (Holm 1979), and ``verdict`` in words.
     """
     import pandas as pd
     from statsmodels.stats.multitest import multipletests
@@ -144,7 +112,7 @@ def pairs(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     order = sorted(right, key=lambda name: -right[name].mean())
     rows = []
     for a, b in combinations(order, 2):
-        low, high = paired_interval(truth, right[a], right[b], seed=seed)
+        low, high = paired_interval(truth, right[a], right[b])
         only = int((right[a] & ~right[b]).sum()), int((~right[a] & right[b]).sum())
         gap = float(right[a].mean() - right[b].mean())
         rows.append((a, b, gap, low, high, *only, mcnemar(right[a], right[b])))
@@ -227,17 +195,26 @@ def recommend(table: pd.DataFrame, costs: pd.DataFrame) -> Recommendation:
 
 
 def _choose(table: pd.DataFrame, names: list[str], costs: pd.DataFrame) -> str:
-    """The cheapest to train of those within the margin of the best on validation rows."""
+    """The cheapest to train of those within the margin of the best on validation rows; the best if not measured."""
     right, _ = right_by_model(table[table["split"] == "validation"])
-    best = max(r.mean() for r in right.values())
-    close = [name for name in names if best - right[name].mean() <= MARGIN]
-    return min(close, key=lambda name: costs["train_seconds"].get(name, np.inf)) if len(costs) else names[0]
+    seconds = costs["train_seconds"].dropna() if len(costs) else {}
+    if names[0] not in seconds:
+        return names[0]
+    best = right[names[0]].mean()
+    close = [name for name in names if best - right[name].mean() <= MARGIN + 1e-9]
+    return min(close, key=lambda name: seconds.get(name, np.inf))
 
 
 def _share(table: pd.DataFrame, model: str) -> str:
+    from statsmodels.stats.proportion import proportion_confint
+
     test = table[(table["split"] == "test") & (table["model"] == model)]
-    found = intervals(evaluation.targets(test), evaluation.probabilities(test)).loc["accuracy"] * 100
-    return f"{found.value:.1f} % of {len(test)} test texts (95 % interval {found.low:.1f} to {found.high:.1f} %)"
+    found = intervals(evaluation.targets(test), evaluation.probabilities(test)).loc["accuracy"]
+    low, high = found.low, found.high
+    if low == high:  # each class wholly right or wrong, so that all resamples are alike
+        low, high = proportion_confint(round(found.value * len(test)), len(test), method="wilson")
+    share = f"{100 * found.value:.1f} % of {len(test)} test texts"
+    return f"{share} (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
 
 
 def _no_model(guess: pd.DataFrame) -> list[str]:
@@ -246,8 +223,8 @@ def _no_model(guess: pd.DataFrame) -> list[str]:
         "No model beats chance: none is better than always giving the most frequent answer by more than luck explains.",
         f"The best of them, {best}, is right on {guess.loc[best, 'accuracy']:.1%} of the test texts, "
         f"the constant answer on {guess.loc[best, 'guess']:.1%}.",
-        "Either the labels do not depend on the texts, or there are too few texts to learn it from: "
-        "look at the labels, then add texts.",
+        "The labels may not depend on the texts, the texts may be too few to learn from or to judge by, or one class "
+        "so frequent that accuracy hides the rest: look at the labels, then add texts.",
     ]
 
 
@@ -261,6 +238,8 @@ def _how_sure(own: pd.DataFrame, model: str) -> str:
     if len(unsure):
         others = [r.worse if r.better == model else r.better for r in unsure.itertuples()]
         return f"How sure: the test texts cannot tell it from {' and '.join(others)}; more test texts would."
+    if not len(own):
+        return "How sure: there is no other model to compare it with."
     return "How sure: on the test texts it is better than every other model by more than chance."
 
 

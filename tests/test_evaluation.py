@@ -27,6 +27,14 @@ def test_metrics_are_those_of_the_field(judged):
     assert found["log_loss"] == pytest.approx(-np.log(p[np.arange(200), targets]).mean())
 
 
+def test_very_small_probabilities_cost_what_they_are_and_no_more(tmp_path):
+    frame = pd.DataFrame({"row": [1, 2], "text": "t", "label": ["x", "y"]})
+    table = evaluation.predictions(frame, "test", "m", np.array([[1 - 1e-9, 1e-9]] * 2), ["x", "y"])
+    assert evaluation.summary(table)["log_loss"][0] == pytest.approx(-np.log(1e-9) / 2)
+    small = evaluation.metrics(np.array([0, 1]), np.array([[1, 1e-9]] * 2, dtype=np.float32))
+    assert small["log_loss"] == pytest.approx(-np.log(1e-9) / 2)
+
+
 def test_calibration_by_hand():
     targets = np.array([0, 0, 1, 1, 1])
     p = np.array([[0.95, 0.05], [0.92, 0.08], [0.97, 0.03], [0.42, 0.58], [0.5, 0.5]])
@@ -80,6 +88,15 @@ def test_runs_are_joined_and_equal_names_told_apart(tmp_path):
     assert len(evaluation.summary(table)) == 4
 
 
+def test_a_run_named_twice_is_read_once(tmp_path):
+    runs_ = [make_run(tmp_path / "a"), make_run(tmp_path / "b", p=(0.2, 0.8)), make_run(tmp_path / "c")]
+    for folder in runs_:
+        pd.DataFrame({"model": ["m"], "epoch": [1]}).to_csv(f"{folder}/history.csv", index=False)
+    table, history, records = evaluation.read_runs([*runs_, runs_[1], f"{tmp_path}/b/../a"])
+    assert len(table) == 12 and len(records) == 3
+    assert history["model"].tolist() == ["m", "m (03/b)"]
+
+
 def test_runs_on_other_rows_are_refused(tmp_path):
     runs_ = [make_run(tmp_path / "a"), make_run(tmp_path / "b", rows=(4, 5, 6))]
     with pytest.raises(InputError, match="same DATA"):
@@ -128,6 +145,13 @@ def test_slices_count_every_text_once_for_each_kind():
     assert lengths["texts"].sum() == 30 and lengths["accuracy"].iloc[0] == 1 and lengths["accuracy"].iloc[-1] < 0.2
     assert found[found.index.str.endswith("rare tokens")]["texts"].sum() == 30
     assert ((found["low"] <= found["accuracy"] + 1e-9) & (found["accuracy"] <= found["high"] + 1e-9)).all()
+
+
+def test_texts_that_are_all_alike_are_one_slice():
+    part = pd.DataFrame({"text": list("vwxyz"), "label": "a", "prediction": list("aaaab")})
+    found = evaluation.slices(part, "word")
+    assert found.index.tolist() == ["1 to 1 words", "100 to 100 % of rare tokens"]
+    assert found["texts"].tolist() == [5, 5] and found["accuracy"].tolist() == [0.8, 0.8]
 
 
 def test_the_most_frequent_mistakes_come_with_an_example():

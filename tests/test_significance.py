@@ -113,6 +113,42 @@ def test_the_best_model_is_recommended_and_the_cheapest_of_equals():
     assert "cannot tell it from bert" in equal.sentences[1]
 
 
+def exact(accuracies, n=300):
+    """Predictions with just these accuracies on both splits."""
+    truth = np.arange(n) % len(LABELS)
+    frame = pd.DataFrame({"row": np.arange(n), "text": "t", "label": np.array(LABELS)[truth]})
+    return pd.concat(
+        evaluation.predictions(frame, split, name, answers(truth, np.arange(n) < round(share * n)), LABELS)
+        for split in ("validation", "test")
+        for name, share in accuracies.items()
+    )
+
+
+def costs_of(**seconds):
+    return pd.DataFrame({"train_seconds": seconds, "texts_per_second_64": 9.0, "size_mb": 1.0})
+
+
+def test_exactly_one_point_is_within_one_point():
+    found = significance.recommend(exact({"tfidf": 0.84, "bert": 0.85}), costs_of(tfidf=0.1, bert=60.0))
+    assert found.model == "tfidf"
+
+
+def test_a_cost_that_was_not_measured_is_not_told():
+    found = significance.recommend(exact({"tfidf": 0.84, "bert": 0.85}), costs_of(tfidf=0.1))
+    assert found.model == "bert" and not any("ost" in sentence for sentence in found.sentences)
+    assert significance.recommend(exact({"tfidf": 0.85, "bert": 0.84}), costs_of(bert=60.0)).model == "tfidf"
+
+
+def test_one_candidate_is_better_than_no_other():
+    found = significance.recommend(exact({"tfidf": 0.84}), pd.DataFrame())
+    assert found.sentences[1] == "How sure: there is no other model to compare it with."
+
+
+def test_no_mistake_is_no_certainty():
+    found = significance.recommend(exact({"tfidf": 1.0, "bert": 0.5}, n=30), pd.DataFrame())
+    assert "100.0 % of 30 test texts (95 % interval 88.6 to 100.0 %)" in found.sentences[0]
+
+
 def test_a_choice_that_the_test_rows_contradict_is_said():
     good, bad = table({"tfidf": 0.9, "bert": 0.5}), table({"tfidf": 0.5, "bert": 0.9})
     mixed = pd.concat([good[good["split"] == "validation"], bad[bad["split"] == "test"]])
