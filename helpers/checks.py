@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +28,8 @@ SHOWN_CHARACTERS = 80
 PROBLEM = 0.01  # share of the rows from which a fault counts as a problem; below it is a note
 SAMPLE = 20_000  # texts that a classifier or a search for the labels' words reads at most
 SAMPLE_CELLS = 2_000_000  # texts times classes that a classifier learns from at most
+TEST_TEXTS = 200  # of a sample at least, if there are so many
+FOLDS = 3  # of a cross-validation; a class needs a text for each
 SHORT_TOKENS, LONG_TOKENS = 3, 512  # fewer says little; BERT reads no more
 NEAR = 0.8  # Jaccard similarity of character n-grams
 NEAR_CHARACTERS = 1000
@@ -93,21 +94,21 @@ def check(splits: data.Splits, seed: int = 42) -> list[Finding]:
 
 def overlap(splits: data.Splits) -> np.ndarray:
     """Which test texts stand in the training rows, punctuation, width and case ignored: (test rows,) bool."""
-    train, validation, test = (keys(part["text"]) for part in (splits.train, splits.validation, splits.test))
-    return np.isin(test, np.concatenate([train, validation]))
+    train, validation, test = (part["text"].map(loose) for part in (splits.train, splits.validation, splits.test))
+    return (test.isin(train) | test.isin(validation)).to_numpy()
 
 
 def together(splits: data.Splits) -> pd.DataFrame:
     """All rows in one frame, the training rows first, in file order.
 
     Returns:
-        ``part`` (train, validation or test), ``row``, ``text``, ``label``, and ``key`` (see :func:`keys`).
+        ``part`` (train, validation or test), ``row``, ``text``, ``label``, and ``key`` (see :func:`loose`).
     """
     import pandas as pd
 
     learned = pd.concat([splits.train.assign(part="train"), splits.validation.assign(part="validation")])
     rows = pd.concat([learned.sort_values("row", kind="stable"), splits.test.assign(part="test")], ignore_index=True)
-    return rows.assign(key=keys(rows["text"]))[["part", "row", "text", "label", "key"]]
+    return rows.assign(key=rows["text"].map(loose))[["part", "row", "text", "label", "key"]]
 
 
 @cache
@@ -123,42 +124,39 @@ def loose(content: str) -> str:
     return plain.translate(_ignored()) or content
 
 
-def keys(texts: Iterable[str]) -> np.ndarray:
-    """64-bit BLAKE2 digests of the loose texts (n,), uint64: equal where two texts differ in punctuation alone."""
-    digests = (blake2b(loose(t).encode("utf-8", "surrogatepass"), digest_size=8).digest() for t in texts)
-    return np.frombuffer(b"".join(digests), dtype=np.uint64)
-
-
 def _learned(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["part"] != "test"].reset_index(drop=True)
 
 
-def _level(count: float, total: int) -> str:
+def _shown(rows: pd.DataFrame, **more: Any) -> pd.DataFrame:
+    """The first rows with more columns beside them, each text on one line and cut."""
+    table = rows[["part", "row", "text", "label"]].assign(**more).head(EXAMPLES).reset_index(drop=True)
+    return table.assign(text=_cut(table["text"]))
+
+
+def _cut(texts: pd.Series) -> np.ndarray:
+    lines = [" ".join(t.split()) for t in texts]
+    cut = [t if len(t) <= SHOWN_CHARACTERS else t[: SHOWN_CHARACTERS - 1] + "…" for t in lines]
+    return np.array(cut, dtype=object)
+
+
+def _level(count: int, total: int) -> str:
     return "fine" if not count else "note" if count < PROBLEM * total else "problem"
 
 
-def _shown(rows: pd.DataFrame, **more: Any) -> pd.DataFrame:
-    """The first rows, texts on one line and cut, with more columns beside them."""
-    table = rows[["part", "row", "text", "label"]].assign(**more).head(EXAMPLES).reset_index(drop=True)
-    lines = [" ".join(t.split()) for t in table["text"]]
-    cut = [t if len(t) <= SHOWN_CHARACTERS else t[: SHOWN_CHARACTERS - 1] + "…" for t in lines]
-    return table.assign(text=np.array(cut, dtype=object))
-
-
-def _earlier(values: Sequence | np.ndarray) -> np.ndarray:
-    """For each value the place of its first occurrence, (n,) int."""
-    import pandas as pd
-
-    codes = pd.factorize(np.asarray(values))[0]
-    return np.unique(codes, return_index=True)[1][codes]
+def _finding(
+    check: str, count: int, total: int, finding: str, advice: str, rows: pd.DataFrame, figures: dict[str, float]
+) -> Finding:
+    """A finding whose level follows from how many of all rows have the fault; without any there is no advice."""
+    return Finding(check, _level(count, total), finding, advice if count else "It would change nothing.", rows, figures)
 
 
 def duplicates(rows: pd.DataFrame) -> Finding:
-    """Training texts that repeat an earlier one, word for word and loosely (see :func:`keys`)."""
+    """Training texts that repeat an earlier one, word for word and loosely (see :func:`loose`)."""
     learned = _learned(rows)
     exact, same = learned.duplicated("text"), learned.duplicated(["text", "label"])
     repeats = learned.duplicated("key")
-    first = learned.iloc[_earlier(learned["key"])].reset_index(drop=True)
+    first = learned.groupby("key", sort=False)[["row", "label"]].transform("first")
     leaked = (learned["part"] == "validation") & learned["key"].isin(learned.loc[learned["part"] == "train", "key"])
     figures = {"exact": int(exact.sum()), "same_label": int(same.sum()), "loose": int(repeats.sum())}
     figures |= {"validation": int(leaked.sum()), "texts": len(learned)}
@@ -170,11 +168,9 @@ def duplicates(rows: pd.DataFrame) -> Finding:
     advice = (
         f"Without the repeats {len(learned) - figures['loose']:,} training texts remain; {figures['validation']:,} "
         "validation texts stand in train, which flatters the model that memorises: remove the repeats."
-        if repeats.any()
-        else "It would change nothing."
     )
     shown = _shown(learned[repeats], earlier_row=first["row"][repeats], earlier_label=first["label"][repeats])
-    return Finding("repeated texts", _level(figures["loose"], len(learned)), finding, advice, shown, figures)
+    return _finding("repeated texts", figures["loose"], len(learned), finding, advice, shown, figures)
 
 
 def near_duplicates(rows: pd.DataFrame, unit: str) -> Finding:
@@ -185,7 +181,7 @@ def near_duplicates(rows: pd.DataFrame, unit: str) -> Finding:
     """
     distinct = rows[~rows.duplicated("key")].reset_index(drop=True)
     size = 3 if unit == "character" else 5
-    cut = [loose(t)[:NEAR_CHARACTERS] for t in distinct["text"]]
+    cut = [key[:NEAR_CHARACTERS] for key in distinct["key"]]
     partner, similarity = _near_partners(cut, (distinct["part"] != "test").to_numpy(), size)
     near = np.flatnonzero(similarity >= NEAR)
     near = near[np.argsort(-similarity[near], kind="stable")]
@@ -201,20 +197,12 @@ def near_duplicates(rows: pd.DataFrame, unit: str) -> Finding:
         f"{size}-grams with an earlier training text, equal ones not counted; {figures['other_label']:,} of them "
         "have another label than it."
     )
-    advice = (
-        "Read some: copies with small changes count as repeats, and in the test set they flatter the score."
-        if len(near)
-        else "It would change nothing."
-    )
-    partners = {"similarity": similarity[near].round(3), "earlier_row": other["row"].to_numpy()}
-    shown = _shown(found, **partners, earlier_text=_shown_texts(other), earlier_label=other["label"].to_numpy())
-    return Finding("nearly repeated texts", _level(len(near), len(distinct)), finding, advice, shown, figures)
-
-
-def _shown_texts(rows: pd.DataFrame) -> np.ndarray:
-    texts = np.full(len(rows), "", dtype=object)
-    texts[:EXAMPLES] = _shown(rows)["text"]
-    return texts
+    advice = "Read some: copies with small changes count as repeats, and in the test set they flatter the score."
+    first = other.head(EXAMPLES)
+    more = {"similarity": similarity[near][:EXAMPLES].round(3), "earlier_row": first["row"].to_numpy()}
+    more |= {"earlier_text": _cut(first["text"]), "earlier_label": first["label"].to_numpy()}
+    shown = _shown(found.head(EXAMPLES), **more)
+    return _finding("nearly repeated texts", len(near), len(distinct), finding, advice, shown, figures)
 
 
 def _near_partners(texts: Sequence[str], learned: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -293,16 +281,12 @@ def conflicting_labels(rows: pd.DataFrame) -> Finding:
         f"{figures['texts']:,} texts carry two or more labels, in {figures['rows']:,} of {len(rows):,} rows "
         f"({figures['test']:,} of them in test)."
     )
-    advice = (
-        "No model can get all of these right: decide on one label for each text, or remove them."
-        if len(found)
-        else "It would change nothing."
-    )
-    return Finding("same text, other label", _level(len(found), len(rows)), finding, advice, _shown(found), figures)
+    advice = "No model can get all of these right: decide on one label for each text, or remove them."
+    return _finding("same text, other label", len(found), len(rows), finding, advice, _shown(found), figures)
 
 
 def leaked_test_texts(rows: pd.DataFrame) -> Finding:
-    """Test texts that stand in the training rows, word for word and loosely (see :func:`keys`)."""
+    """Test texts that stand in the training rows, word for word and loosely (see :func:`loose`)."""
     learned, test = _learned(rows), rows[rows["part"] == "test"].reset_index(drop=True)
     found = test["key"].isin(learned["key"])
     figures = {"exact": int(test["text"].isin(learned["text"]).sum()), "loose": int(found.sum()), "texts": len(test)}
@@ -312,13 +296,11 @@ def leaked_test_texts(rows: pd.DataFrame) -> Finding:
     )
     advice = (
         "A model that memorises gets them right: remove these rows from training, or report the score without them."
-        if found.any()
-        else "It would change nothing."
     )
     first = learned.drop_duplicates("key").set_index("key").loc[test.loc[found, "key"].iloc[:EXAMPLES]]
     more = {"training_row": first["row"].to_numpy(), "training_label": first["label"].to_numpy()}
     shown = _shown(test[found].head(EXAMPLES), **more)
-    return Finding("test texts in training", _level(figures["loose"], len(test)), finding, advice, shown, figures)
+    return _finding("test texts in training", figures["loose"], len(test), finding, advice, shown, figures)
 
 
 def _classifier(unit: str, seed: int) -> Any:
@@ -332,18 +314,32 @@ def _classifier(unit: str, seed: int) -> Any:
     return training.tfidf_classifier(unit).set_params(logisticregression=sgd)
 
 
+def _most_classes() -> int:
+    """How many classes a classifier may tell apart, if each brings a text for each fold."""
+    return max(2, min(SAMPLE // FOLDS, int((SAMPLE_CELLS / FOLDS) ** 0.5)))
+
+
 def _budget(labels: pd.Series) -> int:
     return min(SAMPLE, SAMPLE_CELLS // labels.nunique())
+
+
+def _draw(rows: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
+    """About ``size`` rows at random, in their order, and of each class at least as many as there are folds."""
+    mixed = rows.sample(frac=1, random_state=seed)
+    least = mixed.groupby("label").cumcount() < FOLDS
+    rest = mixed[~least].head(max(0, size - int(least.sum())))
+    return rows.loc[sorted([*mixed.index[least], *rest.index])]
 
 
 def score_without_overlap(rows: pd.DataFrame, unit: str, seed: int) -> Finding:
     """Accuracy of TF-IDF and logistic regression on all test texts, and on those that do not stand in training.
 
-    It learns from all training rows. A sample is drawn by text, so that the share of the overlap stays as it is.
+    It learns from all training rows. A sample keeps with its test texts whatever repeats them in training, so that the
+    share of the overlap stays as it is.
     """
     import pandas as pd
 
-    part = _sample_by_text(rows, _budget(rows["label"]), seed)
+    part = _sample_with_repeats(rows, seed)
     learned, test = _learned(part), part[part["part"] == "test"]
     seen = test["key"].isin(learned["key"]).to_numpy()
     model = _classifier(unit, seed).fit(learned["text"], learned["label"])
@@ -368,12 +364,22 @@ def _of(count: int, rows: pd.DataFrame, part: str) -> str:
     return f"{count:,}" if count == total else f"{count:,} of {total:,}"
 
 
-def _sample_by_text(rows: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
+def _sample_with_repeats(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Test texts, the training rows that repeat them, and other training rows of each class."""
+    rng = np.random.default_rng(seed)
+    names = rng.permutation(rows.loc[rows["part"] == "test", "label"].unique())
+    names = [*names, *rng.permutation(np.setdiff1d(rows["label"], names))]
+    rows = rows[rows["label"].isin(names[: _most_classes()])].reset_index(drop=True)
+    size = _budget(rows["label"])
     if len(rows) <= size:
         return rows
-    distinct = np.unique(rows["key"])
-    chosen = np.random.default_rng(seed).permutation(distinct)[: len(distinct) * size // len(rows)]
-    return rows[rows["key"].isin(chosen)].reset_index(drop=True)
+    test, share = rows["part"] == "test", size / len(rows)
+    texts = rows.loc[test, "key"].unique()
+    drawn = rng.permutation(texts)[: max(TEST_TEXTS, round(share * len(texts)))]
+    kept = rows["key"].isin(drawn)
+    others = rows[~test & ~kept].drop_duplicates("key")
+    kept |= ~test & rows["key"].isin(_draw(others, round(share * len(others)), seed)["key"])
+    return rows[kept].reset_index(drop=True)
 
 
 def class_imbalance(rows: pd.DataFrame) -> Finding:
@@ -388,7 +394,8 @@ def class_imbalance(rows: pd.DataFrame) -> Finding:
         f"is right for {share:.1%} of the training texts; {small:,} classes have fewer than 10."
     )
     advice = (
-        "Accuracy hides the small classes: read the macro F1, set BALANCED to true, and add texts to the smallest."
+        "Accuracy hides the small classes: read the macro F1, add texts to the smallest, and try BALANCED of notebooks "
+        "03 and 04, which weighs the classes."
         if ratio >= 3 or small
         else "It would change little: accuracy and macro F1 will agree."
     )
@@ -409,7 +416,7 @@ def lengths(rows: pd.DataFrame, unit: str) -> Finding:
         f"{short:,} of {len(rows):,} texts have fewer than {SHORT_TOKENS} {noun} and {len(odd) - short:,} more than "
         f"{LONG_TOKENS}; the median is {figures['median']:.0f}, the longest {tokens.max():,}."
     )
-    advice = f"A model that reads {reach:,} {noun} (LENGTH) reads 95 % of the texts whole."
+    advice = f"A model that reads {reach:,} {noun} (LENGTH in notebooks 03 and 04) reads 95 % of the texts whole."
     if short:
         advice += " The very short ones say little: check that they are no leftovers."
     odd = np.r_[
@@ -451,7 +458,7 @@ def languages(rows: pd.DataFrame) -> Finding:
     finding = f"The texts look like {language}: {listed}."
     advice = "Notebook 04's MiniLM fits: it is an English model."
     if language != "English":
-        advice = "MiniLM, the default of notebook 04, is an English model: name one of this language as PRESET."
+        advice = "MiniLM, the default of notebook 04, is an English model: name one of this language (PRESET)."
     if len(strangers):
         advice += f" Check the {len(strangers):,} texts in another script than most."
     level = _level(len(strangers), len(rows))
@@ -473,12 +480,14 @@ def label_noise(rows: pd.DataFrame, unit: str, seed: int) -> Finding:
     Probabilities are those of TF-IDF and logistic regression in 3-fold cross-validation, without repeated texts and
     without classes of fewer than 3 of them.
     """
-    learned = data.sample(_learned(rows).drop_duplicates("key"), _budget(rows["label"]), seed)
-    learned = learned[learned.groupby("label")["row"].transform("size") >= 3].reset_index(drop=True)
-    names = sorted(set(learned["label"]))
+    learned = _learned(rows).drop_duplicates("key")
+    learned = learned[learned.groupby("label")["row"].transform("size") >= FOLDS]
+    names = sorted(np.random.default_rng(seed).permutation(sorted(set(learned["label"])))[: _most_classes()])
     if len(names) < 2:
         finding = "Fewer than two classes have 3 different training texts, so doubtful labels cannot be looked for."
         return Finding("doubtful labels", "note", finding, "Add texts.", _shown(learned.iloc[:0]), {})
+    learned = learned[learned["label"].isin(names)]
+    learned = _draw(learned, _budget(learned["label"]), seed).reset_index(drop=True)
     targets = np.searchsorted(names, learned["label"].to_numpy())
     chances = _cross_validated(learned["text"], targets, unit, seed)
     found = _label_issues(targets, chances)
@@ -507,7 +516,7 @@ def _cross_validated(texts: pd.Series, targets: np.ndarray, unit: str, seed: int
 
     model = _classifier(unit, seed)
     features = model[:-1].fit_transform(texts)
-    folds = StratifiedKFold(3, shuffle=True, random_state=seed)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     return cross_val_predict(model[-1], features, targets, cv=folds, method="predict_proba")
 
 
@@ -587,7 +596,7 @@ def guess_columns(table: pd.DataFrame) -> tuple[str, str]:
     if not texts or not labels:
         raise InputError(
             f"It cannot be said which of the columns {', '.join(map(str, table.columns[:12]))} holds the text "
-            "and which the label: set TEXT_COLUMN and LABEL_COLUMN."
+            "and which the label: name them as TEXT_COLUMN and LABEL_COLUMN, or --text-column and --label-column."
         )
     return texts[0], labels[0]
 
