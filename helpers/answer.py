@@ -34,42 +34,42 @@ SECTIONS = {
 
 def write(
     folder: Path, out: Path, question: comparison.Question, splits: Splits, findings: Sequence[checks.Finding],
-    *, plan: comparison.Plan | None = None, seeded: Sequence[Sequence[str]] = (),
-    found: significance.Recommendation | None = None,
-) -> int:  # fmt: skip
+    outcome: comparison.Outcome | None = None,
+) -> None:  # fmt: skip
     """Writes the page and its record into ``folder``, and what a reader opens into ``out``.
 
     Args:
         folder: ``runs/compare/<name>/``.
         out: gets ``answer.html`` and, after runs, their full reports.
         question, splits, findings: what was asked, read and found before any training.
-        plan, seeded, found: settings, run folders by seed, and the answer; absent if only the data were checked.
-
-    Returns:
-        0.
+        outcome: what the runs gave; None if only the data were checked.
     """
     import nbformat
 
     folder.mkdir(parents=True, exist_ok=True)
     cells = [_text(f"# Which model for {question.name}?")]
     metrics: dict[str, float] = {}
-    if found:
-        cells += _answer(found, seeded, metrics)
-    cells += _data(question, splits, findings)
-    if found and plan:
-        cells += _score_without_overlap(seeded[0], splits, metrics)
-        cells += _mistakes(seeded[0], found, folder)
+    if outcome:
+        cells += _answer(question, outcome, metrics)
+    cells += _data(splits, findings, outcome)
+    if outcome:
+        cells += _score_without_overlap(outcome, metrics)
+        cells += _mistakes(outcome, folder)
         cells += _figures(files.runs_root() / "05_evaluation_plots" / f"compare-{question.name}")
-        cells += _made(question, plan, seeded)
+        cells += _made(question, outcome)
     files.write_atomic(folder / "notebook.ipynb", nbformat.writes(nbformat.v4.new_notebook(cells=cells)))
-    record = {"notebook": "compare", "name": question.name, "status": "completed"}
-    record["parameters"] = {name: value for name, value in asdict(question).items() if value}
-    record |= {"metrics": metrics, "answer": list(found.sentences) if found else [], "versions": runs.versions()}
+    record = {"notebook": "compare", "name": question.name, "status": "completed", "parameters": _asked(question)}
+    record |= {"metrics": metrics, "answer": outcome.found.sentences if outcome else [], "versions": runs.versions()}
     files.write_json(folder / "checks.json", [{k: v for k, v in asdict(f).items() if k != "rows"} for f in findings])
     files.write_json(folder / "metrics.json", record)
-    _publish(folder, out, question.name, seeded)
+    _publish(folder, out, question.name, outcome.seeded if outcome else ())
     print(f"Open {out / 'answer.html'}: it needs no network. It contains texts of the data it was made from.")
-    return 0
+
+
+def _asked(question: comparison.Question) -> dict[str, Any]:
+    """What was asked, without the folders of this machine."""
+    said = {name: value for name, value in asdict(question).items() if value}
+    return said | {name: cards.without_folders(said[name]) for name in ("source", "test", "preset") if name in said}
 
 
 def _publish(folder: Path, out: Path, name: str, seeded: Sequence[Sequence[str]]) -> None:
@@ -83,26 +83,35 @@ def _publish(folder: Path, out: Path, name: str, seeded: Sequence[Sequence[str]]
     reports.render(folder / "notebook.ipynb", out / "answer.html", pages=pages)
 
 
-def _answer(found: significance.Recommendation, seeded: Sequence[Sequence[str]], metrics: dict[str, float]) -> list:
-    table, _, _ = evaluation.read_runs(seeded[0])
-    names = evaluation.candidates(table)
-    table, costs = table[table["model"].isin(names)], evaluation.read_costs(seeded[0]).set_index("model")
+def _answer(question: comparison.Question, outcome: comparison.Outcome, metrics: dict[str, float]) -> list:
+    table = outcome.table[outcome.table["model"].isin(evaluation.candidates(outcome.table))]
     judged = judge(table)
     metrics |= {f"{name}_accuracy": float(values.loc["accuracy", "value"]) for name, values in judged.items()}
-    first, *rest = map(cards.plain, found.sentences)
+    first, *rest = map(cards.plain, outcome.found.sentences)
     cells = [
         _text(f"## The answer\n\n**{first}**\n\n" + "\n".join(f"- {sentence}" for sentence in rest)),
         _text("\n".join(f"- `{name}`: {MODELS.get(name, LSTM)}" for name in judged)),
-        _text("On the test texts, with 95 % bootstrap intervals; ECE is the expected calibration error:"),
+        _text(
+            "On the test texts, with 95 % intervals from a bootstrap within classes, each model by itself: they say "
+            "what other test texts might change, not another training. ECE is the expected calibration error."
+        ),
         _table(_quality(judged)),
-        _text("Every two models on the same test texts; p-values are corrected for the number of pairs (Holm):"),
+        _text(
+            "Every two models on the same test texts: the difference with the 95 % interval of a paired bootstrap, "
+            "each pair by itself, and the p-value of the exact McNemar test, corrected for the number of pairs (Holm)."
+        ),
         _table(_pairs(table)),
     ]
-    if len(costs):
-        cells += [_text("What they cost, measured in the runs:"), _table(_cost(costs.reindex(list(judged))))]
-    if len(seeded) > 1:
-        cells.append(_text(f"Over {len(seeded)} seeds, each with its own split and initial weights: test accuracy."))
-        cells.append(_table(comparison.spread(seeded).round(3).reset_index(names="models")))
+    if len(outcome.costs):
+        cells += [_text("What they cost, measured in the runs:"), _table(_cost(outcome.costs.reindex(list(judged))))]
+    if len(outcome.seeded) > 1:
+        same = question.test or outcome.plan.texts
+        own = (
+            "its own initial weights and validation texts, the same test texts" if same else "its own weights and split"
+        )
+        said = f"Over {len(outcome.seeded)} seeds, each with {own}: mean and standard deviation (sd) of test accuracy."
+        cells.append(_text(said))
+        cells.append(_table(comparison.spread(outcome.seeded).round(3).reset_index(names="models")))
     return cells
 
 
@@ -150,9 +159,14 @@ def _cost(costs: pd.DataFrame) -> pd.DataFrame:
     return shown.map(lambda v: "–" if v != v else f"{v:,.1f}").reset_index(names="model")
 
 
-def _data(question: comparison.Question, splits: Splits, findings: Sequence[checks.Finding]) -> list:
-    sizes = f"{len(splits.train):,} to train, {len(splits.validation):,} to choose by, {len(splits.test):,} to test"
-    lines = [f"{len(splits.labels)} classes; texts: {sizes}.", *splits.notes]
+def _sizes(splits: Splits) -> str:
+    return f"{len(splits.train):,} to train, {len(splits.validation):,} to choose by, {len(splits.test):,} to test"
+
+
+def _data(splits: Splits, findings: Sequence[checks.Finding], outcome: comparison.Outcome | None) -> list:
+    lines = [f"{len(splits.labels)} classes; texts: {_sizes(splits)}.", *splits.notes]
+    if outcome and outcome.plan.texts:
+        lines += [f"The models saw a sample, because of the budget: {_sizes(outcome.splits)}.", *outcome.splits.notes]
     cells = [_text("## The data\n\n" + "\n".join(f"- {cards.plain(line)}" for line in lines))]
     for one in sorted((f for f in findings if f.level != "fine"), key=lambda f: list(LEVELS).index(f.level)):
         said = f"**{LEVELS[one.level]}: {cards.plain(one.check)}.** {cards.plain(one.finding)}"
@@ -162,15 +176,14 @@ def _data(question: comparison.Question, splits: Splits, findings: Sequence[chec
     return [*cells, _text("**Fine:**\n\n" + "\n".join(fine))] if fine else cells
 
 
-def _score_without_overlap(folders: Sequence[str], splits: Splits, metrics: dict[str, float]) -> list:
+def _score_without_overlap(outcome: comparison.Outcome, metrics: dict[str, float]) -> list:
     """Accuracy of each candidate with and without the test texts that stand in training."""
     import pandas as pd
 
-    seen = checks.overlap(splits)
+    seen = checks.overlap(outcome.splits)
     if not seen.any() or seen.all():
         return []
-    table, _, _ = evaluation.read_runs(folders)
-    rows, known = [], set(splits.test["row"][seen])
+    table, rows, known = outcome.table, [], set(outcome.splits.test["row"][seen])
     for name in evaluation.candidates(table):
         part = table[(table["split"] == "test") & (table["model"] == name)]
         right, unseen = part["label"] == part["prediction"], ~part["row"].isin(known)
@@ -180,10 +193,10 @@ def _score_without_overlap(folders: Sequence[str], splits: Splits, metrics: dict
     return [_text(said), _table(pd.DataFrame(rows, columns=["model", "all test texts", "texts not seen in training"]))]
 
 
-def _mistakes(folders: Sequence[str], found: significance.Recommendation, out: Path) -> list:
+def _mistakes(outcome: comparison.Outcome, out: Path) -> list:
     """The pairs of classes that the recommended model mixes up; its card goes beside the page."""
-    table, _, _ = evaluation.read_runs(folders)
-    model = found.model or evaluation.candidates(table)[0]
+    table, folders = outcome.table, outcome.seeded[0]
+    model = outcome.found.model or evaluation.candidates(table)[0]
     owner = next(f for f in folders if (evaluation.read_csv(Path(f) / "predictions.csv", f)["model"] == model).any())
     cards.write(Path(owner), model, out)
     mixed = evaluation.confused(table[(table["model"] == model) & (table["split"] == "test")])
@@ -200,16 +213,13 @@ def _figures(folder: Path) -> list:
     return cells
 
 
-def _made(question: comparison.Question, plan: comparison.Plan, seeded: Sequence[Sequence[str]]) -> list:
-    lines = [f"- {name}: {cards.plain(str(value))}" for name, value in asdict(question).items() if value]
-    said = f"LSTM: up to {plan.lstm_epochs} epochs. BERT: {plan.bert_epochs}. "
-    sample = f"On a sample of {plan.texts:,} training texts, because of the budget. " if plan.texts else ""
-    names = [*(Path(folder).parent.name for folder in seeded[0]), "05_evaluation_plots"]
+def _made(question: comparison.Question, outcome: comparison.Outcome) -> list:
+    lines = [f"- {name}: {cards.plain(str(value))}" for name, value in _asked(question).items()]
+    said = f"LSTM: up to {outcome.plan.lstm_epochs} epochs. BERT: {outcome.plan.bert_epochs}. "
+    names = [*(Path(folder).parent.name for folder in outcome.seeded[0]), "05_evaluation_plots"]
     links = ", ".join(f"[{name}]({name}.ipynb)" for name in names)
     rule = "The model is the cheapest within one point of the best on validation texts; test texts were not chosen by."
-    return [
-        _text("## How this was made\n\n" + "\n".join([*lines, "", said + sample + rule, "", f"Full reports: {links}."]))
-    ]
+    return [_text("## How this was made\n\n" + "\n".join([*lines, "", said + rule, "", f"Full reports: {links}."]))]
 
 
 def _text(source: str) -> Any:

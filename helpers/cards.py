@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,14 +60,20 @@ def _opening(record: dict[str, Any], model: str, saved: dict[str, Any]) -> str:
 
 
 def _data(record: dict[str, Any], table: pd.DataFrame) -> str:
-    sizes = table["split"].value_counts()
-    labels = ", ".join(map(plain, evaluation.label_names(table)[:50]))
+    sizes, names = table["split"].value_counts(), evaluation.label_names(table)
     train = record["metrics"].get("train_texts")
-    first = [f"- texts to train on: {train:.0f}"] if train else []
-    return "\n".join(
-        ["## Data", "", *first, f"- texts to choose by (validation): {sizes['validation']}",
-         f"- texts to judge by (test): {sizes['test']}", f"- {len(evaluation.label_names(table))} classes: {labels}"]
-    )  # fmt: skip
+    lines = [f"- texts to train on: {train:.0f}"] if train else []
+    lines += [
+        f"- texts to choose by (validation): {sizes['validation']}",
+        f"- texts to judge by (test): {sizes['test']}",
+    ]
+    return "\n".join(["## Data", "", *lines, f"- {len(names)} classes: {', '.join(map(plain, names[:50]))}"])
+
+
+def _rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, all columns but the first set right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _results(table: pd.DataFrame) -> str:
@@ -74,33 +81,29 @@ def _results(table: pd.DataFrame) -> str:
     y, p = evaluation.targets(test), evaluation.probabilities(test)
     t = evaluation.temperature(evaluation.targets(held_out), evaluation.probabilities(held_out))
     found = significance.intervals(y, p)
-    rows = [f"| {METRICS[name]} | {r.value:.3f} | {r.low:.3f} to {r.high:.3f} |" for name, r in found.iterrows()]
+    rows = [(METRICS[name], f"{r.value:.3f}", f"{r.low:.3f} to {r.high:.3f}") for name, r in found.iterrows()]
     before, after = (evaluation.calibration_bins(y, q).attrs["ece"] for q in (p, evaluation.scale(p, t)))
-    return "\n".join(
-        ["## Results on the test texts", "", "| metric | value | 95 % interval |", "|---|---:|---:|", *rows, "",
-         f"Expected calibration error {before:.3f}; with confidence scaled by the temperature {t:.2f}: {after:.3f}."]
-    )  # fmt: skip
+    return (
+        f"## Results on the test texts\n\n{_rows(('metric', 'value', '95 % bootstrap interval'), rows)}\n\n"
+        f"Expected calibration error {before:.3f}; with confidence scaled by the temperature {t:.2f}, which was chosen "
+        f"on validation texts: {after:.3f}."
+    )
 
 
 def _classes(table: pd.DataFrame) -> str:
-    test = table[table["split"] == "test"]
-    labels = evaluation.label_names(table)
-    classes = evaluation.per_class(evaluation.targets(test), evaluation.probabilities(test).argmax(axis=1), labels)
+    test, names = table[table["split"] == "test"], evaluation.label_names(table)
+    classes = evaluation.per_class(evaluation.targets(test), evaluation.probabilities(test).argmax(axis=1), names)
     rows = [
-        f"| {plain(str(name))} | {r.precision:.2f} | {r.recall:.2f} | {r.f1:.2f} | {r.texts:.0f} |"
+        (plain(str(name)), f"{r.precision:.2f}", f"{r.recall:.2f}", f"{r.f1:.2f}", f"{r.texts:.0f}")
         for name, r in classes.sort_values("f1").iterrows()
     ]
     mixed = [
         f"- {plain(r.label)} is called {plain(r.prediction)}: {r.texts} texts"
         for r in evaluation.confused(test, 3).itertuples()
     ]
-    head = [
-        "## By class, weakest first",
-        "",
-        "| class | precision | recall | F1 | texts |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    return "\n".join([*head, *rows, "", "Most frequent mistakes:", "", *(mixed or ["- none"])])
+    made = _rows(("class", "precision", "recall", "F1", "texts"), rows)
+    mistakes = "\n".join(mixed or ["- none"])
+    return f"## By class, weakest first\n\n{made}\n\nMost frequent mistakes:\n\n{mistakes}"
 
 
 def _cost(row: pd.Series) -> str:
@@ -114,22 +117,19 @@ def _cost(row: pd.Series) -> str:
 
 
 def _settings(record: dict[str, Any]) -> str:
-    def items(values: dict[str, Any]) -> list[str]:
-        return [f"- {name}: {plain(str(value))}" for name, value in values.items()]
+    def items(values: dict[str, Any]) -> str:
+        return "\n".join(f"- {name}: {plain(str(without_folders(value)))}" for name, value in values.items())
 
-    made = f"Notebook `{record['notebook']}`."
-    lines = [
-        "## Settings",
-        "",
-        made,
-        "",
-        *items(record["parameters"]),
-        "",
-        "## Versions",
-        "",
-        *items(record["versions"]),
-    ]
-    return "\n".join(lines)
+    settings, versions = items(record["parameters"]), items(record["versions"])
+    return f"## Settings\n\nNotebook `{record['notebook']}`.\n\n{settings}\n\n## Versions\n\n{versions}"
+
+
+def without_folders(value: Any) -> Any:
+    """A value for a page that is shared: an absolute path from the current folder on, or its last part."""
+    path = Path(value) if isinstance(value, str) else Path()
+    if not path.is_absolute():
+        return value
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
 
 
 def plain(text: str) -> str:

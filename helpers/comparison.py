@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,26 @@ class Plan:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What the runs gave.
+
+    Attributes:
+        plan: the settings.
+        splits: the texts of the first seed's runs, a sample where the budget asks for one.
+        seeded: for each seed, its run folders; the rest is of the first seed.
+        table, costs: from :func:`helpers.evaluation.read_runs` and ``read_costs``, models as index of the costs.
+        found: the answer.
+    """
+
+    plan: Plan
+    splits: data.Splits
+    seeded: Sequence[Sequence[str]]
+    table: pd.DataFrame
+    costs: pd.DataFrame
+    found: significance.Recommendation
+
+
 def compare(question: Question, out: Path | None = None, *, checks_only: bool = False, force: bool = False) -> int:
     """Checks, estimates, runs, and writes the page.
 
@@ -91,10 +111,12 @@ def compare(question: Question, out: Path | None = None, *, checks_only: bool = 
     folder = files.runs_root() / "compare" / question.name
     out = out or Path("reports") / question.name
     if checks_only:
-        return answer.write(folder, out, question, splits, findings)
+        answer.write(folder, out, question, splits, findings)
+        return 0
     plan = make_plan(splits, question)
-    sampled, splits = _sample(question, splits, plan, folder)
+    sampled, used = _sample(question, splits, plan, folder)
     print(f"Estimated time: {_minutes(plan.seconds)} on this machine. {_settings(plan)}", flush=True)
+    print("".join(f"  {note}\n" for note in used.notes if used is not splits), end="")
     clock, seeds = time.monotonic(), range(question.seed, question.seed + question.seeds)
     made = {seed: _run_both(sampled, plan, seed, force) for seed in seeds}
     if failed := [status for status, _ in made.values() if status]:
@@ -102,7 +124,8 @@ def compare(question: Question, out: Path | None = None, *, checks_only: bool = 
         return failed[0]
     folders = made[question.seed][1]
     table, _, _ = evaluation.read_runs(folders)
-    found = significance.recommend(table, evaluation.read_costs(folders).set_index("model"))
+    costs = evaluation.read_costs(folders).set_index("model")
+    found = significance.recommend(table, costs)
     best = found.model or evaluation.candidates(table)[0]
     given = {"RUNS": folders, "MODEL": best}
     status = execution.execute(plans.find_notebook("05"), given, f"compare-{question.name}", update=True, force=force)
@@ -110,7 +133,8 @@ def compare(question: Question, out: Path | None = None, *, checks_only: bool = 
         return status
     print(f"All runs: {_minutes(time.monotonic() - clock)}.\n\n" + "\n".join(found.sentences) + "\n")
     seeded = [folders for _, folders in made.values()]
-    return answer.write(folder, out, sampled, splits, findings, plan=plan, seeded=seeded, found=found)
+    answer.write(folder, out, question, splits, findings, Outcome(plan, used, seeded, table, costs, found))
+    return 0
 
 
 def _read(question: Question) -> tuple[Question, data.Splits]:
@@ -123,8 +147,8 @@ def _read(question: Question) -> tuple[Question, data.Splits]:
     path = Path(question.source)
     stem = path.parent.name if path.stem in ("train", "data") else path.stem
     name = re.sub(r"[^\w-]+", "-", question.name or stem).strip("-")[:60] or "data"
-    fields = asdict(question) | {"text_column": columns[0], "label_column": columns[1], "name": name}
-    return Question(**fields), data.load(question.source, question.test, *columns, question.seed)
+    question = replace(question, text_column=columns[0], label_column=columns[1], name=name)
+    return question, data.load(question.source, question.test, *columns, question.seed)
 
 
 def _tell(question: Question, splits: data.Splits) -> None:
@@ -201,23 +225,35 @@ REFERENCE = 0.0108  # seconds for that product on the 2 cores where the constant
 
 
 def _sample(question: Question, splits: data.Splits, plan: Plan, folder: Path) -> tuple[Question, data.Splits]:
-    """Writes the sampled texts as files of their own, with the row of the source."""
+    """Writes the sampled texts as files of their own and splits them; the texts as they are without a sample.
+
+    Raises:
+        InputError: fewer than two classes are left.
+    """
     import pandas as pd
 
     if plan.texts is None:
         return question, splits
+    train = pd.concat([splits.train, splits.validation]).sort_values("row", ignore_index=True)
+    sizes = train["label"].value_counts()
+    parts = [part[part["label"].isin(sizes.index[sizes > 1])] for part in (train, splits.test)]
+    parts = [
+        data.sample(part, n, question.seed)
+        for part, n in zip(parts, (plan.texts, max(plan.texts // 4, 500)), strict=True)
+    ]
+    kept = set(parts[0]["label"])
+    if len(kept) < 2 or parts[1].empty:
+        raise InputError(f"{question.source} is too small for a sample of it: add texts, or give a longer --budget.")
     folder.mkdir(parents=True, exist_ok=True)
-    train = pd.concat([splits.train, splits.validation]).sort_values("row")
-    parts = {
-        "train": data.sample(train, plan.texts, question.seed),
-        "test": data.sample(splits.test, max(plan.texts // 4, 500), question.seed),
-    }
-    for part, frame in parts.items():
-        renamed = frame.rename(columns={"row": "source_row"})
-        files.write_atomic(folder / f"{part}.csv", renamed.to_csv(index=False))
-    paths = {"source": str(folder / "train.csv"), "test": str(folder / "test.csv")}
-    sampled = Question(**(asdict(question) | paths | {"text_column": "text", "label_column": "label"}))
-    return sampled, data.load(sampled.source, sampled.test, seed=question.seed)
+    paths = [folder / f"{question.name}-{part}.csv" for part in ("train", "test")]
+    for path, frame in zip(paths, parts, strict=True):
+        files.write_atomic(path, frame[["text", "label"]].to_csv(index=False))
+    sampled = replace(question, source=str(paths[0]), test=str(paths[1]), text_column="text", label_column="label")
+    used = data.load(sampled.source, sampled.test, seed=question.seed)
+    lost = sorted(set(splits.labels) - kept)
+    more = f" and {len(lost) - 5:,} more" if len(lost) > 5 else ""
+    note = f"Left out of the sample, for want of a second training text: {', '.join(lost[:5])}{more}."
+    return sampled, replace(used, notes=[note] if lost else [])
 
 
 def _settings(plan: Plan) -> str:

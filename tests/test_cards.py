@@ -43,6 +43,14 @@ def test_names_from_data_stay_plain_text(folder):
     assert "a\\|b" in text and "[x](y)" not in text
 
 
+def test_folders_of_the_machine_stay_out(folder):
+    record = json.loads((folder / "metrics.json").read_text("utf-8"))
+    record["parameters"] = {"DATA": "/home/me/data/my.csv", "TEST": "other/test.csv"}
+    (folder / "metrics.json").write_text(json.dumps(record), "utf-8")
+    text = cards.write(folder, "bert").read_text("utf-8")
+    assert "- DATA: my.csv" in text and "- TEST: other/test.csv" in text and "/home" not in text
+
+
 def test_costs_are_told_where_they_were_measured(folder, tmp_path_factory):
     row = {"model": "bert", "train_seconds": 12.0, "texts_per_second_1": 30.0, "texts_per_second_64": 90.0}
     pd.DataFrame([row | {"p95_ms_1": 40.0, "p95_ms_64": 800.0, "size_mb": 91.0}]).to_csv(folder / "costs.csv")

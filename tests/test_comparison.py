@@ -1,11 +1,13 @@
 """The compare command: columns, budget, checks, the page, and one comparison from a CSV to an answer."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from helpers import InputError, comparison, data
+from helpers import InputError, answer, comparison, data, significance
 
 
 @pytest.fixture
@@ -37,15 +39,54 @@ def test_the_estimate_grows_with_everything(monkeypatch):
     assert base > comparison.estimate(splits, lengths, 8, 1, 500)
 
 
-def test_a_sample_keeps_the_rows_of_the_source(tmp_path, splits):
-    question = comparison.Question("tiny.csv", name="tiny", text_column="text", label_column="label")
-    plan = comparison.Plan(8, 1, 12, 60.0)
-    sampled, fewer = comparison._sample(question, splits, plan, tmp_path / "compare")
+QUESTION = comparison.Question("tiny.csv", name="tiny", text_column="text", label_column="label")
+
+
+def test_a_sample_keeps_every_class(tmp_path, splits):
+    sampled, fewer = comparison._sample(QUESTION, splits, comparison.Plan(8, 1, 12, 60.0), tmp_path / "compare")
     written = pd.read_csv(sampled.source)
+    assert Path(sampled.source).name == "tiny-train.csv" and written.columns.tolist() == ["text", "label"]
     assert len(written) == 12 and written["label"].nunique() == 3
-    source = pd.concat([splits.train, splits.validation]).set_index("row")["text"]
-    assert (written["text"].to_numpy() == source[written["source_row"]].to_numpy()).all()
+    assert set(written["text"]) <= set(splits.train["text"]) | set(splits.validation["text"])
     assert len(fewer.train) + len(fewer.validation) == 12 and len(fewer.test) == len(splits.test)
+
+
+@pytest.mark.parametrize("rare", [2, 3, 6, 12])
+def test_a_sample_of_a_rare_class_can_be_split(tmp_path, rare):
+    rows = [f"text {i},{'ab'[i % 2]}" for i in range(3000)] + [f"word {i},rare" for i in range(rare)]
+    (tmp_path / "my.csv").write_text("text,label\n" + "\n".join(rows) + "\n", "utf-8")
+    splits = data.load(str(tmp_path / "my.csv"))
+    _, fewer = comparison._sample(QUESTION, splits, comparison.Plan(8, 1, 200, 60.0), tmp_path / "compare")
+    assert fewer.labels == (["a", "b"] if rare == 2 else ["a", "b", "rare"])
+    told = ["Left out of the sample, for want of a second training text: rare."]
+    assert fewer.notes == (told if rare == 2 else [])
+
+
+def test_a_sample_that_is_impossible_names_the_users_file(tmp_path):
+    rows = [f"text {i},a" for i in range(300)] + ["one,b", "two,b"]
+    (tmp_path / "my.csv").write_text("text,label\n" + "\n".join(rows) + "\n", "utf-8")
+    splits = data.load(str(tmp_path / "my.csv"))
+    with pytest.raises(InputError, match=r"^tiny\.csv is too small"):
+        comparison._sample(QUESTION, splits, comparison.Plan(8, 1, 200, 60.0), tmp_path / "compare")
+
+
+def page(cells):
+    return "\n".join(cell.source for cell in cells)
+
+
+def test_the_page_of_a_sample_names_the_users_file_and_its_counts(tmp_path, splits, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    splits.notes.append("tiny.csv was decoded as GBK.")
+    plan = comparison.Plan(8, 1, 12, 60.0)
+    _, used = comparison._sample(QUESTION, splits, plan, tmp_path / "compare")
+    none = pd.DataFrame()
+    made = comparison.Outcome(plan, used, [["03/a", "04/a"]], none, none, significance.Recommendation("", []))
+    said = page(answer._data(splits, [], made))
+    assert "24 to train, 6 to choose by, 6 to test" in said and "decoded as GBK" in said
+    assert "because of the budget: 9 to train, 3 to choose by, 6 to test" in said
+    asked = replace(QUESTION, source=str(tmp_path / "data" / "my.csv"), test="/home/me/there.csv")
+    said = page(answer._made(asked, made))
+    assert "- source: data/my.csv\n" in said and "- test: there.csv\n" in said
 
 
 def test_checks_only_writes_a_page_and_trains_nothing(command, tiny_csv, tmp_path, runs_folder):
@@ -55,6 +96,8 @@ def test_checks_only_writes_a_page_and_trains_nothing(command, tiny_csv, tmp_pat
     page = (tmp_path / "out" / "answer.html").read_text("utf-8")
     assert "Which model for tiny?" in page and "The answer" not in page
     assert [p.name for p in runs_folder.iterdir()] == ["compare"]
+    record = (runs_folder / "compare" / "tiny" / "metrics.json").read_text("utf-8")
+    assert json.loads(record)["parameters"]["source"] == "tiny.csv" and str(tmp_path) not in page + record
     found = json.loads((runs_folder / "compare" / "tiny" / "checks.json").read_text("utf-8"))
     assert {"check", "level", "finding", "advice", "figures"} == set(found[0])
 
