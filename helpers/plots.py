@@ -155,14 +155,9 @@ def intervals(table: pd.DataFrame, title: str, xlabel: str, ax: Axes, highlight:
 
 
 @styled
-def histogram(
-    values: Sequence[float], title: str, xlabel: str, ax: Axes, ylabel: str = "texts", mark: float | None = None
-) -> Axes:
-    """Histogram of ``values``; ``mark`` draws a vertical line with its value."""
+def histogram(values: Sequence[float], title: str, xlabel: str, ax: Axes, ylabel: str = "texts") -> Axes:
+    """Histogram of ``values`` in 30 bins."""
     ax.hist(values, bins=30, color=PALETTE[0])
-    if mark is not None:
-        ax.axvline(mark, color=PALETTE[3], linestyle="--")
-        ax.text(mark, ax.get_ylim()[1], f" {mark:g}", va="top", color=PALETTE[3])
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     return ax
 
@@ -222,16 +217,8 @@ def curves(lines: dict[str, tuple[np.ndarray, np.ndarray]], title: str, xlabel: 
     if diagonal:
         ax.plot([0, 1], [0, 1], color="0.5", linestyle=":", linewidth=1.2)
     for colour, (name, (x, y)) in zip(PALETTE * 10, lines.items(), strict=False):
-        thick = name == highlight
-        ax.plot(
-            x,
-            y,
-            color="black" if thick else colour,
-            linewidth=2.6 if thick else 1.3,
-            marker=marker,
-            label=name,
-            zorder=3 if thick else 2,
-        )
+        look = {"color": "black", "linewidth": 2.6, "zorder": 3} if name == highlight else {"color": colour}
+        ax.plot(x, y, **{"linewidth": 1.3, "zorder": 2} | look, marker=marker, label=name)
     if len(lines) <= 12:
         ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
@@ -252,19 +239,14 @@ def per_class(table: pd.DataFrame, title: str, ax: Axes) -> Axes:
 
 
 @styled
-def reliability(bins: pd.DataFrame, title: str, ax: Axes, label: str = "") -> Axes:
+def reliability(bins: pd.DataFrame, title: str, ax: Axes) -> Axes:
     """Accuracy against confidence (columns ``confidence``, ``accuracy``, ``texts``); the diagonal is calibrated."""
     ax.plot([0, 1], [0, 1], color="0.5", linestyle=":", linewidth=1.2)
     ax.vlines(bins["confidence"], bins["confidence"], bins["accuracy"], color=PALETTE[3], alpha=0.5)
     sizes = 20 + 280 * bins["texts"] / bins["texts"].sum()
-    ax.scatter(bins["confidence"], bins["accuracy"], s=sizes, color=PALETTE[0], zorder=3, label=label or None)
-    ax.set(
-        title=title,
-        xlabel="confidence (mean of the bin)",
-        ylabel="accuracy (share right)",
-        xlim=(0, 1.02),
-        ylim=(0, 1.02),
-    )
+    ax.scatter(bins["confidence"], bins["accuracy"], s=sizes, color=PALETTE[0], zorder=3)
+    ax.set(title=title, xlabel="confidence (mean of the bin)", ylabel="accuracy (share right)")
+    ax.set(xlim=(0, 1.02), ylim=(0, 1.02))
     return ax
 
 

@@ -12,20 +12,11 @@ def bins():
     return pd.DataFrame({"confidence": [0.3, 0.9], "accuracy": [0.2, 0.8], "texts": [5, 9]})
 
 
-HISTORY = pd.DataFrame(
-    {
-        "model": "模型",
-        "epoch": [1, 2],
-        "loss": [2, 1],
-        "accuracy": [0.2, 0.4],
-        "val_loss": [2, 2],
-        "val_accuracy": [0.2, 0.3],
-    }
-)
+HISTORY = pd.DataFrame({"model": "模型", "epoch": [1, 2], "accuracy": [0.2, 0.4], "val_accuracy": [0.2, 0.3]})
 CLASSES = pd.DataFrame({"precision": [0.5, 1], "recall": [0.2, 0.4], "f1": [0.3, 0.6]}, index=["体育", "财经"])
 FIGURES = {
     "bars": lambda: plots.bars(pd.Series({"基线": 0.5, "b": 0.7}), "标题", "accuracy", highlight="b"),
-    "histogram": lambda: plots.histogram([1, 2, 2, 5], "标题", "字", mark=2),
+    "histogram": lambda: plots.histogram([1, 2, 2, 5], "标题", "字"),
     "learning_curves": lambda: plots.learning_curves(HISTORY, "标题", chance=0.1),
     "confusion": lambda: plots.confusion(np.array([[3, 1], [0, 2]]), ["体育", "财经"], "标题"),
     "many classes": lambda: plots.confusion(np.eye(40, dtype=int), [f"c{i}" for i in range(40)], "标题"),
