@@ -31,7 +31,7 @@ LADDER = {
 
 
 def record_predictions(run: str, out: Path, models: Sequence[str]) -> None:
-    """Writes a small copy of a run for notebook 05: some models, probabilities to four decimals, costs.
+    """Writes a small copy of a run for notebook 05: some models, probabilities to four digits, costs.
 
     Args:
         run: a finished run folder.
@@ -44,11 +44,10 @@ def record_predictions(run: str, out: Path, models: Sequence[str]) -> None:
     for name in ("costs.csv", "data_sizes.csv"):
         if len(table := evaluation.read_costs([run], name)):
             files.write_atomic(out / name, table.to_csv(index=False))
-    for name, decimals in (("predictions.csv", 4), ("history.csv", 4)):
+    for name in ("predictions.csv", "history.csv"):
         table = evaluation.read_csv(runs.find_run(run) / name, run)
-        numbers = [c for c in table.columns if c.startswith("p_")] or table.columns[2:]
-        table[numbers] = table[numbers].astype(float).round(decimals)
-        files.write_atomic(out / name, table[table["model"].isin(models)].to_csv(index=False))
+        kept = table[table["model"].isin(models)]
+        files.write_atomic(out / name, kept.to_csv(index=False, float_format="%.4g"))
     record_metrics(run, out / "metrics.json")
 
 
