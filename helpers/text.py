@@ -12,7 +12,6 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-UNITS = ("word", "character", "wordpiece", "jieba")
 _TOKENS = {
     "word": re.compile(r"\w+(?:['’]\w+)*"),
     "character": re.compile(r"[a-z0-9]+|\w"),

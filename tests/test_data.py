@@ -1,6 +1,8 @@
 """Reading, checking and splitting labelled texts; the data card's figures."""
 
+import http.server
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 from helpers import InputError, data
 
 ROOT = Path(__file__).resolve().parent.parent
-GOOD = "text,label\none,a\ntwo,b\nthree,a\nfour,b\n"
+GOOD = "text,label\none,a\ntwo,b\nthree,a\nfour,b\nfive,a\nsix,b\n"
+LONG = "A sentence of a dozen words, which nobody would take for a header,"
 
 
 def write(folder, content, name="my.csv"):
@@ -36,6 +39,17 @@ BAD = {
     "huge text": ("text,label\n" + "x" * 10_000_000 + ",a\nb,c\n", "over 1,000,000 characters in row 1"),
     "ragged": ("text,label\none,a\ntwo,b,c,d\n", "well-formed"),
     "open quote": ('text,label\n"one,a\ntwo,b\n', "well-formed"),
+    "quote over rows": ('text,label\n"one,a\ntwo,b\nsay "x",b\nthree,a\n', "quote in row 1 that is not closed"),
+    "quote over more": ('text,label\nzero,b\n"one,a\ntwo,b\n5",b\nthree,a\n', "quote in row 2 that is not closed"),
+    "no header": (f'"{LONG}",a\n' + "one,b\ntwo,a\nthree,b\n", "no header row"),
+    "no header, short texts": ("one,a\ntwo,b\nthree,a\nfour,b\n", "no header row"),
+    "two headers": (GOOD + GOOD, "its header again in row 7"),
+    "bad byte": ("text,label\ngood,a\n好消息,b\n坏".encode() + b"\xff,a\n", "line 4 holds a byte that is no text"),
+    "bad byte in French": (
+        "text,label\ncaf\u00e9,a\n".encode() + b"caf\xe9,a\n",
+        "line 3 holds a byte that is no text",
+    ),
+    "nothing to validate": ("text,label\none,a\ntwo,b\nthree,a\nfour,b\n", "too few rows"),
 }
 
 
@@ -124,6 +138,17 @@ def test_separate_test_file(tmp_path):
     unseen = write(tmp_path, "text,label\nfive,zebra\n", "unseen.csv")
     with pytest.raises(InputError, match="zebra"):
         data.load(train, unseen)
+    one = write(tmp_path, "text,label\nfive,a\nsix,a\n", "one.csv")
+    with pytest.raises(InputError, match=r"one.csv has one class only, 'a'"):
+        data.load(train, one)
+
+
+def test_a_class_of_one_row_can_be_learned_where_there_is_a_test_file(tmp_path):
+    train = write(tmp_path, GOOD + "seven,rare\n")
+    splits = data.load(train, write(tmp_path, "text,label\nfive,rare\nsix,b\n", "test.csv"))
+    assert splits.train["label"].value_counts()["rare"] == 1
+    with pytest.raises(InputError, match="single row of the class 'rare'"):
+        data.load(train)
 
 
 def test_shipped_split_sizes():
@@ -160,6 +185,26 @@ def test_sample_is_stratified_and_capped():
     assert data.sample(frame, 10_000, 1) is frame
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=30), st.integers(1, 400), st.integers(0, 9))
+def test_a_sample_has_its_size_and_two_rows_of_every_class(sizes, size, seed):
+    frame = pd.DataFrame({"label": np.repeat([f"c{i}" for i in range(len(sizes))], sizes)})
+    frame["row"] = range(len(frame))
+    part = data.sample(frame, size, seed)
+    least = frame["label"].value_counts().clip(upper=2)
+    assert len(part) == min(len(frame), max(size, least.sum()))
+    assert (part["label"].value_counts().reindex(least.index) >= least).all()
+    assert part["row"].is_monotonic_increasing and part["row"].is_unique
+
+
+def test_a_sample_can_be_loaded_again(tmp_path):
+    lines = [f"text {i} of {j},class{j}" for j in range(300) for i in range(4)]
+    splits = data.load(write(tmp_path, "\n".join(["text,label", *lines])))
+    for name, part in {"train.csv": splits.train, "test.csv": splits.test}.items():
+        data.sample(part, 100, 1).to_csv(tmp_path / name, index=False)
+    assert len(data.load(str(tmp_path / "train.csv"), str(tmp_path / "test.csv")).labels) == 300
+
+
 def test_relative_paths_are_looked_up_from_the_root(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert len(data.read_labelled("data/news_zh.csv")[0]) == 2000
@@ -194,3 +239,84 @@ def test_spreadsheets_leave_empty_columns_and_a_hint(tmp_path):
     (tmp_path / "excel.csv").write_text("sep=;\r\ntext;label;;\r\ngoal;x;;\r\nrain;y;;\r\n", "utf-8")
     frame, _ = data.read_table(str(tmp_path / "excel.csv"))
     assert frame.columns.tolist() == ["text", "label"] and frame.to_numpy().tolist() == [["goal", "x"], ["rain", "y"]]
+
+
+def test_quotes_in_a_tsv_are_characters(tmp_path):
+    frame, notes = data.read_table(write(tmp_path, 'text\tlabel\n"hello\tx\n5" tall\ty\n"a"\tx\n', "my.tsv"))
+    assert frame["text"].tolist() == ['"hello', '5" tall', '"a"'] and "quotes were read as plain" in notes[0]
+    quoted = 'text\tlabel\n"one\ttab"\tx\n"two\nlines"\ty\n'
+    frame, notes = data.read_table(write(tmp_path, quoted, "my.tsv"))
+    assert frame["text"].tolist() == ["one\ttab", "two\nlines"] and notes == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["one, a\ntwo, b", "roses are red,\nviolets,\nblue", 'he said "yes"\nand,no', "a\nb\na", "x,a,b\ny", "a,c\nd,e\nf"],
+)
+def test_a_quoted_text_of_several_lines_is_no_open_quote(tmp_path, text):
+    frame = pd.DataFrame({"text": [text, "one", "two"], "label": ["a", "b", "a"]})
+    frame.to_csv(tmp_path / "my.csv", index=False)
+    found, notes = data.read_labelled(str(tmp_path / "my.csv"))
+    assert found["text"][0] == text and notes == []
+
+
+def test_what_may_be_an_open_quote_or_a_missing_header_is_noted(tmp_path):
+    _, notes = data.read_labelled(write(tmp_path, 'text,label\n"Well,a\n5",b\nthree,a\n'))
+    assert "row 1 looks like two rows" in notes[0]
+    found, notes = data.read_labelled(write(tmp_path, "text,spam\none,spam\ntwo,ham\n"), "text", "spam")
+    assert len(found) == 2 and "is 'spam' a column's name?" in notes[0]
+    found, notes = data.read_labelled(write(tmp_path, f'"{LONG}",label\none,a\ntwo,b\n'), LONG)
+    assert len(found) == 2 and "dozen words" in notes[0]
+    with pytest.raises(InputError, match="no header row"):
+        data.read_labelled(write(tmp_path, f'"{LONG}",a\none,a\ntwo,b\n'), LONG, "a")
+
+
+def test_line_ends_inside_a_text_become_one_kind(tmp_path):
+    found, _ = data.read_labelled(write(tmp_path, b'text,label\n"a\rb\r\nc\nd",x\none,y\n'))
+    assert found["text"][0] == "a\nb\nc\nd"
+
+
+@pytest.mark.parametrize("line", ["3", "[1]", '"x"', "{", '{"text": "\\ud800"}', "[" * 100_000])
+def test_a_line_that_is_no_object_is_named(tmp_path, line):
+    good = '{"text": "one", "label": 1}\n'
+    with pytest.raises(InputError, match=r"Line 3 of my.jsonl is no JSON object"):
+        data.load(write(tmp_path, f"{good}\n{line}\n{good}", "my.jsonl"))
+
+
+@pytest.fixture
+def server():
+    """A web server on this machine that sends ten rows, or half of what it promised."""
+    rows = "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(10))
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = f"text,label\n{rows}".encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body) * (2 if "half" in self.path else 1)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as made:
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{made.server_port}"
+        made.shutdown()
+
+
+def test_addresses(server, monkeypatch):
+    assert len(data.read_table(f"{server}/a.csv")[0]) == 10
+    for address in (f"{server}/half.csv", "http://exa mple.com/a.csv", "http://localhost:port/a.csv"):
+        with pytest.raises(InputError, match="could not be read"):
+            data.read_table(address)
+    monkeypatch.setattr(data, "MAX_BYTES", 50)
+    with pytest.raises(InputError, match="larger than 1 GB"):
+        data.read_table(f"{server}/a.csv")
+
+
+def test_a_missing_column_is_told_with_the_way_out():
+    frame = pd.DataFrame({"words": ["x"]})
+    assert data.column(frame, "words", "my.csv").tolist() == ["x"]
+    with pytest.raises(InputError, match=r"my.csv has no column 'text'; its columns are words: use --text-column\."):
+        data.column(frame, "text", "my.csv", "use --text-column")
