@@ -246,7 +246,7 @@ def test_class_sizes():
     )
     found = checks.class_imbalance(rows_of(train))
     assert found.figures == {"classes": 2, "ratio": 12.0, "largest_share": 60 / 65, "small_classes": 1}
-    assert found.level == "problem" and "BALANCED" in found.advice
+    assert found.level == "problem" and "BALANCED of notebooks 03 and 04" in found.advice
     assert found.rows.to_numpy().tolist() == [["small", 5], ["big", 60]]
     even = pd.concat([frame(*[(f"text {i}", name) for i in range(size)]) for name, size in (("a", 40), ("b", 13))])
     assert checks.class_imbalance(rows_of(even)).level == "note"
