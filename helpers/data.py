@@ -348,8 +348,9 @@ def _check_quotes(table: pd.DataFrame, texts: pd.Series, labels: set[str], sourc
     separator, size = table.attrs["separator"], len(table.columns)
     for row, text in texts[texts.str.contains("\n", regex=False)].items():
         *lines, last = text.split("\n")
-        cells = [line.split(separator) for line in lines]
-        if any(len(c) != size or labels.isdisjoint(c) for c in cells):
+        if not all(
+            line.count(separator) == size - 1 and not labels.isdisjoint(line.split(separator)) for line in lines
+        ):
             continue
         if len(lines) > 1 or '"' in last:
             raise InputError(
@@ -394,8 +395,6 @@ def load(source: str, test: str = "", text_column: str = "text", label_column: s
     else:
         frame, held_out = stratified_split(frame, 0.2, seed)
     train, validation = stratified_split(frame, 0.2, seed)
-    if not len(validation):
-        raise InputError(f"{source} has too few rows to hold some out for validation: add rows, 3 or more of a class.")
     return Splits(train, validation, held_out, sorted(counts.index), Path(source).stem, notes)
 
 

@@ -49,7 +49,6 @@ BAD = {
         "text,label\ncaf\u00e9,a\n".encode() + b"caf\xe9,a\n",
         "line 3 holds a byte that is no text",
     ),
-    "nothing to validate": ("text,label\none,a\ntwo,b\nthree,a\nfour,b\n", "too few rows"),
 }
 
 
