@@ -4,7 +4,8 @@
 - A trailing ``;`` hides a cell's value, as it does in Jupyter.
 - A notebook whose outputs were stripped is refused; nbval would compare nothing and pass.
 - What cells write to stderr is not compared: it holds paths and timings.
-- A cell tagged ``nbval-tolerance-1e-3`` has its numbers compared with that tolerance, its words exactly.
+- A cell tagged ``nbval-tolerance-1e-3`` has its words compared exactly and its numbers by ``math.isclose``: they may
+  differ by that share of the larger one, so 0.0004 is not 0.0009, or by a billionth, so 0 is 1e-17.
 
 Notebooks run without progress bars and write their runs into a temporary folder. Private names of nbval are replaced
 here, so its version is fixed in pyproject.toml.
@@ -47,7 +48,7 @@ class Approximate(str):
     def _near(self, a: float, b: float) -> bool:
         if not (math.isfinite(a) and math.isfinite(b)):
             return a == b or (math.isnan(a) and math.isnan(b))
-        return abs(a - b) <= self.tolerance * max(1.0, abs(a))
+        return math.isclose(a, b, rel_tol=self.tolerance, abs_tol=1e-9)
 
 
 def pytest_configure() -> None:

@@ -30,7 +30,7 @@ def validate(folder: Path, *cells: tuple) -> tuple[int, str]:
 def test_outputs_that_are_as_stored_pass(tmp_path):
     cells = [
         ("[1, 2, 3];", None),
-        ("print(0.1230004, 'rows', 5)", "0.1229999 rows 5\n", "nbval-tolerance-1e-3"),
+        ("print(0.1230004, 'rows', 5, 1e-17)", "0.1229999 rows 5 0\n", "nbval-tolerance-1e-3"),
         ("print(1e9 + 1, float('nan'))", "1000000000.0 nan\n", "nbval-tolerance-1e-6"),
         ("import sys; print('path', file=sys.stderr)", None),
         ("import os; print(os.environ['HELPERS_PROGRESS'], 'nbval' in os.environ['HELPERS_RUNS'])", "/dev/null True\n"),
@@ -44,13 +44,14 @@ def test_outputs_that_are_as_stored_pass(tmp_path):
 def test_other_outputs_fail(tmp_path):
     cells = [
         ("print(0.2)", "0.1\n", "nbval-tolerance-1e-3"),
+        ("print(0.0004)", "0.0009\n", "nbval-tolerance-1e-3"),
         ("print(0.1, 'columns')", "0.1 rows\n", "nbval-tolerance-1e-3"),
         ("print(0.1)", "0.1 0.2\n", "nbval-tolerance-1e-3"),
         ("print(0.10001)", "0.1\n"),
     ]
     status, printed = validate(tmp_path, *cells)
     assert status == 1, printed
-    assert "4 failed" in printed
+    assert "5 failed" in printed
 
 
 @pytest.mark.slow
