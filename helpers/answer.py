@@ -106,9 +106,7 @@ def _answer(question: comparison.Question, outcome: comparison.Outcome, metrics:
         cells += [_text("What they cost, measured in the runs:"), _table(_cost(outcome.costs.reindex(list(judged))))]
     if len(outcome.seeded) > 1:
         same = question.test or outcome.plan.texts
-        own = (
-            "its own initial weights and validation texts, the same test texts" if same else "its own weights and split"
-        )
+        own = "its own weights and validation texts, the test texts the same" if same else "its own weights and split"
         said = f"Over {len(outcome.seeded)} seeds, each with {own}: mean and standard deviation (sd) of test accuracy."
         cells.append(_text(said))
         cells.append(_table(comparison.spread(outcome.seeded).round(3).reset_index(names="models")))
@@ -144,7 +142,7 @@ def _pairs(table: pd.DataFrame) -> pd.DataFrame:
         {
             "in words": found["verdict"],
             "difference in accuracy": [f"{r.difference:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in found.itertuples()],
-            "p": ["< 0.001" if p < 0.001 else f"{p:.3f}" for p in found["p_holm"]],
+            "p (Holm)": ["< 0.001" if p < 0.001 else f"{p:.3f}" for p in found["p_holm"]],
         }
     )
 

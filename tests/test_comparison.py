@@ -4,10 +4,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import InputError, answer, comparison, data, significance
+from helpers import InputError, answer, comparison, data, evaluation, significance
 
 
 @pytest.fixture
@@ -87,6 +88,39 @@ def test_the_page_of_a_sample_names_the_users_file_and_its_counts(tmp_path, spli
     asked = replace(QUESTION, source=str(tmp_path / "data" / "my.csv"), test="/home/me/there.csv")
     said = page(answer._made(asked, made))
     assert "- source: data/my.csv\n" in said and "- test: there.csv\n" in said
+
+
+def fake_run(folder, splits, models):
+    """A finished run whose models are right on 20 of 30 texts, give or take."""
+    tables = []
+    for i, model in enumerate(models):
+        for name, part in (("validation", splits.validation), ("test", splits.test)):
+            shares = 0.05 + 0.85 * np.eye(3)[np.searchsorted(splits.labels, part["label"].to_numpy())]
+            shares[i::3] = shares[i::3, ::-1]
+            tables.append(evaluation.predictions(part, name, model, shares, splits.labels))
+    folder.mkdir(parents=True)
+    pd.concat(tables).to_csv(folder / "predictions.csv", index=False)
+    record = {"notebook": folder.parent.name, "name": "compare-tiny", "parameters": {}, "versions": {}}
+    metrics = {"accuracy": 0.5, "tfidf_accuracy": 0.5, "frozen_accuracy": 0.5}
+    (folder / "metrics.json").write_text(json.dumps(record | {"metrics": metrics}), "utf-8")
+    return str(folder)
+
+
+@pytest.mark.parametrize(("test", "said"), [("", "its own weights and split"), ("more.csv", "the test texts the same")])
+def test_the_page_says_what_the_seeds_changed(tmp_path, runs_folder, splits, monkeypatch, test, said):
+    monkeypatch.setattr(answer, "_publish", lambda *_: None)
+    monkeypatch.setattr(answer, "_figures", lambda _: [])
+    models = {"03_lstm_classifier": ["tfidf", "plain"], "04_bert_finetune": ["frozen", "bert"]}
+    folders = [fake_run(runs_folder / name / "compare-tiny", splits, own) for name, own in models.items()]
+    table, *_ = evaluation.read_runs(folders)
+    found = significance.recommend(table, pd.DataFrame())
+    outcome = comparison.Outcome(comparison.Plan(8, 1, None, 60.0), splits, [folders] * 2, table, pd.DataFrame(), found)
+    answer.write(tmp_path / "page", tmp_path, replace(QUESTION, test=test, seeds=2), splits, [], outcome)
+    book = (tmp_path / "page" / "notebook.ipynb").read_text("utf-8")
+    assert said in book and "paired bootstrap" in book and "The most frequent mistakes of" in book
+    record = json.loads((tmp_path / "page" / "metrics.json").read_text("utf-8"))
+    assert record["answer"] == found.sentences and "bert_accuracy" in record["metrics"]
+    assert (tmp_path / "page" / "model_card.md").exists()
 
 
 def test_checks_only_writes_a_page_and_trains_nothing(command, tiny_csv, tmp_path, runs_folder):
