@@ -283,10 +283,7 @@ def _minutes(seconds: float | None) -> str:
 
 
 def spread(seeded: Sequence[Sequence[str]]) -> pd.DataFrame:
-    """Mean and standard deviation of test accuracy over several seeds, which change split and initial weights.
-
-    Args:
-        seeded: for each seed, its run folders.
+    """Mean and standard deviation of test accuracy over several seeds, given the run folders of each.
 
     Returns:
         Family of models as index (``tfidf``, ``LSTM``, ``frozen``, ``bert``): ``mean``, ``sd``, ``least``, ``most``.

@@ -73,15 +73,9 @@ def metrics(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 
 
 def scores(targets: np.ndarray, probabilities: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Seven metrics for each line of row numbers.
+    """Seven metrics, (some,) of each, for each line of row numbers ``rows`` (some, n).
 
-    Args:
-        targets: true class indices (n,).
-        probabilities: (n, classes), rows summing to 1.
-        rows: (some, n), such as the blocks of :func:`helpers.significance.resamples`.
-
-    Returns:
-        By name (some,) values, their units as in :func:`helpers.significance.intervals`.
+    Targets, probabilities and units are those of :func:`helpers.significance.intervals`.
     """
     probabilities = np.asarray(probabilities, dtype=np.float64)
     classes = probabilities.shape[1]
@@ -123,11 +117,6 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 def calibration_bins(targets: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> pd.DataFrame:
     """Confidence against accuracy in equally wide bins of confidence (Guo et al. 2017).
-
-    Args:
-        targets: (n,) class indices.
-        probabilities: (n, classes).
-        bins: number of bins on [0, 1].
 
     Returns:
         One row for each bin that is not empty: ``confidence`` and ``accuracy`` (means), ``texts``;
@@ -232,12 +221,7 @@ def candidates(table: pd.DataFrame) -> list[str]:
 
 
 def roc_curves(targets: np.ndarray, probabilities: np.ndarray, labels: Sequence[str]) -> dict[str, tuple]:
-    """ROC curves, one class against the rest, and their macro average.
-
-    Args:
-        targets: (n,) class indices.
-        probabilities: (n, classes).
-        labels: class names.
+    """ROC curves, one class against the rest, and their macro average, of (n,) targets and (n, classes) probabilities.
 
     Returns:
         Name to ``(false positive rate, true positive rate, area)``; ``"macro average"`` comes last. Classes without

@@ -168,12 +168,8 @@ def learning_curves(
 ) -> Axes:
     """Training (dashed) and validation (solid) ``metric`` by epoch, a colour for each model.
 
-    Args:
-        history: ``model, epoch, <metric>, val_<metric>``.
-        title: what is to be seen.
-        ax: where to draw.
-        metric: ``"accuracy"`` or ``"loss"``.
-        chance: the level of a guess, drawn as a dotted line.
+    ``history`` has the columns ``model, epoch, <metric>, val_<metric>``, the metric being ``"accuracy"`` or ``"loss"``;
+    ``chance`` is the level of a guess, drawn as a dotted line.
     """
     for colour, (model, part) in zip(PALETTE * 3, history.groupby("model", sort=False), strict=False):
         ax.plot(part["epoch"], part[f"val_{metric}"], color=colour, marker="o", markersize=3, label=model)
@@ -259,9 +255,7 @@ def surface(x: np.ndarray, y: np.ndarray, values: np.ndarray, title: str, xlabel
     Args:
         x, y: (columns,) and (rows,), the grid.
         values: (rows, columns), the height at each point.
-        title: what is to be seen.
-        xlabel, ylabel: names of the axes with units.
-        ax: where to draw.
+        title, xlabel, ylabel, ax: as in every figure.
         paths: points (n, 2) by name, drawn as lines from first to last.
         mark: a point to be drawn as a star, such as the minimum.
         levels: how many heights, or which.
@@ -293,15 +287,9 @@ def scatter(groups: dict[str, tuple[np.ndarray, np.ndarray]], title: str, xlabel
 def images(
     pictures: np.ndarray, captions: Sequence[str], title: str, ax: Axes, columns: int = 10, signed: bool = False
 ) -> Axes:
-    """Small grey pictures in rows, a caption over each.
+    """Small grey pictures (n, height, width), each with its own range from light to dark, a caption over each.
 
-    Args:
-        pictures: (n, height, width), each drawn with its own range from light to dark.
-        captions: n short texts.
-        title: what is to be seen.
-        ax: where to draw.
-        columns: pictures in a row.
-        signed: draw negative values blue and positive ones red, white in the middle.
+    ``columns`` stand in a row; ``signed`` draws negative values blue and positive ones red, white in the middle.
     """
     for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         left, top = i % columns, -1.3 * (i // columns)

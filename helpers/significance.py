@@ -24,13 +24,8 @@ MARGIN = 0.01  # models this close to the best on validation rows count as equal
 def resamples(targets: np.ndarray, repeats: int, seed: int) -> Iterator[np.ndarray]:
     """Rows drawn with replacement within each class, so that every resample has the same classes (Efron 1979).
 
-    Args:
-        targets: (n,) class indices.
-        repeats: how many resamples.
-        seed: decides them all.
-
     Yields:
-        Blocks (some, n) of row numbers, together ``repeats`` of them.
+        Blocks (some, n) of row numbers, together ``repeats`` lines of them.
     """
     rng = np.random.default_rng(seed)
     groups = [np.flatnonzero(targets == c) for c in np.unique(targets)]
@@ -49,8 +44,7 @@ def intervals(targets: np.ndarray, probabilities: np.ndarray, repeats: int = 100
     Args:
         targets: (n,) class indices.
         probabilities: (n, classes), rows summing to 1.
-        repeats: resamples, drawn within classes.
-        seed: decides the resamples.
+        repeats, seed: of :func:`resamples`.
 
     Returns:
         Metric as index, columns ``value``, ``low``, ``high``. ``accuracy``, ``macro_f1``, ``weighted_f1`` and
