@@ -285,7 +285,7 @@ def column(table: pd.DataFrame, name: str, source: str, way_out: str = "set TEXT
     names = [str(c) for c in table.columns]
     if "separator" in table.attrs and any(_is_value(table, c) for c in names):
         way_out += ", or, as the file seems to have no header row, put one above its first line"
-    shown = ", ".join(n if len(n) <= 40 else n[:37] + "..." for n in names[:12])
+    shown = ", ".join(" ".join(n.split())[:40] for n in names[:12])
     raise InputError(f"{source} has no column {name!r}; its columns are {shown}: {way_out}.")
 
 

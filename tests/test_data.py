@@ -316,6 +316,8 @@ def test_addresses(server, monkeypatch):
 
 def test_a_missing_column_is_told_with_the_way_out():
     frame = pd.DataFrame({"words": ["x"]})
+    with pytest.raises(InputError, match="its columns are a b: set TEXT_COLUMN and LABEL_COLUMN"):
+        data.column(pd.DataFrame({"a\nb": ["x"]}), "text", "my.csv")
     assert data.column(frame, "words", "my.csv").tolist() == ["x"]
     with pytest.raises(InputError, match=r"my.csv has no column 'text'; its columns are words: use --text-column\."):
         data.column(frame, "text", "my.csv", "use --text-column")
