@@ -123,6 +123,27 @@ def test_the_page_says_what_the_seeds_changed(tmp_path, runs_folder, splits, mon
     assert (tmp_path / "page" / "model_card.md").exists()
 
 
+def test_a_comparison_on_a_sample_tells_of_the_users_file(tmp_path, tiny_csv, runs_folder, monkeypatch, capsys):
+    def run_both(question, plan, seed, force):
+        splits = data.load(question.source, question.test, seed=seed)
+        models = {"03_lstm_classifier": ["tfidf", "plain"], "04_bert_finetune": ["frozen", "bert"]}
+        return 0, [fake_run(runs_folder / name / f"seed{seed}", splits, own) for name, own in models.items()]
+
+    monkeypatch.setattr(comparison, "make_plan", lambda *_: comparison.Plan(8, 1, 12, 60.0))
+    monkeypatch.setattr(comparison, "_run_both", run_both)
+    monkeypatch.setattr(comparison.execution, "execute", lambda *_, **__: 0)
+    monkeypatch.setattr(answer, "_publish", lambda *_: None)
+    monkeypatch.setattr(answer, "_figures", lambda _: [])
+    assert comparison.compare(comparison.Question(str(tiny_csv), seeds=2), tmp_path / "out") == 0
+    assert "on a sample of 12 texts" in capsys.readouterr().out
+    folder = runs_folder / "compare" / "tiny"
+    book = (folder / "notebook.ipynb").read_text("utf-8")
+    assert "source: tiny.csv" in book and "24 to train, 6 to choose by" in book and "9 to train, 3 to choose by" in book
+    assert "the test texts the same" in book and str(tmp_path) not in book + (folder / "metrics.json").read_text(
+        "utf-8"
+    )
+
+
 def test_checks_only_writes_a_page_and_trains_nothing(command, tiny_csv, tmp_path, runs_folder):
     done = command("compare", tiny_csv, "--checks-only", "--out", tmp_path / "out")
     assert done.status == 0, done.err
