@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import io
 import json
 import keyword
@@ -261,9 +262,14 @@ def overwritten(notebook: Path) -> dict[str, str]:
     first = next((i for i, (tags, _) in enumerate(cells) if "parameters" in tags), len(cells))
     found: dict[str, str] = {}
     for _, source in cells[first + 1 :]:
-        for name, line in _assigned(source):
+        for name, line in _set_names(source):
             found.setdefault(name, line)
     return found
+
+
+@functools.lru_cache(maxsize=1000)  # the runs of a sweep share a notebook
+def _set_names(source: str) -> tuple[tuple[str, str], ...]:
+    return tuple(_assigned(source))
 
 
 def _assigned(source: str) -> Iterator[tuple[str, str]]:

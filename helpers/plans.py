@@ -130,7 +130,8 @@ def _check_inputs(values: dict[str, Any]) -> None:
 def _check_data(*arguments: str) -> None:
     from helpers import data
 
-    data.load(*arguments)
+    if not len(data.load(*arguments).validation):
+        raise InputError(f"{arguments[0]} has too few texts to choose a model by: give every class three or more.")
 
 
 def fingerprint(notebook: Path, values: dict[str, Any], secrets: Sequence[str] = ()) -> str:

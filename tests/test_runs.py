@@ -299,6 +299,13 @@ def test_a_mistake_found_after_training_keeps_the_training(notebook, runs_folder
     assert "begins after epoch 3" in (runs_folder / "toy" / "default.failed" / "notebook.ipynb").read_text("utf-8")
 
 
+def test_a_file_without_rows_to_choose_by_is_refused(notebook, tmp_path):
+    (tmp_path / "few.csv").write_text("text,label\na,x\nb,x\nc,y\nd,y\n", "utf-8")
+    path = notebook(parameters='DATA: str = ""  # a file')
+    with pytest.raises(InputError, match=r"few.csv has too few texts to choose a model by"):
+        plans.plan(path, {"DATA": str(tmp_path / "few.csv")})
+
+
 # ---------------------------------------------------------------- disks
 
 
