@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from pathlib import Path
 def finished(root: Path) -> dict[str, str]:
     """Every finished run below a folder of runs: its path and a digest of its files. A run that is not whole fails."""
     found = {}
+    for file in root.glob("*/sweep-*/[!.]*"):
+        check(file)
     for run in sorted(root.glob("*/*")):
         if run.name.startswith((".", "sweep-")) or run.name.endswith(".failed"):
             continue
@@ -47,7 +50,8 @@ def check(file: Path) -> bytes:
         json.loads(content)
     elif file.suffix == ".ipynb":
         book = nbformat.reads(content.decode("utf-8"), 4)
-        assert {c.metadata.papermill["status"] for c in book.cells} == {"completed"}, file
+        page = file.name == "sweep.ipynb"  # it was written, not executed
+        assert page or {c.metadata.papermill["status"] for c in book.cells} == {"completed"}, file
     elif file.suffix == ".html":
         assert content.rstrip().endswith(b"</html>"), file
     elif file.suffix == ".csv":
@@ -61,6 +65,8 @@ def check(file: Path) -> bytes:
 def attack(command: Sequence[str], root: Path, kills: int, longest: float, seed: int = 0) -> None:
     """Starts a command that resumes, kills it at a random time, checks, and so on; at last lets it end.
 
+    Only a process that was killed counts: where the command has ended by itself, it begins anew in an empty folder.
+
     Args:
         command: the words after ``python -m helpers``.
         root: ``$HELPERS_RUNS``.
@@ -68,8 +74,8 @@ def attack(command: Sequence[str], root: Path, kills: int, longest: float, seed:
         longest: seconds after which the latest kill comes.
         seed: decides times and signals.
     """
-    chance, before = random.Random(seed), finished(root)
-    for number in range(kills):
+    chance, before, number = random.Random(seed), finished(root), 0
+    while number < kills:
         process = start(command, root)
         wait, kind = chance.uniform(0, longest), chance.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM))
         try:
@@ -77,16 +83,30 @@ def attack(command: Sequence[str], root: Path, kills: int, longest: float, seed:
         except subprocess.TimeoutExpired:
             process.send_signal(kind)
             process.wait(60)
+            number += 1
+            said = f"kill {number}: {kind.name} after {wait:4.1f} s"
+        else:
+            said = f"ended by itself with status {process.returncode}, begun anew"
+            assert process.returncode == 0, said
         after = finished(root)
         lost = {run for run, digest in before.items() if after.get(run) != digest}
-        assert not lost, f"kill {number} after {wait:.1f} s: {lost} changed"
-        print(f"kill {number + 1}: {kind.name} after {wait:4.1f} s, {len(after)} finished", flush=True)
+        assert not lost, f"{said}: {lost} changed"
+        print(f"{said}, {len(after)} finished", flush=True)
         before = after
+        if process.returncode == 0:  # nothing is left to be killed: all runs go, so that the next kill hits a training
+            settle(root)
+            shutil.rmtree(root)
+            before = {}
     settle(root)
     assert start(command, root).wait() == 0
     after = finished(root)
     assert all(after[run] == digest for run, digest in before.items())
     assert not list(root.glob("*/.*.partial")) + list(root.glob("*/*.failed"))
+
+
+def resumed(root: Path) -> int:
+    """How many finished runs went on from a checkpoint."""
+    return sum(json.loads(path.read_text("utf-8")).get("resumed", False) for path in root.glob("*/*/metrics.json"))
 
 
 def settle(root: Path, seconds: float = 30) -> None:
@@ -153,8 +173,10 @@ def main() -> None:
         assert start(sweep, calm).wait() == 0
         seconds = time.monotonic() - clock
         print(f"the sweep undisturbed: {seconds:.0f} s", flush=True)
-        attack(["run", given.notebook, *small, "--resume"], one, given.kills // 2, seconds / 4, given.seed)
+        alone = max(float(row["seconds"]) for row in table(calm).values())
+        attack(["run", given.notebook, *small, "--resume"], one, given.kills // 2, alone, given.seed)
         attack(sweep, stormy, given.kills - given.kills // 2, seconds / 2, given.seed + 1)
+        assert resumed(one) + resumed(stormy), "no run went on from a checkpoint"
         compare(calm, stormy, ["accuracy"])
 
 
