@@ -6,6 +6,7 @@ was. What it computes itself is in :mod:`helpers.checks`, :mod:`helpers.signific
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import time
@@ -180,9 +181,8 @@ def make_plan(splits: data.Splits, question: Question) -> Plan:
             least = min(least, seconds)
             if question.budget is None or seconds <= question.budget:
                 return Plan(lstm, bert, size, seconds)
-    raise InputError(
-        f"A budget of {_minutes(question.budget)} is too short: the fastest settings take about {_minutes(least)}."
-    )
+    needed = f"{math.ceil(least / 60)} minutes"  # rounded up, so that it fits when it is asked for
+    raise InputError(f"A budget of {_minutes(question.budget)} is too short: the fastest settings need {needed}.")
 
 
 def _lengths(splits: data.Splits) -> tuple[float, float]:
