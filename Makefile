@@ -14,9 +14,10 @@ export PYTHONUTF8 := 1
 .PHONY: report test compare lab notebooks bench stress clean .venv colab
 
 report: $(READY)  ## run every notebook and write reports/index.html
-	@set -e; for nb in $(OTHERS) $(CLASSIFIERS); do $(RUN) $$nb $(UPDATE); done
-	@$(RUN) 05_evaluation_plots $(UPDATE) $(foreach nb,$(CLASSIFIERS),-p RUNS $(RUNS)/$(nb)/default)
-	@$(PY) -m helpers report $(foreach nb,$(OTHERS) $(CLASSIFIERS) 05_evaluation_plots,$(RUNS)/$(nb)/default) --out reports
+	@status=0; step() { "$$@" || { status=$$?; [ $$status -lt 128 ] || exit $$status; }; }; \
+	for nb in $(OTHERS) $(CLASSIFIERS); do step $(RUN) $$nb $(UPDATE); done; \
+	step $(RUN) 05_evaluation_plots $(UPDATE) $(foreach nb,$(CLASSIFIERS),-p RUNS $(RUNS)/$(nb)/default); \
+	shopt -s nullglob; step $(PY) -m helpers report $(RUNS)/0*/default{,.failed} --out reports; exit $$status
 
 test: $(READY)  ## ruff, unit tests, nbval on every notebook, papermill runs with small parameters
 	@$(VENV)/bin/ruff check --quiet . && $(VENV)/bin/ruff format --quiet --check .

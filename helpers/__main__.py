@@ -53,8 +53,8 @@ def parser() -> Parser:
     _add_common(sweep)
     params = commands.add_parser("params", help="list a notebook's parameters")
     params.add_argument("notebook")
-    report = commands.add_parser("report", help="HTML reports and an index from finished runs")
-    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run, or of a sweep")
+    report = commands.add_parser("report", help="HTML reports and an index from finished and failed runs")
+    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run, a sweep, a notebook's runs, or runs/")
     report.add_argument("--compare", action="store_true", help="also show two runs side by side in compare.html")
     report.add_argument("--out", type=Path, default=Path("reports"), help="where to write (default: reports/)")
     predict = commands.add_parser("predict", help="apply a finished classifier to new texts")
@@ -156,14 +156,14 @@ def _sweep(options: argparse.Namespace) -> int:
 def _params(options: argparse.Namespace) -> int:
     from helpers import parameters, plans
 
-    print(parameters.table(parameters.read(plans.find_notebook(options.notebook))))
+    print(parameters.describe(plans.find_notebook(options.notebook)))
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
     from helpers import reports, runs
 
-    folders = [runs.find_run(folder) for folder in options.runs]
+    folders = reports.collect(runs.find_run(folder) for folder in options.runs)
     index = reports.build(folders, options.out, compare=options.compare)
     print(f"Open {index}: it needs no network. It contains texts of the data it was made from.")
     return 0

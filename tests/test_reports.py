@@ -3,12 +3,14 @@
 import base64
 import io
 import json
+import os
 import re
 import subprocess
 import sys
 import time
 import warnings
 from pathlib import Path
+from urllib.parse import unquote
 
 import nbformat
 import pandas as pd
@@ -16,7 +18,7 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 
-from helpers import InputError, reports
+from helpers import InputError, compare_page, reports, safe_html
 from helpers import __main__ as command_line
 
 EVIL = "<script>alert(1)</script>"
@@ -261,7 +263,7 @@ def test_head_names_notebook_run_time_and_parameters(page):
 def test_contents_point_at_the_headings(page):
     links = page.select(".sidebar a")
     assert [a.get_text() for a in links] == ["Setup", "Look at the data", "The model", "Split", "Train", "小结 Summary"]
-    assert all(page.find(id=a["href"][1:]).get_text() == a.get_text() for a in links)
+    assert all(page.find(id=unquote(a["href"][1:])).get_text() == a.get_text() for a in links)
     assert page.select("details.toc a") and page.select_one("a.skip")["href"] == "#main"
 
 
@@ -313,7 +315,7 @@ def test_formulas_are_mathml_and_money_is_text(page):
     ],
 )
 def test_what_is_a_formula(source, count):
-    assert reports._markdown(source).count("<math") == count
+    assert safe_html.markdown(source).count("<math") == count
 
 
 def test_figures_carry_their_description(page):
@@ -323,12 +325,13 @@ def test_figures_carry_their_description(page):
     ]
 
 
-def test_figures_without_description_warn_once(tmp_path):
+def test_figures_without_description_are_told_in_one_line(tmp_path, capsys):
     nb = new_notebook(cells=[code("a", display({"image/png": png()})), code("b", display({"image/png": png()}))])
     nbformat.write(nb, tmp_path / "n.ipynb")
-    with pytest.warns(UserWarning, match="2 figures have no description") as seen:
-        text = reports.render(tmp_path / "n.ipynb", tmp_path / "n.html").read_text("utf-8")
-    assert len(seen) == 1 and text.count(f'alt="{reports.NO_ALT}"') == 2
+    text = reports.render(tmp_path / "n.ipynb", tmp_path / "n.html").read_text("utf-8")
+    said = capsys.readouterr().err
+    assert said.startswith("n: 2 figures have no description") and said.count("\n") == 1 and ".py" not in said
+    assert text.count(f'alt="{reports.NO_ALT}"') == 2
 
 
 def test_tables_scroll_and_numbers_stand_right(page):
@@ -347,16 +350,15 @@ def test_terminal_text_is_plain(page):
     ("seconds", "text"), [(3.21, "3.2 s"), (119.7, "2 min 0 s"), (3599, "59 min 59 s"), (7260, "2 h 1 min"), (None, "")]
 )
 def test_run_time_reads_well(seconds, text):
-    assert reports._duration(seconds) == text
+    assert compare_page.duration(seconds) == text
 
 
-def test_parameters_that_are_no_literals_are_left_out():
-    nb = new_notebook(cells=[code("A: int = 1\nB = min(1, 2)\nC: tuple = (1, 2)\nD: str", tags=["parameters"])])
-    assert reports._values(nb, {"parameters": {"C": [1, 2], "E": 1}}) == [
-        ("A", 1, False),
-        ("C", [1, 2], False),
-        ("E", 1, True),
-    ]
+def test_parameters_that_differ_from_the_default_are_told():
+    nb = new_notebook(cells=[code("A: int = 1  # at most 9\nC: list[int] = [1, 2]", tags=["parameters"])])
+    told = [("A", 1, False), ("C", [1, 2], False), ("E", 1, True)]
+    assert reports._values(nb, {"parameters": {"C": [1, 2], "E": 1}}) == told
+    nb.cells[0].source = "A: int = 1\nB = min(1, 2)"
+    assert reports._values(nb, {"parameters": {"E": 1}}) == [("E", 1, True)]
 
 
 def test_a_comment_in_a_code_fence_is_no_title(tmp_path):
@@ -378,7 +380,7 @@ def test_title_and_language(tmp_path):
 def test_index_lists_runs_by_notebook(tmp_path):
     other = new_notebook(cells=[new_markdown_cell("# Language models")])
     runs = [
-        save_run(tmp_path, name="mine", status="failed", error="ValueError: no rows", failed_cell=7, metrics={}),
+        save_run(tmp_path, name="mine", status="failed", error="ValueError: no rows", failed_cell=9, metrics={}),
         save_run(tmp_path),
         save_run(tmp_path, other, "02_language_models", metrics={"test_perplexity": 131.25}, parameters={}),
     ]
@@ -387,7 +389,7 @@ def test_index_lists_runs_by_notebook(tmp_path):
         "index.html",
         "02_language_models.html",
         "03_lstm_classifier.html",
-        "03_lstm_classifier-mine.html",
+        "03_lstm_classifier-mine-failed.html",
     }
     soup = BeautifulSoup(index.read_text("utf-8"), "html.parser")
     harmless(str(soup))
@@ -395,7 +397,7 @@ def test_index_lists_runs_by_notebook(tmp_path):
     assert [a["href"] for a in soup.select("td a")] == [
         "02_language_models.html",
         "03_lstm_classifier.html",
-        "03_lstm_classifier-mine.html",
+        "03_lstm_classifier-mine-failed.html",
     ]
     text = soup.get_text(" ", strip=True)
     for part in (
@@ -405,7 +407,7 @@ def test_index_lists_runs_by_notebook(tmp_path):
         "0.512",
         "2 min 10 s",
         "ValueError: no rows",
-        "failed in cell 7",
+        "failed in cell [5], below the heading “Split”",
         reports.NOTICE,
     ):
         assert part in text
@@ -483,6 +485,30 @@ def test_comparison_shows_two_runs_side_by_side(tmp_path):
     assert index.select_one("a[href='compare.html']").get_text() == "Compare mine with default"
 
 
+def test_compared_runs_of_one_name_are_told_apart():
+    def told(*runs):
+        known = ({"notebook": n, "name": name, "failed": failed} for n, name, failed in runs)
+        return compare_page.labels(list(known))
+
+    assert told(("03", "a", False), ("04", "b", False)) == ["a", "b"]
+    assert told(("03", "default", False), ("04", "default", False)) == ["03/default", "04/default"]
+    assert told(("03", "default", False), ("04", "default", True)) == ["03/default", "04/default (failed)"]
+    assert told(("03", "default", False), ("03", "default", True)) == ["default", "default (failed)"]
+    assert told(("03", "a", False), ("03", "a", False)) == ["a (first)", "a (second)"]
+
+
+def test_comparison_of_runs_of_one_name_reads_well(tmp_path):
+    runs = [save_run(tmp_path), save_figures(save_run(tmp_path, notebook="04_bert"), history=png())]
+    soup, rows = compared(runs, tmp_path / "out")
+    labels = ["03_lstm_classifier/default", "04_bert/default"]
+    assert soup.h1.get_text() == f"{labels[0]} and {labels[1]} compared"
+    assert rows["Runs"][0] == rows["Metrics"][0] == ["Name", *labels, "Difference"]
+    assert f"The difference is {labels[1]} less {labels[0]}." in soup.get_text()
+    assert [caption.get_text() for caption in soup.find_all("figcaption")] == labels
+    index = BeautifulSoup((tmp_path / "out" / "index.html").read_text("utf-8"), "html.parser")
+    assert index.select_one("a[href='compare.html']").get_text() == f"Compare {labels[0]} with {labels[1]}"
+
+
 def test_comparison_pairs_figures_by_file_name(tmp_path):
     runs = [save_run(tmp_path, name=name) for name in "ab"]
     save_figures(runs[0], history=png(), own=png("bars"), broken="AAAA")
@@ -504,7 +530,12 @@ def test_comparison_of_a_failed_run_and_of_empty_ones(tmp_path):
     bare = {"parameters": {}, "metrics": {}, "seconds": None, "started": ""}
     runs = [save_run(tmp_path, new_notebook(), name=name, **bare, **(failed if name == "b" else {})) for name in "ab"]
     text = compared(runs, tmp_path / "out")[0].get_text(" ", strip=True)
-    for part in ("The run b failed in cell 7.", "ValueError: no rows", "Neither run has parameters", "has metrics"):
+    for part in (
+        "The run b of 03_lstm_classifier failed.",
+        "ValueError: no rows",
+        "Neither run has parameters",
+        "has metrics",
+    ):
         assert part in text
     assert "Neither run has figures." in text and "None" not in text
 
@@ -540,8 +571,146 @@ def test_comparison_needs_two_runs(tmp_path, capsys, count):
     ],
 )
 def test_differences(left, right, text):
-    assert reports._difference(left, right, reports._small) == text
-    assert reports._duration(10**400) == reports._duration(float("inf")) == ""
+    assert compare_page._difference(left, right, compare_page._small) == text
+    assert compare_page.duration(10**400) == compare_page.duration(float("inf")) == ""
+
+
+def test_headings_of_any_text_have_an_address(tmp_path):
+    nbformat.write(new_notebook(cells=[new_markdown_cell("## 100% sure\n\n## 小结")]), tmp_path / "n.ipynb")
+    soup = BeautifulSoup(reports.render(tmp_path / "n.ipynb", tmp_path / "n.html").read_text("utf-8"), "html.parser")
+    assert [a["href"] for a in soup.select(".sidebar a")] == ["#100%25-sure", "#%E5%B0%8F%E7%BB%93"]
+    assert [(h["id"], h.get_text()) for h in soup.find_all("h2")] == [("100%-sure", "100% sure"), ("小结", "小结")]
+
+
+@pytest.mark.parametrize("place", [None, EVIL, -1, 99, 1.5])
+def test_a_failed_cell_that_is_not_there_is_not_told(place):
+    assert reports._where(sample(), {"failed_cell": place}) == ""
+
+
+def test_a_failed_cell_is_told_as_jupyterlab_counts_it():
+    nb = new_notebook(cells=[new_markdown_cell("## Train *it*\n\n```\n# no heading\n```"), code(" "), code("1")])
+    assert reports._where(nb, {"failed_cell": 2}) == "in cell [1], below the heading “Train it”"
+    nb.cells[2].execution_count = 12
+    assert reports._where(nb, {"failed_cell": 2}).startswith("in cell [12], ")
+    assert reports._where(new_notebook(cells=[code("1")]), {"failed_cell": 0}) == "in cell [1]"
+
+
+def save_failed(root: Path, nb=None, **more) -> Path:
+    """A run that failed, in the folder that a failed run keeps."""
+    folder = save_run(root, nb, status="failed", error="ValueError: no rows", **more)
+    return folder.rename(folder.with_name(f"{folder.name}.failed"))
+
+
+def test_report_takes_folders_of_runs(tmp_path):
+    failed, bert = save_failed(root := tmp_path / "runs"), save_run(root, notebook="04_bert")
+    run, sweep = save_run(root), save_sweep(failed.parent)
+    save_run(root, name="interactive")
+    save_run(root, name="hidden").rename(run.parent / ".hidden.1.partial")
+    (run.parent / "sweep-going").mkdir()
+    assert reports.collect([run.parent]) == [run, failed, sweep]
+    assert reports.collect([bert, root, run]) == [bert, run, failed, sweep]
+    assert command_line.main(["report", str(root), "--out", str(tmp_path / "out")]) == 0
+    soup = BeautifulSoup((tmp_path / "out" / "index.html").read_text("utf-8"), "html.parser")
+    names = ["03_lstm_classifier.html", "03_lstm_classifier-failed.html", "04_bert.html"]
+    assert [a["href"] for a in soup.select("td a")] == names
+    assert "3 runs 1 sweep 1 failed" in soup.get_text(" ", strip=True) and "ValueError: no rows" in soup.get_text()
+
+
+def test_a_run_that_failed_before_its_first_cell_is_listed(tmp_path):
+    (failed := save_failed(tmp_path)).joinpath("notebook.ipynb").unlink()
+    assert "ValueError: no rows" in reports.build(reports.collect([failed]), tmp_path / "out").read_text("utf-8")
+
+
+STUB = """#!/bin/bash
+echo "$@" >> "$LOG"
+case "$*" in *"$FAILS"*) exit "$STATUS" ;; esac
+"""
+
+
+@pytest.mark.parametrize(("fails", "status"), [("nothing", 1), ("run 00_", 1), ("run 04_", 2), ("run 00_", 130)])
+def test_make_report_goes_on_after_a_failing_notebook(tmp_path, fails, status):
+    for name in ("00_foundations/default", "03_lstm_classifier/default.failed", "03_lstm_classifier/mine"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    (stub := tmp_path / "python").write_text(STUB)
+    stub.chmod(0o755)
+    (ready := tmp_path / "ready").touch()
+    known = {"LOG": str(tmp_path / "log"), "FAILS": fails, "STATUS": str(status)}
+    known["HELPERS_RUNS"] = str(tmp_path / "runs")
+    done = subprocess.run(
+        ["make", "-s", "report", f"PY={stub}", f"READY={ready}"],
+        cwd=Path(__file__).parent.parent, env=os.environ | known,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    *ran, last = (tmp_path / "log").read_text().splitlines()
+    if status == 130:  # stopped by the user
+        assert done.returncode and ran == [] and "run 00_" in last
+        return
+    folders = [str(tmp_path / "runs" / n) for n in ("00_foundations/default", "03_lstm_classifier/default.failed")]
+    assert set(folders) < set(last.split())
+    assert "mine" not in last
+    assert last.startswith("-m helpers report")
+    assert [line.split()[3][:2] for line in ran] == ["00", "01", "02", "03", "04", "05"]
+    assert (done.returncode == 0) == (fails == "nothing")
+
+
+GOOD = (
+    "../some-run/report.html",
+    "report.html",
+    "../../04_bert/a%20b/report.html#Train",
+    "../网格-1/report.html",
+    "#x",
+)
+BAD = (
+    "javascript:alert(1)", "java\tscript:alert(1).html", "data:text/html,x.html", "/etc/x.html", "//host/x.html",
+    "\\\\host/x.html", "/\\host/x.html", "\t//host/x.html", "..//host/x.html", "../a/\\host.html", "../a/run.sh",
+    "file:///x.html", "x:y.html", "&#106;avascript:x.html", "http:x.html", "../x.html\n", "?q=x.html",
+)  # fmt: skip
+
+
+def links(nb, **known) -> list[str]:
+    page = BeautifulSoup(reports._html(nb, {"notebook": "x"}, **known), "html.parser")
+    return [link["href"] for link in page.select(".html a[href]")]
+
+
+def test_relative_links_of_tables_stay_and_others_do_not():
+    def table(addresses):
+        rows = "".join(f'<tr><td><a href="{address}">run</a></td></tr>' for address in addresses)
+        return new_notebook(cells=[code("t", display({"text/html": f"<table>{rows}</table>"}))])
+
+    assert links(table(GOOD)) == list(GOOD)
+    assert links(table(BAD)) == []
+    assert links(table(["https://a.example/x.html"])) == ["https://a.example/x.html"]
+    pages = {"../some-run/report.html": "x-some-run.html"}
+    assert links(table(GOOD), pages=pages) == ["x-some-run.html", "#x"]
+
+
+def test_a_sweep_links_to_the_runs_beside_it(tmp_path):
+    rows = '<a href="../grid_1/report.html">1</a><a href="../grid-2/report.html">2</a>'
+    run = save_run(tmp_path, name="grid_1")
+    sweep = save_sweep(run.parent, new_notebook(cells=[code("t", display({"text/html": rows}))]))
+    other = save_run(tmp_path, notebook="04_bert", name="grid-2")
+    reports.build([run, sweep, other], tmp_path / "out")
+    page = BeautifulSoup((tmp_path / "out" / "03_lstm_classifier-sweep-grid.html").read_text("utf-8"), "html.parser")
+    assert [a["href"] for a in page.select(".html a")] == ["03_lstm_classifier-grid_1.html"]
+
+
+UNCLOSED = {
+    "code": "<code>a ", "pre": "<pre>", "tag": "<", "align": "\\begin{align} x ", "gather": "\\begin{gather*}",
+    "dollar": "a $b ", "block": "$$ x", "tick": "`` ` ",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNCLOSED)
+def test_time_is_linear_in_what_is_never_closed(name):
+    def seconds(size):
+        text = (UNCLOSED[name] * size)[:size]
+        started = time.process_time()
+        for _ in range(5):
+            safe_html._MATH.sub("", text)
+            safe_html._CODE_OR_TAG.sub("", text)
+        return time.process_time() - started
+
+    assert seconds(40_000) < 16 * max(seconds(5_000), 0.001)  # eight times is linear, 64 times quadratic
 
 
 def test_links_between_reports(tmp_path):
@@ -565,13 +734,15 @@ def test_errors_are_one_sentence(tmp_path):
         reports.build([], tmp_path)
     with pytest.raises(InputError, match="is not a run folder"):
         reports.build([tmp_path / "nowhere"], tmp_path)
+    with pytest.raises(InputError, match="holds no finished or failed run"):
+        reports.collect([tmp_path])
     run = save_run(tmp_path)
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="cannot be written"):
         reports.build([run], tmp_path / "file" / "out")
     for text in ("", "[]", "{", '{"name": 3}', '{"notebook": "a", "name": "b", "metrics": 3}'):
         (run / "metrics.json").write_text(text)
-        with pytest.raises(InputError, match="is not a run folder"):
+        with pytest.raises(InputError, match="is not a finished run"):
             reports.build([run], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -612,7 +783,7 @@ def test_a_broken_alt_or_old_notebook_is_no_trouble(tmp_path):
     nbformat.write(nb, tmp_path / "n.ipynb")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert reports._clean("https://a.example/x.csv") == "https://a.example/x.csv"
+        assert safe_html.clean("https://a.example/x.csv") == "https://a.example/x.csv"
         assert "list" in reports.render(tmp_path / "n.ipynb", tmp_path / "n.html").read_text("utf-8")
 
 
@@ -678,6 +849,21 @@ def test_report_in_a_browser(browser, tmp_path):
     browser.find_element("id", "show-code").click()
     assert browser.execute_script("return [...document.querySelectorAll('details.code')].every(d => d.open)")
     assert browser.execute_script("return document.querySelector('math mfrac').getBoundingClientRect().height") > 20
+
+
+def test_sidebar_follows_headings_of_any_text(browser, tmp_path):
+    cells = [
+        new_markdown_cell("## 100% sure\n\ntext"),
+        *[new_markdown_cell("text\n\n" * 60)],
+        new_markdown_cell("## 小结"),
+    ]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "n.ipynb")
+    assert_quiet(browser, reports.render(tmp_path / "n.ipynb", tmp_path / "n.html"))
+    browser.find_element("css selector", ".sidebar li:first-child a").click()
+    current = "return document.querySelector('.sidebar [aria-current]')?.textContent"
+    time.sleep(0.3)
+    assert browser.execute_script(current) == "100% sure"
+    assert browser.get_log("browser") == []
 
 
 def test_narrow_report_does_not_scroll_sideways(browser, tmp_path):

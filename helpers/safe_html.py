@@ -1,0 +1,154 @@
+"""The security room of the reports: text of any origin becomes harmless HTML.
+
+Markdown and HTML pass :func:`clean`, which lets only the elements and attributes of ``report/allowed.json`` through;
+formulas become MathML; terminal text loses its codes. Time is linear in the length of the text.
+"""
+
+import functools
+import html
+import json
+import re
+import secrets
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+NO_ALT = "figure without description"
+_ALLOWED = json.loads((Path(__file__).with_name("report") / "allowed.json").read_text(encoding="utf-8"))
+# Code comes first, so that a dollar inside it is never taken for a formula. What is opened many times and never closed
+# is searched only up to its next opening, or 5,000 characters on.
+_MATH = re.compile(
+    r"^ {0,3}(?P<fence>`{3,}|~{3,})[\s\S]*?(?:^ {0,3}(?P=fence)|\Z)"
+    r"|(?<!`)(?P<tick>`+)(?!`)[\s\S]{1,5000}?(?<!`)(?P=tick)(?!`)"
+    r"|(?<!\\)\$\$(?P<block>(?:\\[\s\S]|[^$\\`])+)\$\$"
+    r"|(?P<environment>\\begin\{(?P<kind>(?:align|equation|gather)\*?)\}(?:(?!\\begin\{(?P=kind)\})[\s\S])*?\\end\{(?P=kind)\})"
+    r"|(?<![\\$])\$(?![\s$])(?P<inline>(?:\\[\s\S]|(?!\n\s*\n)[^$\\`])+)(?<!\s)\$(?![\d$])",
+    re.MULTILINE,
+)
+_NUMBER = re.compile(
+    r"([-+−]?(\d[\d,]*(\.\d*)?|\.\d+)(e[-+]?\d+)?\s*%?|nan|[-+]?inf|<na>|none|nat|–|—|)", re.IGNORECASE
+)
+_CODE_OR_TAG = re.compile(r"<(code|pre)\b(?:(?!<\1\b)[\s\S])*?</\1>|<[^<>]*>")
+_BESIDE = re.compile(r"(\.\./)*[\w%][\w%.-]*(/[\w%][\w%.-]*)*\.html(#\S*)?")
+
+
+def markdown(source: str, attachments: Any = None, pages: Mapping[str, str] | None = None) -> str:
+    """Markdown as safe HTML, its formulas as MathML; HTML that is not allowed is shown as text."""
+    from mistune import BlockParser, InlineParser
+    from nbconvert.filters.markdown_mistune import InvalidNotebook, IPythonRenderer, MarkdownWithMath
+
+    key, formulas = f"M{secrets.token_hex(6)}x", []
+
+    def hide(found: re.Match) -> str:
+        if found["fence"] or found["tick"]:
+            return found[0]
+        formulas.append(found)
+        return f"{key}{len(formulas) - 1}M"
+
+    renderer = IPythonRenderer(escape=False, exclude_anchor_links=True, attachments=attachments)
+    parser = MarkdownWithMath(renderer, BlockParser(), InlineParser(hard_wrap=False))
+    try:
+        text = parser.render(_MATH.sub(hide, source))
+    except InvalidNotebook:  # a picture whose attachment is gone
+        text = f"<pre>{html.escape(_MATH.sub(hide, source))}</pre>"
+    hidden = re.compile(key + r"(\d+)M")
+    raw = functools.partial(hidden.sub, lambda found: html.escape(formulas[int(found[1])][0]))
+    text = _CODE_OR_TAG.sub(lambda found: raw(found[0]), text)
+    return clean(hidden.sub(lambda found: _mathml(formulas[int(found[1])]), text), strip=False, pages=pages)
+
+
+def _mathml(found: re.Match) -> str:
+    """The formula as MathML, or its escaped source where it cannot be converted."""
+    from xml.etree.ElementTree import tostring
+
+    from latex2mathml.converter import convert_to_element
+
+    latex = found["inline"] or found["block"] or found["environment"]
+    arity = {"mfrac": 2, "msub": 2, "msup": 2, "mover": 2, "munder": 2, "mroot": 2, "msubsup": 3, "munderover": 3}
+    try:
+        latex = latex.replace("{aligned}", "{align*}")
+        root = convert_to_element(latex, display="inline" if found["inline"] else "block")
+        for element in root.iter():
+            element.text = html.unescape(element.text or "")
+            if element.text.startswith("\\") or len(element) != arity.get(element.tag, len(element)):
+                return html.escape(found[0])
+    except Exception:  # the converter raises many kinds; the source is readable too
+        return html.escape(found[0])
+    root.set("alttext", latex.strip())
+    return tostring(root, encoding="unicode")
+
+
+def clean(text: str, *, strip: bool = True, pages: Mapping[str, str] | None = None, beside: bool = False) -> str:
+    """HTML reduced to harmless elements.
+
+    Args:
+        text: HTML of any origin.
+        strip: Whether tags that are not allowed vanish; else they are shown as text.
+        pages: Notebook name, or relative address, to the page that a link to it leads to.
+        beside: Whether a link to another page by a relative address, such as `../name/report.html`, is kept.
+
+    Returns:
+        HTML whose tables can scroll and whose pictures have a text alternative.
+    """
+    import bleach
+    from bs4 import BeautifulSoup
+
+    if strip:
+        text = re.sub(r"(?is)<(style|script|svg|button)\b.*?(</\1\s*>|\Z)", "", text)
+    protocols = {"http", "https", "data"}  # `_allowed` lets data through for pictures only
+    text = bleach.clean(text, tags=_ALLOWED["elements"], attributes=_allowed, protocols=protocols, strip=strip)
+    soup = BeautifulSoup(f"<div>{text}</div>", "html.parser")  # bs4 warns of a bare address or file name
+    for image in soup.find_all("img"):
+        image["alt"] = image.get("alt") or NO_ALT
+        if not image.get("src"):
+            image.replace_with(f"[{image['alt']}]")
+    for link in soup.find_all("a"):
+        _relink(link, pages or {}, beside)
+    for table in soup.find_all("table"):
+        _align(table)
+        frame = {"class": "scroll", "tabindex": "0", "role": "group", "aria-label": "Table"}
+        table.wrap(soup.new_tag("div", attrs=frame))
+    return soup.div.decode_contents()
+
+
+def _allowed(tag: str, name: str, value: str) -> bool:
+    value = html.unescape(value).strip()
+    if name == "href":
+        return tag == "a" and re.match(r"https?://|[^:]*$", value, re.IGNORECASE) is not None
+    if name == "src":
+        return tag == "img" and re.match(r"data:image/(png|jpeg|gif|webp);base64,[\w+/=\s]*$", value) is not None
+    return name in _ALLOWED["attributes"]
+
+
+def _relink(link: Any, pages: Mapping[str, str], beside: bool) -> None:
+    """Point a link to another notebook at its report; a link to a file that will not be there becomes text."""
+    target = link.get("href", "")
+    file, mark, heading = target.partition("#")
+    page = pages.get(file) or pages.get(file.rpartition("/")[2].removesuffix(".ipynb"))
+    if re.match(r"https?://", target, re.IGNORECASE):
+        link["rel"] = "noopener noreferrer"
+    elif page:
+        link["href"] = page + mark + heading
+    elif not target.startswith("#") and not (beside and _BESIDE.fullmatch(target)):
+        link.unwrap()
+
+
+def _align(table: Any) -> None:
+    """Mark the columns of numbers, counted from the right, because index columns stand on the left."""
+    columns = defaultdict(list)
+    for row in table.find_all("tr"):
+        for place, cell in enumerate(reversed(row.find_all(["td", "th"], recursive=False))):
+            columns[place].append(cell)
+    for column in columns.values():
+        texts = [cell.get_text().strip() for cell in column if cell.name == "td"]
+        if any(re.search(r"\d", text) for text in texts) and all(_NUMBER.fullmatch(text) for text in texts):
+            for cell in column:
+                cell["class"] = [*cell.get("class", ()), "num"]
+
+
+def plain(text: Any) -> str:
+    """Terminal text without colour codes and without the lines that a progress bar wrote over."""
+    text = re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])", "", str(text))
+    text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "", text)
