@@ -180,12 +180,13 @@ def build_corpus(parts: dict[str, list[str]], unit: str, size: int) -> Corpus:
     for name in ("validation", "test"):
         if ids[name].max() < 2:
             raise InputError(f"The {name} part has no known {unit}: none of its {unit}s occurs in the training part.")
-    characters = {name: sum(_length(d, unit) for d in documents) for name, documents in tokens.items()}
+    characters = {name: sum(_length(d, unit, whole) for d in documents) for name, documents in tokens.items()}
     return Corpus(**ids, vocabulary=vocabulary, unit=unit, characters=characters, notes=parts["notes"])
 
 
-def _length(document: list[str], unit: str) -> int:
-    return len(document) if unit == "character" else len(join_tokens(document, unit)) + 1
+def _length(document: list[str], unit: str, whole: bool) -> int:
+    """Characters of a document; its end counts as one, as a line end would."""
+    return len(join_tokens(document, unit)) + (not whole)
 
 
 def encode(document: str, vocabulary: Sequence[str], unit: str) -> np.ndarray:
@@ -479,6 +480,8 @@ class Neural:
         return np.concatenate(found, axis=1).reshape(-1)[: len(ids)].astype("float64")
 
     def _windowed(self, ids: np.ndarray) -> np.ndarray:
+        if self.length % 2:
+            raise InputError(f"A model without state reads windows of even length, not {self.length}: choose one.")
         half = self.length // 2
         count = self.ROWS * (-(-max(len(ids) - self.length, 0) // (half * self.ROWS)) + 1)
         padded = np.concatenate([[0], ids, np.zeros(count * half + self.length - len(ids), "int32")]).astype("int32")
@@ -542,21 +545,27 @@ class Neural:
         import pandas as pd
 
         from helpers import runs
+        from helpers.checkpoints import Checkpoint
         from helpers.progress import Bar
 
-        step, kept = self._trainer(len(draw(0)[0]) * epochs, learning_rate), _Kept(runs.checkpoint(label))
-        kept.restore(self.model)
+        step, saved = self._trainer(len(draw(0)[0]) * epochs, learning_rate), Checkpoint(runs.checkpoint(label))
+        weights = saved.restore(self.model) or self.model.get_weights()
+        rows, seconds = saved.state.get("rows", []), saved.state.get("seconds", 0.0)
         with Bar(epochs, label) as bar:
-            for epoch in range(len(kept.rows), epochs):
+            for epoch in range(len(rows), epochs):
                 clock = time.monotonic()
                 loss = self._epoch(step, draw(epoch), label, epoch)
                 row = {"epoch": epoch + 1, "loss": loss, "val_loss": -float(self.log_probabilities(validation).mean())}
-                kept.keep(self.model, row, time.monotonic() - clock)
+                rows.append(row)
+                seconds += time.monotonic() - clock
+                if best := row is min(rows, key=lambda r: r["val_loss"]):
+                    weights = self.model.get_weights()
+                saved.keep(self.model, epoch + 1, best, rows=rows, seconds=seconds)
                 bar.step(f"validation perplexity {np.exp(row['val_loss']):.1f}")
-        self.model.set_weights(kept.best)
-        frame = pd.DataFrame(kept.rows)
+        self.model.set_weights(weights)
+        frame = pd.DataFrame(rows)
         frame.insert(0, "model", label)
-        frame.attrs["seconds"] = kept.seconds
+        frame.attrs["seconds"] = seconds
         return frame
 
     def _trainer(self, steps: int, rate: float) -> Callable[..., Any]:
@@ -601,45 +610,6 @@ class Neural:
         save_keras(self.model, folder / "language_model.keras")
         settings = {"length": self.length, "unit": unit, "vocabulary": list(vocabulary)}
         write_json(folder / "language_model.json", settings)
-
-
-class _Kept:
-    """A training's state, on disk after each epoch where there is a folder: weights, optimizer and history."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-        self.rows: list[dict[str, float]] = []
-        self.best: list[np.ndarray] = []
-        self.seconds = 0.0
-
-    def restore(self, model: keras.Model) -> None:
-        """Puts the last epoch's state into a model and its optimizer."""
-        self.best = model.get_weights()
-        if not self._folder or not (self._folder / "state.json").exists():
-            return
-        state = json.loads((self._folder / "state.json").read_text("utf-8"))
-        self.rows, self.seconds = state["rows"], state["seconds"]
-        model.load_weights(self._folder / state["best"])
-        self.best = model.get_weights()
-        model.load_weights(self._folder / state["last"])
-
-    def keep(self, model: keras.Model, row: dict[str, float], seconds: float) -> None:
-        """Notes an epoch; what is on disk is the state before or after it, whole."""
-        from helpers.files import write_json
-
-        self.rows.append(row)
-        self.seconds += seconds
-        best = min(self.rows, key=lambda r: r["val_loss"])["epoch"]
-        if best == row["epoch"]:
-            self.best = model.get_weights()
-        if self._folder:
-            last = f"{row['epoch']}.weights.h5"
-            model.save_weights(self._folder / last)
-            state = {"rows": self.rows, "seconds": self.seconds, "best": f"{best}.weights.h5", "last": last}
-            write_json(self._folder / "state.json", state)
-            for file in self._folder.glob("*.weights.h5"):
-                if file.name not in (state["best"], last):
-                    file.unlink()
 
 
 def load(folder: Path) -> tuple[Neural, list[str], str]:

@@ -120,57 +120,6 @@ def bucketed(token_ids: np.ndarray, targets: np.ndarray, batch_size: int, seed: 
     return dataset.apply(tf.data.experimental.assert_cardinality(len(starts))).prefetch(2)
 
 
-class _Saved:
-    """A training's state, kept after each epoch: weights, optimizer, history and early stopping.
-
-    Keras' own ``BackupAndRestore`` loses history and early stopping. The order of rows and the random masks are not
-    kept: a continued training differs from one in one go as seeds do.
-
-    Args:
-        folder: where to keep it; None keeps nothing.
-        stop: the training's EarlyStopping callback.
-    """
-
-    def __init__(self, folder: Path | None, stop: keras.callbacks.EarlyStopping) -> None:
-        self._folder, self._stop = folder, stop
-        self.state: dict[str, Any] = {"epoch": 0, "done": False, "rows": [], "seconds": 0.0}
-        if folder and (folder / "state.json").exists():
-            self.state = json.loads((folder / "state.json").read_text("utf-8"))
-        self._clock = time.monotonic() - self.state["seconds"]
-
-    def restore(self, model: keras.Model, train: tf.data.Dataset) -> None:
-        """Puts the state into a model, which one batch builds where nothing else has."""
-        if not self.state["epoch"]:
-            return
-        if not model.built:
-            model(next(iter(train))[0])
-        model.optimizer.build(model.trainable_variables)
-        if best := self.state.get("best"):
-            model.load_weights(self._folder / best["file"])
-            self._stop.best_weights, self._stop.best = model.get_weights(), best["value"]
-            self._stop.wait, self._stop.best_epoch = self.state["wait"], best["epoch"]
-        model.load_weights(self._folder / self.state["file"])
-
-    def keep(self, model: keras.Model, epoch: int, epochs: int, logs: dict[str, float]) -> None:
-        """Notes an epoch; what is on disk is the state before or after it, whole."""
-        from helpers.files import write_json
-
-        state = self.state
-        state |= {"epoch": epoch + 1, "done": model.stop_training or epoch + 1 == epochs, "wait": self._stop.wait}
-        state["rows"].append({k: float(logs[k]) for k in ("loss", "accuracy", "val_loss", "val_accuracy")})
-        state["seconds"] = time.monotonic() - self._clock
-        if not self._folder:
-            return
-        state["file"] = f"{epoch + 1}.weights.h5"
-        model.save_weights(self._folder / state["file"])
-        if self._stop.best_weights is not None and self._stop.wait == 0:
-            state["best"] = {"file": state["file"], "value": float(self._stop.best), "epoch": epoch}
-        write_json(self._folder / "state.json", state)
-        for file in self._folder.glob("*.weights.h5"):
-            if file.name not in (state["file"], state.get("best", {}).get("file")):
-                file.unlink()
-
-
 def fit(
     model: keras.Model,
     train: tf.data.Dataset,
@@ -197,30 +146,43 @@ def fit(
     import pandas as pd
 
     from helpers import runs
+    from helpers.checkpoints import Checkpoint
     from helpers.progress import Bar
 
     stop = keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=patience or 0, restore_best_weights=True)
-    saved = _Saved(runs.checkpoint(label), stop)
-    first = saved.state["epoch"]
+    saved = Checkpoint(runs.checkpoint(label))
+    first, rows = saved.state.get("epoch", 0), saved.state.get("rows", [])
+    clock = time.monotonic() - saved.state.get("seconds", 0.0)
+
+    def restore(logs: Any) -> None:
+        if not first:
+            return
+        if not model.built:
+            model(next(iter(train))[0])
+        model.optimizer.build(model.trainable_variables)
+        if (best := saved.restore(model)) is not None:
+            stop.best_weights, (stop.best, stop.best_epoch, stop.wait) = best, saved.state["stop"]
+
+    def keep(epoch: int, logs: dict[str, float]) -> None:
+        rows.append({k: float(logs[k]) for k in ("loss", "accuracy", "val_loss", "val_accuracy")})
+        counts = {} if stop.best_weights is None else {"stop": [float(stop.best), stop.best_epoch, stop.wait]}
+        done, seconds = model.stop_training or epoch + 1 == epochs, time.monotonic() - clock
+        saved.keep(model, epoch + 1, bool(counts) and stop.wait == 0, rows=rows, done=done, seconds=seconds, **counts)
+        bar.step(f"validation accuracy {logs['val_accuracy']:.3f}")
+
     with Bar(epochs, label) as bar:
-        note = keras.callbacks.LambdaCallback(
-            on_train_begin=lambda logs: saved.restore(model, train),
-            on_epoch_end=lambda epoch, logs: (
-                saved.keep(model, epoch, epochs, logs),
-                bar.step(f"validation accuracy {logs['val_accuracy']:.3f}"),
-            ),
-        )
+        note = keras.callbacks.LambdaCallback(on_train_begin=restore, on_epoch_end=keep)
         model.fit(
             train,
             validation_data=validation,
-            epochs=first if saved.state["done"] else epochs,
+            epochs=first if saved.state.get("done") else epochs,
             initial_epoch=first,
             verbose=0,
             shuffle=False,
             class_weight=class_weight,
             callbacks=[*([stop] if patience else []), note, keras.callbacks.TerminateOnNaN()],
         )
-    frame = pd.DataFrame(saved.state["rows"])
+    frame = pd.DataFrame(rows).astype(float)  # what is not a number is kept as null
     if not np.isfinite(frame.to_numpy()).all():
         raise InputError(f"{label} diverged in epoch {len(frame)} (the loss is not a number): lower the learning rate.")
     frame.insert(0, "model", label)
@@ -307,8 +269,14 @@ def save_fitted(folder: Path, name: str, **parts: Any) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{name}.{os.getpid()}.part"
-    joblib.dump(parts, part)
-    part.replace(folder / f"{name}.joblib")
+    try:
+        with part.open("wb") as file:
+            joblib.dump(parts, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(folder / f"{name}.joblib")
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def load_classifier(run: str | Path, model: str = "") -> tuple[Callable[[Sequence[str]], np.ndarray], list[str]]:

@@ -279,6 +279,60 @@ def test_an_interrupted_training_goes_on(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("make", [recurrent, attending])
+def test_a_resumed_training_ends_bit_for_bit_as_one_in_one_go(make, tmp_path, monkeypatch):
+    from helpers import checkpoints, runs
+
+    whole = make()
+    expected = fitted(whole)
+    monkeypatch.setenv(runs.FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(runs, "_fits", runs.collections.Counter())
+    step = checkpoints.Checkpoint.keep
+
+    def keep(self, model, epoch, best, **state):
+        step(self, model, epoch, best, **state)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoints.Checkpoint, "keep", keep)
+        fitted(make())
+    monkeypatch.setattr(runs, "_fits", runs.collections.Counter())
+    resumed = make()
+    assert fitted(resumed).equals(expected)
+    assert all(
+        np.array_equal(a, b) for a, b in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("length", [1, 7])
+def test_windows_of_odd_length_are_refused(length):
+    model = attending()
+    model.length = length
+    with pytest.raises(InputError, match="even length"):
+        model.log_probabilities(stream(50))
+
+
+def test_02_compares_discounts_where_no_training_word_is_unknown():
+    """News by character with the default vocabulary: one discount would give unknown characters probability 0."""
+    notebook = json.loads((ROOT / "notebooks" / "02_language_modeling.ipynb").read_text("utf-8"))
+    cell = next("".join(c["source"]) for c in notebook["cells"] if c["id"] == "treatments")
+    corpus = lm.build_corpus(lm.read_parts("news_zh", unit="character"), "character", 20_000)
+    assert not (corpus.train == 1).any() and (corpus.validation == 1).any()
+    size = len(corpus.vocabulary)
+    names = {"lm": lm, "train": corpus.train, "order": 3, "size": size}
+    exec(cell, names | {"grams": {3: lm.KneserNey(corpus.train, 3, size)}}, names)
+    assert len(names["variants"]) == 2
+    assert all(lm.perplexity(model.log_probabilities(corpus.validation)) > 1 for model in names["variants"].values())
+
+
+def test_the_end_of_a_document_counts_as_a_character_where_it_is_predicted():
+    parts = {name: ["abcd" * 10] * 5 for name in lm.PARTS} | {"notes": []}
+    corpus = lm.build_corpus(parts, "character", 10)
+    assert corpus.characters["test"] == len(corpus.test) == 5 * 41
+    whole = lm.build_corpus({name: ["abcd" * 50] for name in lm.PARTS} | {"notes": []}, "character", 10)
+    assert whole.characters["test"] == len(whole.test) == 200
+
+
+@pytest.mark.parametrize("make", [recurrent, attending])
 def test_a_saved_model_writes_the_same_text_in_another_process(make, tmp_path):
     model = make()
     words = [lm.EOS, lm.UNKNOWN, *(f"w{i}" for i in range(2, SIZE))]

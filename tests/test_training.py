@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import InputError, runs, training
+from helpers import InputError, checkpoints, runs, training
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,51 @@ def test_a_diverging_run_stops_with_a_sentence(model):
         training.fit(model, batches, batches, 3, "nan")
 
 
+def test_a_run_that_diverged_says_so_again_when_resumed(model, tmp_path, monkeypatch):
+    monkeypatch.setenv(runs.FOLDER_VARIABLE, str(tmp_path))
+    model.optimizer.learning_rate = float("nan")
+    batches = training.bucketed(ids(), np.zeros(50, "int32"), 16, 1)
+    for _ in range(2):
+        monkeypatch.setattr(runs, "_fits", runs.collections.Counter())
+        with pytest.raises(InputError, match=r"diverged in epoch 1 .* lower the learning rate"):
+            training.fit(model, batches, batches, 3, "nan")
+
+
+def test_weights_reach_the_disk_before_the_state_that_names_them(model, tmp_path, monkeypatch):
+    synced, sync = [], checkpoints.os.fsync
+    monkeypatch.setattr(
+        checkpoints.os, "fsync", lambda f: (synced.append(checkpoints.os.readlink(f"/proc/self/fd/{f}")), sync(f))
+    )
+    checkpoints.Checkpoint(tmp_path).keep(model, 1, True)
+    assert synced[0].endswith("/1.weights.h5") and "state.json" in synced[1]
+
+
+def test_a_fitted_model_that_cannot_be_saved_leaves_nothing(tmp_path):
+    with pytest.raises(Exception, match="pickle"):
+        training.save_fitted(tmp_path, "frozen", model=lambda: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_resumed_classifier_starts_from_exactly_what_was_kept(keras, model, tmp_path, monkeypatch):
+    monkeypatch.setenv(runs.FOLDER_VARIABLE, str(tmp_path))
+    table = ids(60)
+    targets = (table[:, 0] > 3).astype("int32")
+
+    def train(epochs):
+        monkeypatch.setattr(runs, "_fits", runs.collections.Counter())
+        keras.utils.set_random_seed(0)
+        built = keras.models.clone_model(model)
+        built.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        batches = training.bucketed(table, targets, 16, 1)
+        return training.fit(built, batches, batches, epochs, "toy"), built
+
+    _, one = train(1)
+    first = train(1)[1]
+    assert all(np.array_equal(a.numpy(), b.numpy()) for a, b in zip(one.variables, first.variables, strict=True))
+    slots = zip(one.optimizer.variables, first.optimizer.variables, strict=True)
+    assert all(np.array_equal(a.numpy(), b.numpy()) for a, b in slots)
+
+
 def test_class_weights_count_each_class_the_same():
     targets = np.array([0] * 90 + [1] * 10)
     weights = training.balanced_class_weight(targets)
@@ -163,14 +208,14 @@ def test_an_interrupted_training_goes_on_from_its_last_epoch(keras, tmp_path, mo
         built.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
         batches = training.bucketed(table, targets, 16, 1)
         if stop_after is not None:
-            step = training._Saved.keep
+            step = checkpoints.Checkpoint.keep
 
-            def keep(self, model, epoch, *arguments):
-                step(self, model, epoch, *arguments)
-                if epoch + 1 == stop_after:
+            def keep(self, model, epoch, best, **state):
+                step(self, model, epoch, best, **state)
+                if epoch == stop_after:
                     raise KeyboardInterrupt
 
-            monkeypatch.setattr(training._Saved, "keep", keep)
+            monkeypatch.setattr(checkpoints.Checkpoint, "keep", keep)
         try:
             return training.fit(built, batches, batches, 6, "toy", patience=6), built
         finally:
