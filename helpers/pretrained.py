@@ -278,6 +278,7 @@ class Tokenizer:
 
     def split(self, sentence: str) -> list[str]:
         """The word pieces of a sentence, without special tokens."""
+        self._library.no_truncation()
         return self._library.encode(sentence, add_special_tokens=False).tokens
 
     def unknown_share(self, texts: Sequence[str]) -> float:
@@ -291,8 +292,13 @@ def tokenizer(preset: str = "minilm") -> Tokenizer:
     """The tokenizer of a local or fetched BERT folder, without loading the model."""
     folder = _folder(preset)
     check_folder(folder)
-    pieces = (folder / "vocab.txt").read_text("utf-8").splitlines()
+    pieces = _read_pieces(folder / "vocab.txt")
     return Tokenizer(pieces, _read_json(folder / "tokenizer_config.json")["do_lower_case"])
+
+
+def _read_pieces(path: Path) -> list[str]:
+    """A piece a line; ``splitlines`` would also cut at U+2028 and the like, which are pieces of some vocabularies."""
+    return path.read_text("utf-8").removesuffix("\n").split("\n")
 
 
 def word_piece_vectors(pieces: Sequence[str], preset: str = "minilm") -> np.ndarray:
@@ -339,6 +345,8 @@ def load_new(preset: str = "minilm") -> tuple[keras.Model, Tokenizer]:
         raise InputError(
             f"PRESET={preset} could not be loaded ({reason}): use minilm, or a local folder of a BERT model."
         ) from None
+    if preset.startswith("hf://"):
+        use_exact_gelu(backbone)
     return backbone, Tokenizer(hub.get_vocabulary(), hub.lowercase)
 
 
@@ -507,5 +515,5 @@ def load_classifier(folder: Path, settings: dict[str, Any]) -> tuple[keras.Model
     model = keras_hub.models.BertTextClassifier.from_preset(str(folder), preprocessor=None)
     if settings["exact_gelu"]:
         use_exact_gelu(model.backbone)
-    pieces = (folder / "assets" / "tokenizer" / "vocabulary.txt").read_text("utf-8").splitlines()
+    pieces = _read_pieces(folder / "assets" / "tokenizer" / "vocabulary.txt")
     return model, Tokenizer(pieces, settings["lowercase"])

@@ -162,6 +162,34 @@ def test_vocabulary_is_rebuilt_from_tokenizer_json(folder):
     assert (folder / "vocab.txt").read_text("utf-8") == before
 
 
+def test_a_line_separator_is_a_piece_like_any_other(folder):
+    pieces = (folder / "vocab.txt").read_text("utf-8").split("\n")
+    pieces[3] = "\u2028"
+    (folder / "vocab.txt").write_text("\n".join(pieces), "utf-8")
+    assert pretrained.tokenizer(str(folder)).pieces == pieces[:-1]
+
+
+def test_encoding_short_does_not_cut_what_is_split_later():
+    words = pretrained.tokenizer()
+    words(["a text"], 4)
+    assert len(words.split("one " * 20)) == 20
+
+
+@pytest.mark.parametrize("preset", ["hf://owner/name", "bert_base_zh"])
+def test_a_hub_folder_gets_the_exact_gelu_as_a_local_one_does(monkeypatch, preset):
+    training.import_tensorflow()
+    import keras_hub
+
+    exact, backbone = [], object()
+    hub = pretrained.Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], True)
+    hub.get_vocabulary = lambda: hub.pieces
+    monkeypatch.setattr(keras_hub.models.BertBackbone, "from_preset", lambda name: backbone)
+    monkeypatch.setattr(keras_hub.tokenizers.BertTokenizer, "from_preset", lambda name: hub)
+    monkeypatch.setattr(pretrained, "use_exact_gelu", exact.append)
+    assert pretrained.load_new(preset)[0] is backbone
+    assert exact == [backbone] * preset.startswith("hf://")
+
+
 def test_length_and_unknown_presets_are_refused():
     with pytest.raises(InputError, match="over 512"):
         pretrained.tokenizer()(["x"], 513)
