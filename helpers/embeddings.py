@@ -370,8 +370,8 @@ def sentence_vectors(
     Args:
         tokens: n texts as tokens; words without a vector are left out, a text of none gives zeros.
         vectors: the words' vectors.
-        weights: a weight for each word; 1 by default. Smooth inverse frequency is a / (a + p(word)) with a = 0.001
-            (Arora, Liang and Ma 2017).
+        weights: a weight for each word; 1 by default, and for a word without one. Smooth inverse
+            frequency is a / (a + p(word)) with a = 0.001 (Arora, Liang and Ma 2017).
 
     Returns:
         (n, width) float32.
@@ -379,7 +379,7 @@ def sentence_vectors(
     means = []
     for words in tokens:
         known = [word for word in words if word in vectors]
-        shares = np.array([1.0 if weights is None else weights[word] for word in known])
+        shares = np.array([1.0 if weights is None else weights.get(word, 1.0) for word in known])
         rows = (
             vectors.table[[vectors.place(word) for word in known]] if known else np.zeros((0, vectors.table.shape[1]))
         )
@@ -489,11 +489,15 @@ def sentence_pairs(path: str) -> tuple[list[str], list[str], np.ndarray]:
         InputError: no such file, or rows that are not sentence, sentence, number.
     """
     import csv
+    import io
 
     from helpers.data import decode, find_file
 
     file = find_file(path)
-    rows = list(csv.reader(decode(file.read_bytes(), path)[0].splitlines()))
+    try:
+        rows = list(csv.reader(io.StringIO(decode(file.read_bytes(), path)[0], newline="")))
+    except csv.Error as error:
+        raise InputError(f"{file.name} is no readable CSV ({error}): close or double its quotation marks.") from None
     for number, row in enumerate(rows, 1):
         try:
             first, second, score = row
@@ -555,6 +559,8 @@ def load_word2vec(path: str | Path) -> Vectors:
     try:
         number = 1
         count, width = map(int, lines[0].split())
+        if count * width > file.stat().st_size:  # before so much memory is asked for
+            raise ValueError
         words, table = [], np.empty((count, width), dtype="float32")
         for number, line in enumerate(lines[1:], 2):
             word, *numbers = line.rstrip(" ").rsplit(" ", width)

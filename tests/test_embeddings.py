@@ -217,6 +217,22 @@ def test_stsb_is_the_rank_correlation(tmp_path):
         embeddings.sentence_pairs(str(path))
 
 
+def test_a_sentence_keeps_its_line_breaks_and_an_open_quotation_is_told(tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text('"a\nb",c,1\nd\u2028e,f,2\n', "utf-8")
+    assert embeddings.sentence_pairs(str(path))[0] == ["a\nb", "d\u2028e"]
+    path.write_text('a,"b,1\n' + "a,b,1\n" * 40_000, "utf-8")
+    with pytest.raises(InputError, match="quotation marks"):
+        embeddings.sentence_pairs(str(path))
+
+
+def test_words_without_a_weight_count_as_unseen(family):
+    words = [["king", "queen"]]
+    assert np.allclose(
+        embeddings.sentence_vectors(words, family, {"king": 1.0}), embeddings.sentence_vectors(words, family)
+    )
+
+
 # ---------------------------------------------------------------- judged by people
 
 
@@ -264,7 +280,14 @@ def test_vectors_come_back_as_they_were(words):
 
 @pytest.mark.parametrize(
     ("content", "line"),
-    [("a 1 2\n", 1), ("2 2\na 1 2\n", 2), ("1 2\na 1 2\nb 1 2\n", 3), ("1 2\na 1 x\n", 2), ("1 3\na 1 2\n", 2)],
+    [
+        ("a 1 2\n", 1),
+        ("2 2\na 1 2\n", 2),
+        ("1 2\na 1 2\nb 1 2\n", 3),
+        ("1 2\na 1 x\n", 2),
+        ("1 3\na 1 2\n", 2),
+        ("99999999999 300\na 1\n", 1),
+    ],
 )
 def test_a_file_in_another_format_is_said_with_its_line(tmp_path, content, line):
     path = tmp_path / "vectors.txt"
