@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from scipy import special
 
 from helpers import InputError, data, text
 from helpers.training import import_tensorflow, save_keras
@@ -131,9 +132,7 @@ def _place(document: str) -> float:
 
 
 def _find_folder(source: str) -> Path | None:
-    import os
-
-    for base in (Path.cwd(), Path(os.environ.get("HELPERS_CWD", ".")), data.project_root()):
+    for base in data.bases():
         if source and len(source) < 1000 and (base / source).is_dir():
             return base / source
     return None
@@ -507,7 +506,7 @@ class Neural:
         if not self._widths:  # what stands right of the context cannot be seen from it
             ids = np.pad(ids, ((0, 0), (0, self.length - ids.shape[1])))
         logits, states = self._forward(ids, *states)
-        return _softmax(logits[:, last].numpy().astype("float64")), states
+        return special.softmax(logits[:, last].numpy().astype("float64"), axis=-1), states
 
     def continuations(self, prompt: np.ndarray) -> Callable[[int | None], np.ndarray]:
         """Reads ``prompt`` (n,), then gives the next distribution for each token it is told (None at first)."""
@@ -634,11 +633,6 @@ def load(folder: Path) -> tuple[Neural, list[str], str]:
 # ---------------------------------------------------------------- sampling
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return shares / shares.sum(axis=-1, keepdims=True)
-
-
 def reshape(p: np.ndarray, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> np.ndarray:
     """Sharpens and cuts a distribution before a token is drawn from it.
 
@@ -659,7 +653,7 @@ def reshape(p: np.ndarray, temperature: float = 1.0, top_k: int = 0, top_p: floa
     if temperature == 0:
         return np.eye(len(p))[np.argmax(p)]
     with np.errstate(divide="ignore"):
-        p = _softmax(np.log(p) / temperature)
+        p = special.softmax(np.log(p) / temperature, axis=-1)
     order = np.argsort(-p, kind="stable")
     before = np.cumsum(p[order]) - p[order]
     kept = (before < top_p) & (np.arange(len(p)) < (top_k or len(p)))

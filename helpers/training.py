@@ -359,8 +359,8 @@ def predict_file(run: str, source: str, out: Path, text_column: str = "text", mo
     from helpers.files import write_atomic
 
     table, _ = data.read_table(source)
-    if text_column not in table.columns:
-        raise InputError(f"{source} has no column {text_column!r}: name it with --text-column.")
+    table = table.replace(r"\r\n?", "\n", regex=True)  # a CSV file would break at them
+    data.column(table, text_column, str(source), "name it with --text-column")
     if not out.parent.is_dir():
         raise InputError(f"The folder {out.parent} does not exist: create it first.")
     classify, labels = load_classifier(run, model)
