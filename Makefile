@@ -45,6 +45,7 @@ bench: $(READY)  ## speed, as ratios from one run on this machine
 	@$(PY) benchmarks/checks_speed.py
 	@$(PY) benchmarks/embeddings_speed.py
 	@$(PY) benchmarks/language_model_speed.py
+	@$(PY) benchmarks/overhead.py
 
 stress: $(READY)  ## 20 kills at random times during runs and a sweep of 03
 	@$(PY) tests/stress.py
