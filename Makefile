@@ -16,7 +16,8 @@ export PYTHONUTF8 := 1
 report: $(READY)  ## run every notebook and write reports/index.html
 	@status=0; step() { "$$@" || { status=$$?; [ $$status -lt 128 ] || exit $$status; }; }; \
 	for nb in $(OTHERS) $(CLASSIFIERS); do step $(RUN) $$nb $(UPDATE); done; \
-	step $(RUN) 05_evaluation_plots $(UPDATE) $(foreach nb,$(CLASSIFIERS),-p RUNS $(RUNS)/$(nb)/default); \
+	if [ $$status = 0 ]; then step $(RUN) 05_evaluation_plots $(UPDATE) $(foreach nb,$(CLASSIFIERS),-p RUNS $(RUNS)/$(nb)/default); \
+	else echo "05_evaluation_plots is left out, because a notebook before it failed." >&2; fi; \
 	shopt -s nullglob; step $(PY) -m helpers report $(RUNS)/0*/default{,.failed} --out reports; exit $$status
 
 test: $(READY)  ## ruff, unit tests, nbval on every notebook, papermill runs with small parameters

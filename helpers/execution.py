@@ -109,6 +109,7 @@ def _is_done(order: Plan, *, force: bool, update: bool, resume: bool) -> bool:
     if force or not order.final.exists():
         return False
     if (update or resume) and load(order.final).get("fingerprint") == order.mark:
+        shutil.rmtree(order.failed, ignore_errors=True)  # of an attempt with other code or data
         print(f"{order.notebook.stem} ({order.name}): unchanged, skipped")
         return True
     if update:

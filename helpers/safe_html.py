@@ -1,7 +1,7 @@
 """The security room of the reports: text of any origin becomes harmless HTML.
 
 Markdown and HTML pass :func:`clean`, which lets only the elements and attributes of ``report/allowed.json`` through;
-formulas become MathML; terminal text loses its codes. Time is linear in the length of the text.
+formulas become MathML; terminal text loses its codes.
 """
 
 import functools
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 NO_ALT = "figure without description"
+LONGEST = 100_000  # characters of Markdown in a cell; more is shown as it is
 _ALLOWED = json.loads((Path(__file__).with_name("report") / "allowed.json").read_text(encoding="utf-8"))
 # Code comes first, so that a dollar inside it is never taken for a formula. What is opened many times and never closed
 # is searched only up to its next opening, or 5,000 characters on.
@@ -38,6 +39,8 @@ def markdown(source: str, attachments: Any = None, pages: Mapping[str, str] | No
     from mistune import BlockParser, InlineParser
     from nbconvert.filters.markdown_mistune import InvalidNotebook, IPythonRenderer, MarkdownWithMath
 
+    if len(source) > LONGEST:  # the parser's time grows with the square of what is opened and never closed
+        return f"<pre>{html.escape(source)}</pre>"
     key, formulas = f"M{secrets.token_hex(6)}x", []
 
     def hide(found: re.Match) -> str:
