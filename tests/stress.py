@@ -104,6 +104,15 @@ def attack(command: Sequence[str], root: Path, kills: int, longest: float, seed:
     assert not list(root.glob("*/.*.partial")) + list(root.glob("*/*.failed"))
 
 
+def undisturbed(command: Sequence[str], root: Path) -> float:
+    """Seconds that a command takes when nobody kills it."""
+    clock = time.monotonic()
+    assert start(command, root).wait() == 0
+    seconds = time.monotonic() - clock
+    print(f"undisturbed, {command[0]} takes {seconds:.0f} s", flush=True)
+    return seconds
+
+
 def resumed(root: Path) -> int:
     """How many finished runs went on from a checkpoint."""
     return sum(json.loads(path.read_text("utf-8")).get("resumed", False) for path in root.glob("*/*/metrics.json"))
@@ -168,13 +177,10 @@ def main() -> None:
         grid = Path(place, "seeds.yaml")
         grid.write_text("SEED: [1, 2, 3, 4, 5, 6]\n", "utf-8")
         one, calm, stormy = (Path(place, name) for name in ("one", "calm", "stormy"))
+        run = ["run", given.notebook, *small, "--resume"]
+        attack(run, one, given.kills // 2, undisturbed(run, Path(place, "alone")), given.seed)
         sweep = ["sweep", given.notebook, str(grid), *small, "--jobs", "2"]
-        clock = time.monotonic()
-        assert start(sweep, calm).wait() == 0
-        seconds = time.monotonic() - clock
-        print(f"the sweep undisturbed: {seconds:.0f} s", flush=True)
-        alone = max(float(row["seconds"]) for row in table(calm).values())
-        attack(["run", given.notebook, *small, "--resume"], one, given.kills // 2, alone, given.seed)
+        seconds = undisturbed(sweep, calm)
         attack(sweep, stormy, given.kills - given.kills // 2, seconds / 2, given.seed + 1)
         assert resumed(one) + resumed(stormy), "no run went on from a checkpoint"
         compare(calm, stormy, ["accuracy"])
