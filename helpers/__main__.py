@@ -131,7 +131,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from helpers import execution, plans
+    from helpers.commands import execution, plans
 
     if options.with_parent:
         execution.end_with_parent(options.with_parent)
@@ -144,7 +144,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from helpers import plans, sweeps
+    from helpers.commands import plans
+    from helpers.commands import sweep as sweeps
 
     notebook = plans.find_notebook(options.notebook)
     cluster = sweeps.Cluster(options.backend, options.jobs, options.scheduler)
@@ -158,14 +159,16 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _params(options: argparse.Namespace) -> int:
-    from helpers import parameters, plans
+    from helpers import parameters
+    from helpers.commands import plans
 
     print(parameters.describe(plans.find_notebook(options.notebook)))
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
-    from helpers import reports, runs
+    from helpers import runs
+    from helpers.commands import report as reports
 
     folders = reports.collect(runs.find_run(folder) for folder in options.runs)
     index = reports.build(folders, options.out, compare=options.compare)

@@ -1,6 +1,6 @@
 """The page of a comparison: the answer first, then why, how sure, where it fails, and what it costs.
 
-The page is a notebook without code that :mod:`helpers.reports` renders like any other.
+The page is a notebook without code that :mod:`helpers.commands.report` renders like any other.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import cards, checks, comparison, evaluation, files, reports, runs, significance
+from helpers import cards, checks, comparison, evaluation, files, runs, significance
+from helpers.commands import report as reports
 
 if TYPE_CHECKING:
     import pandas as pd

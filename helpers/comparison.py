@@ -1,7 +1,6 @@
 """``python -m helpers compare my.csv``: data checks, every model on one split, and one page with the answer first.
 
-It runs 03, 04 and 05 as any other run (:mod:`helpers.execution`), so that one that was stopped goes on where it
-was. What it computes itself is in :mod:`helpers.checks`, :mod:`helpers.significance` and :mod:`helpers.evaluation`.
+It runs 03, 04 and 05 as any other run, so that one that was stopped goes on where it was. What it computes itself is in :mod:`helpers.checks`, :mod:`helpers.significance` and :mod:`helpers.evaluation`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from helpers import InputError, checks, data, evaluation, execution, files, plans, runs, significance, text
+from helpers import InputError, checks, data, evaluation, files, runs, significance, text
+from helpers.commands import execution, plans
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,7 +97,7 @@ def compare(question: Question, out: Path | None = None, *, checks_only: bool = 
         force: run again what is finished.
 
     Returns:
-        Exit status as of :func:`helpers.execution.execute`; the same command goes on where a failed one ended.
+        Exit status as of :func:`helpers.commands.execution.execute`; the same command goes on where a failed one ended.
 
     Raises:
         InputError: something about the data, the columns or the budget, before any training.

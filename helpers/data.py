@@ -7,7 +7,6 @@ Accepted are the names of the shipped sets, a path or http(s) address of .csv, .
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers import InputError
+from helpers.files import bases
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,19 +45,6 @@ class Splits:
     labels: list[str]
     name: str
     notes: list[str] = field(default_factory=list)
-
-
-def project_root() -> Path:
-    """The folder that holds ``data/`` and ``notebooks/``: above this package, else above the current directory."""
-    for start in (Path(__file__).resolve().parent.parent, Path.cwd(), *Path.cwd().parents):
-        if (start / "data" / "news_en.csv").exists():
-            return start
-    raise InputError("The project's folder data/ was not found: start from inside the project, as `make lab` does.")
-
-
-def bases() -> list[Path]:
-    """Where a relative path is looked up: here, then where the command was typed, then in the project's root."""
-    return [Path.cwd(), Path(os.environ.get("HELPERS_CWD", ".")), project_root()]
 
 
 def find_file(name: str) -> Path:
@@ -470,8 +457,7 @@ def python_docs() -> list[str]:
     import sys
     from importlib import metadata
 
-    from helpers.files import write_json
-    from helpers.pretrained import cache_folder
+    from helpers.files import cache_folder, write_json
 
     roots = _documented_roots()
     names = {"sklearn": "scikit-learn"}

@@ -14,9 +14,27 @@ from pathlib import Path
 from typing import Any
 
 from helpers import InputError
-from helpers.data import project_root
 
 FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EEXIST}
+
+
+def project_root() -> Path:
+    """The folder that holds ``data/`` and ``notebooks/``: above this package, else above the current directory."""
+    for start in (Path(__file__).resolve().parent.parent, Path.cwd(), *Path.cwd().parents):
+        if (start / "data" / "news_en.csv").exists():
+            return start
+    raise InputError("The project's folder data/ was not found: start from inside the project, as `make lab` does.")
+
+
+def bases() -> list[Path]:
+    """Where a relative path is looked up: here, then where the command was typed, then in the project's root."""
+    return [Path.cwd(), Path(os.environ.get("HELPERS_CWD", ".")), project_root()]
+
+
+def cache_folder() -> Path:
+    """Where weights are kept: ``$HELPERS_CACHE``, else ``~/.cache/helpers-notebooks``."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("HELPERS_CACHE") or Path(base) / "helpers-notebooks")
 
 
 def runs_root() -> Path:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from scipy import special
 
-from helpers import InputError, data, text
+from helpers import InputError, data, files, text
 from helpers.training import import_tensorflow, save_keras
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _place(document: str) -> float:
 
 
 def _find_folder(source: str) -> Path | None:
-    for base in data.bases():
+    for base in files.bases():
         if source and len(source) < 1000 and (base / source).is_dir():
             return base / source
     return None

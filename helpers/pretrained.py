@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from helpers import InputError
+from helpers.files import cache_folder
 
 if TYPE_CHECKING:
     import keras
@@ -39,12 +40,6 @@ MAX_LENGTH = 512
 
 
 # ---------------------------------------------------------------- fetching
-
-
-def cache_folder() -> Path:
-    """Where weights are kept: ``$HELPERS_CACHE``, else ``~/.cache/helpers-notebooks``."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("HELPERS_CACHE") or Path(base) / "helpers-notebooks")
 
 
 def fetch(name: str = "minilm") -> Path:

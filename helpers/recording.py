@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import evaluation, files, plots, runs
-from helpers.data import project_root
+from helpers.files import project_root
 
 MODELS = {
     "03_lstm_classifier": ("tfidf", "as_printed", "plain", "bilstm"),

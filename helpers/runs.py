@@ -2,7 +2,7 @@
 
 A run folder ``runs/<notebook>/<name>/`` holds ``notebook.ipynb``, ``report.html``, ``metrics.json`` and, where it
 applies, ``predictions.csv``, ``history.csv``, ``figures/`` and ``model/``. It is built under a hidden name beside it
-and renamed when it is complete. ``$HELPERS_RUNS`` moves ``runs/``. :mod:`helpers.execution` is the command line's side.
+and renamed when it is complete. ``$HELPERS_RUNS`` moves ``runs/``.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 from helpers import InputError, parameters
-from helpers.data import project_root
-from helpers.files import recover, replace_folder, runs_root, write_atomic, write_json
+from helpers.files import project_root, recover, replace_folder, runs_root, write_atomic, write_json
 from helpers.masking import MASK
 
 FOLDER_VARIABLE, SECRETS_VARIABLE = "HELPERS_RUN_FOLDER", "HELPERS_SECRETS"

@@ -12,7 +12,11 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
+from hypothesis import settings
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+settings.register_profile("any_machine", deadline=None, derandomize=True)
+settings.load_profile("any_machine")
 
 PARAMETERS = """from typing import Literal
 

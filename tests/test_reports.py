@@ -18,8 +18,10 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 
-from helpers import InputError, compare_page, reports, safe_html
+from helpers import InputError
 from helpers import __main__ as command_line
+from helpers.commands import compare_page, safe_html
+from helpers.commands import report as reports
 
 EVIL = "<script>alert(1)</script>"
 BREAKOUT = '"><img src=x onerror=alert(1)>'
@@ -171,7 +173,7 @@ def save_figures(run: Path, **figures: str) -> Path:
 
 
 def save_sweep(notebook: Path, nb=None, name="sweep-grid", states=("completed", "completed", "failed")) -> Path:
-    """The folder of a sweep, as `helpers.sweeps` leaves it."""
+    """The folder of a sweep, as `helpers.commands.sweep` leaves it."""
     (folder := notebook / name).mkdir(parents=True)
     page = new_notebook(cells=[new_markdown_cell(f"# {name} of {notebook.name}")]) if nb is None else nb
     nbformat.write(page, folder / "sweep.ipynb")
@@ -781,7 +783,7 @@ def test_failing_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
 
 def test_import_is_light():
     heavy = ("tensorflow", "keras", "nbconvert", "nbformat", "bleach", "pandas")
-    check = f"import sys, helpers.reports; sys.exit(any(name in sys.modules for name in {heavy}))"
+    check = f"import sys, helpers.commands.report; sys.exit(any(name in sys.modules for name in {heavy}))"
     assert subprocess.run([sys.executable, "-c", check], timeout=60, check=False).returncode == 0
 
 

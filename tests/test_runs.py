@@ -16,7 +16,9 @@ import papermill
 import pytest
 from conftest import RECORD, left, record, states
 
-from helpers import InputError, engine, execution, files, masking, plans, reports, runs
+from helpers import InputError, files, masking, runs
+from helpers.commands import engine, execution, plans
+from helpers.commands import report as reports
 
 SLEEP = (
     "import pathlib\npathlib.Path(run.folder, 'reached').write_text('')\nprint('so far', flush=True)\ntime.sleep(60)"

@@ -19,8 +19,10 @@ import stress
 from bs4 import BeautifulSoup
 from conftest import record
 
-from helpers import InputError, execution, files, plots, sweeps
-from helpers import cluster as cluster_module
+from helpers import InputError, files, plots
+from helpers.commands import cluster as cluster_module
+from helpers.commands import execution
+from helpers.commands import sweep as sweeps
 
 WORK = """
 assert UNIT != "character", "no characters today"

@@ -1,7 +1,7 @@
 """Executed notebooks as self-contained HTML files, an index over many runs, and a comparison of two.
 
 A report opens by double click with no network: no outside script, font or picture. Text that comes from data is always
-escaped (:mod:`helpers.safe_html`), and a Content-Security-Policy allows no script but ours. The templates lie in
+escaped (:mod:`helpers.commands.safe_html`), and a Content-Security-Policy allows no script but ours. The templates lie in
 `helpers/report/`.
 """
 
@@ -17,14 +17,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from helpers import InputError, parameters, safe_html
-from helpers.compare_page import HEADLINE, comparison, described, duration, figures_of, is_number, labels, number, when
+from helpers import InputError, parameters
+from helpers.commands import safe_html
+from helpers.commands.compare_page import (
+    HEADLINE,
+    comparison,
+    described,
+    duration,
+    figures_of,
+    is_number,
+    labels,
+    number,
+    when,
+)
+from helpers.commands.safe_html import NO_ALT
 from helpers.files import write_atomic
 from helpers.runs import load
-from helpers.safe_html import NO_ALT
 
 NOTICE = "A report contains texts of the data it was made from: share it only with people who may read them."
-_TEMPLATES = Path(__file__).with_name("report")
+_TEMPLATES = Path(__file__).parent.parent / "report"
 _TYPES = ("text/html", "image/png", "image/jpeg", "text/markdown", "text/latex", "text/vnd.mermaid", "text/plain")
 
 

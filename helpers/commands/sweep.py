@@ -1,7 +1,7 @@
 """Sweeps: a notebook executed once for each point of a grid, into one table and one page.
 
 Each point is an ordinary run in a process of its own, ``runs/<notebook>/<grid>-...``. joblib spreads them over this
-machine's cores or over a Dask cluster whose workers have this project too (:mod:`helpers.cluster`).
+machine's cores or over a Dask cluster whose workers have this project too (:mod:`helpers.commands.cluster`).
 A sweep that was stopped runs only what is missing when it is started again.
 """
 
@@ -25,8 +25,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import InputError, execution, files, parameters, plans, plots, progress, runs
-from helpers.cluster import Broken, Cluster, pack_job, spread
+from helpers import InputError, files, parameters, plots, progress, runs
+from helpers.commands import execution, plans
+from helpers.commands.cluster import Broken, Cluster, pack_job, spread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -252,7 +253,7 @@ class Sweep:
 
         The runs and their table stand without it: what is wrong with a page is said, and no more.
         """
-        from helpers import reports
+        from helpers.commands import report as reports
 
         table = self.table()
         known = list(table.columns[2 + len(self._varied) : -2])

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from helpers import InputError, execution, files, plans
+from helpers import InputError, files
+from helpers.commands import execution, plans
 
 Answer = tuple[str, int, str, bytes]
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from helpers import InputError, masking
+from helpers.commands.plans import Plan, plan
 from helpers.files import locked, recover, replace_folder, shown, writable, write_atomic, write_json
-from helpers.plans import Plan, plan
 from helpers.runs import CHECKPOINT, FOLDER_VARIABLE, SECRETS_VARIABLE, load, versions
 
 MISTAKE = "InputError: "  # how papermill tells it
@@ -209,7 +209,8 @@ def _papermill(order: Plan, folder: Path, record: dict, cell_timeout: float | No
 
     import papermill
 
-    from helpers import engine, progress
+    from helpers import progress
+    from helpers.commands import engine
 
     # Its search for parameters misses Literal types and then warns of unknown ones; ours has checked them all.
     logging.getLogger("papermill").setLevel(logging.ERROR)
@@ -337,7 +338,7 @@ def _tell(order: Plan, target: Path, record: dict, status: int) -> int:
 def _report(folder: Path) -> None:
     """Renders the run's page; a run without one is still a run."""
     try:
-        from helpers import reports
+        from helpers.commands import report as reports
 
         reports.render(folder / "notebook.ipynb", folder / "report.html")
     except Exception as error:  # of a dozen kinds; what the run computed is not lost for it

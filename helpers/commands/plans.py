@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import InputError, masking, parameters, runs
-from helpers.data import project_root
-from helpers.files import runs_root
+from helpers.files import project_root, runs_root
 
 REMOTE = ("http://", "https://", "hf:")
 
@@ -140,7 +139,7 @@ def fingerprint(notebook: Path, values: dict[str, Any], secrets: Sequence[str] =
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     cells = json.loads(notebook.read_text("utf-8"))["cells"]
     digest.update("\0".join("".join(c["source"]) for c in cells).encode())
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     files = sorted(package.rglob("*.py")) + sorted(p for p in package.glob("report/*") if p.is_file())
     for value in values.values():
         files += [file for item in (value if isinstance(value, list) else [value]) for file in named_files(item)]

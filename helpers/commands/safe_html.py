@@ -16,7 +16,7 @@ from typing import Any
 
 NO_ALT = "figure without description"
 LONGEST = 100_000  # characters of Markdown in a cell; more is shown as it is
-_ALLOWED = json.loads((Path(__file__).with_name("report") / "allowed.json").read_text(encoding="utf-8"))
+_ALLOWED = json.loads((Path(__file__).parent.parent / "report" / "allowed.json").read_text(encoding="utf-8"))
 # Code comes first, so that a dollar inside it is never taken for a formula. What is opened many times and never closed
 # is searched only up to its next opening, or 5,000 characters on.
 _MATH = re.compile(
