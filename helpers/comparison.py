@@ -1,6 +1,6 @@
 """``python -m helpers compare my.csv``: data checks, every model on one split, and one page with the answer first.
 
-It runs 03, 04 and 05 as any other run, so that one that was stopped goes on where it was. What it computes itself is in :mod:`helpers.checks`, :mod:`helpers.significance` and :mod:`helpers.evaluation`.
+It runs 03, 04 and 05 as any other run, so that one that was stopped goes on where it was.
 """
 
 from __future__ import annotations

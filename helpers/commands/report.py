@@ -1,8 +1,7 @@
 """Executed notebooks as self-contained HTML files, an index over many runs, and a comparison of two.
 
 A report opens by double click with no network: no outside script, font or picture. Text that comes from data is always
-escaped (:mod:`helpers.commands.safe_html`), and a Content-Security-Policy allows no script but ours. The templates lie in
-`helpers/report/`.
+escaped, and a Content-Security-Policy allows no script but ours. The templates lie in `helpers/report/`.
 """
 
 import base64
