@@ -116,8 +116,22 @@ def bucketed(token_ids: np.ndarray, targets: np.ndarray, batch_size: int, seed: 
         tf.TensorSpec((None, None), tf.int32),
         tf.TensorSpec((None, *targets.shape[1:]), tf.as_dtype(targets.dtype)),
     )
-    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
-    return dataset.apply(tf.data.experimental.assert_cardinality(len(starts))).prefetch(2)
+    return dataset(batches, signature, len(starts))
+
+
+def dataset(generator: Callable[[], Iterator[Any]], signature: Any, count: int) -> tf.data.Dataset:
+    """Returns a data set of ``count`` elements, without tf.data's tuner: its thread makes every epoch wait for it.
+
+    Args:
+        generator: yields the elements of one epoch; called once an epoch.
+        signature: shapes and types of an element, as ``tf.TensorSpec``.
+        count: elements an epoch.
+    """
+    tf = import_tensorflow()
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    made = tf.data.Dataset.from_generator(generator, output_signature=signature)
+    return made.apply(tf.data.experimental.assert_cardinality(count)).with_options(options).prefetch(2)
 
 
 def fit(
