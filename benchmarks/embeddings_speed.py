@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
-from helpers import data, embeddings, text, training
+from helpers import data, embeddings, skipgram, text, training
 
 EPOCHS, WIDTH = 5, 100
 GENSIM = """
@@ -46,10 +47,10 @@ def theirs(python, documents, seed, folder):
 
 def ours(documents, seed):
     """Our vectors, and wall and processor seconds of the training."""
-    corpus = embeddings.count_words(documents)
+    corpus = skipgram.count_words(documents)
     training.import_tensorflow()
     clock, cpu = time.perf_counter(), time.process_time()
-    vectors = embeddings.train_skipgram(corpus, WIDTH, epochs=EPOCHS, seed=seed)
+    vectors = skipgram.train_skipgram(corpus, WIDTH, epochs=EPOCHS, seed=seed)
     return vectors, (time.perf_counter() - clock, time.process_time() - cpu)
 
 
@@ -83,21 +84,28 @@ def compare(python, documents, folder):
     print(
         f"  agreement: gensim with gensim {agreement(first, second):.3f}, ours with gensim {agreement(mine, first):.3f}"
     )
-    for name, model in {"gensim": first, "ours": mine}.items():
-        print(f"  {name}: {sum(embeddings.probe_hits(model).values())} of {len(embeddings.PROBES)} probe words")
     embeddings.save_word2vec(folder / "ours.txt", mine)
     read = subprocess.run([python, "-c", READ, folder / "ours.txt"], capture_output=True, text=True, check=True)
     print(f"  gensim reads {read.stdout.strip()} vectors of our file")
 
 
-def judge(python, pairs, documents, folder):
+def spearman(pairs, vectors):
+    """Rank correlation of people's scores with the cosines of the pairs that the vectors know."""
+    known = pairs[[a in vectors and b in vectors for a, b in zip(pairs["first"], pairs["second"], strict=True)]]
+    cosines = [embeddings.cosine(vectors[a][None], vectors[b][None])[0, 0] for a, b in known.to_numpy()[:, :2]]
+    return stats.spearmanr(known["score"], cosines).statistic, len(known)
+
+
+def judge(python, path, documents, folder):
     """WordSim, means of three seeds."""
+    pairs = embeddings.read_scored_pairs(path)
+    pairs[["first", "second"]] = pairs[["first", "second"]].map(str.lower)
     scores = {"gensim": [], "ours": []}
     for seed in (1, 2, 3):
-        scores["gensim"].append(embeddings.word_pairs(pairs, theirs(python, documents, seed, folder)[0])["spearman"])
-        found = embeddings.word_pairs(pairs, ours(documents, seed)[0])
-        scores["ours"].append(found["spearman"])
-    print(f"{Path(pairs).name}: {found['found']} of {found['pairs']} pairs")
+        scores["gensim"].append(spearman(pairs, theirs(python, documents, seed, folder)[0])[0])
+        score, found = spearman(pairs, ours(documents, seed)[0])
+        scores["ours"].append(score)
+    print(f"{Path(path).name}: {found} of {len(pairs)} pairs")
     for name, values in scores.items():
         print(f"  {name}: Spearman {np.mean(values):.3f}, seeds {', '.join(f'{v:.3f}' for v in values)}")
 

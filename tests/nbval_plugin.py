@@ -53,6 +53,7 @@ class Approximate(str):
 
 def pytest_configure() -> None:
     os.environ["HELPERS_PROGRESS"] = os.devnull
+    os.environ["HELPERS_HEADLESS"] = "1"
     os.environ["HELPERS_RUNS"] = tempfile.mkdtemp(prefix="helpers-nbval-")
 
 
