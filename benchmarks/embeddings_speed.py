@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from helpers import data, embeddings, skipgram, text, training
+from helpers import corpus, embeddings, skipgram, text, training
 
 EPOCHS, WIDTH = 5, 100
 GENSIM = """
@@ -133,7 +133,7 @@ def main():
         return
     with tempfile.TemporaryDirectory() as folder:
         print(f"python_docs, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-        compare(options.gensim, [text.tokenize(document) for document in data.python_docs()], Path(folder))
+        compare(options.gensim, [text.tokenize(document) for document in corpus.python_docs()], Path(folder))
         if options.pairs and options.ptb:
             lines = Path(options.ptb).read_text("utf-8").splitlines()
             judge(options.gensim, options.pairs, [line.split() for line in lines], Path(folder))

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from scipy import special
 
-from helpers import InputError, data, files, text
+from helpers import InputError, corpus, data, files, text
 from helpers.training import import_tensorflow, save_keras
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def read_parts(source: str, text_column: str = "text", unit: str = "word", share
 
     A folder holds one text file for each part (``train``, ``valid`` and ``test`` in their names), a document a line.
     A text file read by character stays one text, of which the last tenth is the test and the twentieth before it the
-    validation part. Anything else is read by :func:`helpers.data.read_corpus` and split by document: a digest of its
+    validation part. Anything else is read by :func:`helpers.corpus.read_corpus` and split by document: a digest of its
     first eight words decides, so that the order of files does not matter and documents that begin alike stay together.
 
     Args:
@@ -115,7 +115,7 @@ def read_parts(source: str, text_column: str = "text", unit: str = "word", share
         whole, _ = data.decode(data.find_file(source).read_bytes(), source)
         ends = [0, int(0.85 * len(whole)), int(0.9 * len(whole)), len(whole)]
         return {n: [whole[a:b]] for n, a, b in zip(PARTS, ends, ends[1:], strict=False)} | {"notes": []}
-    documents, notes = data.read_corpus(source, text_column)
+    documents, notes = corpus.read_corpus(source, text_column)
     parts: dict[str, list[str]] = {name: [] for name in PARTS}
     for document in documents:
         place = _place(document)

@@ -16,6 +16,7 @@ _TOKENS = {
     "word": re.compile(r"\w+(?:['’]\w+)*"),
     "character": re.compile(r"[a-z0-9]+|\w"),
 }
+NOTHING = "<nothing>"
 _CJK = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff]")
 
@@ -30,7 +31,7 @@ def normalise(text: str) -> str:
 
 
 def tokenize(text: str, unit: str = "word") -> list[str]:
-    """Splits a text into lower-case tokens without punctuation.
+    """Splits a text into lower-case tokens, without punctuation where it has words.
 
     Args:
         text: any text.
@@ -38,16 +39,25 @@ def tokenize(text: str, unit: str = "word") -> list[str]:
             ``"jieba"`` for Chinese words, ``"wordpiece"`` for BERT's pieces, punctuation included.
 
     Returns:
-        The tokens in order; empty if the text holds no letter and no digit.
+        The tokens in order, at least one: a text without letter and digit gives its visible characters, and
+        :data:`NOTHING` where there are none, so that every text can be counted, averaged and predicted.
+
+    Examples:
+        >>> tokenize("Don't panic: 42 % OFF!")
+        ["don't", 'panic', '42', 'off']
+        >>> tokenize(":)"), tokenize("")
+        ([':', ')'], ['<nothing>'])
     """
+    plain = normalise(text).lower()
     if unit == "wordpiece":
         from helpers import pretrained
 
-        return pretrained.tokenizer().split(text)
-    if unit == "jieba":
-        words = _jieba().lcut(normalise(text).lower())
-        return [word for word in words if any(c.isalnum() for c in word)]
-    return _TOKENS[unit].findall(normalise(text).lower())
+        tokens = pretrained.tokenizer().split(text)
+    elif unit == "jieba":
+        tokens = [word for word in _jieba().lcut(plain) if any(c.isalnum() for c in word)]
+    else:
+        tokens = _TOKENS[unit].findall(plain)
+    return tokens or [c for c in plain if not c.isspace()] or [NOTHING]
 
 
 @functools.cache

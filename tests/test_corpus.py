@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from helpers import InputError, data
+from helpers import InputError, corpus
 
 MODULE = '''"""A module.
 
@@ -41,41 +41,41 @@ def installed(tmp_path, monkeypatch):
     (one / "tests" / "test_it.py").write_text('"""Not read."""', "utf-8")
     (one / "broken.py").write_text('"""Cannot be parsed"""\ndef (', "utf-8")
     (two / "same.py").write_text('"""A thing."""\nclass B:\n    """Ünïcode 中文."""\n', "utf-8")
-    monkeypatch.setattr(data, "_documented_roots", lambda: {"python": one, "numpy": two})
+    monkeypatch.setattr(corpus, "_documented_roots", lambda: {"python": one, "numpy": two})
     return one
 
 
 def test_docstrings_are_read_in_order_once_and_without_prompts(installed):
-    documents = data.python_docs()
+    documents = corpus.python_docs()
     assert documents[0] == "A module.\n\nimport this\nfor i in x:\n    print(i)\n3"
     assert documents[1:] == ["A thing.", "Goes.", "Inner.", "Ünïcode 中文."]
 
 
 def test_docstrings_are_cached_by_version_and_a_torn_cache_is_read_anew(installed, tmp_path, monkeypatch):
-    documents = data.python_docs()
+    documents = corpus.python_docs()
     (installed / "module.py").unlink()
-    assert data.python_docs() == documents
+    assert corpus.python_docs() == documents
     (file,) = (tmp_path / "cache").glob("python_docs-*.json")
     assert json.loads(file.read_text("utf-8")) == documents
     file.write_text('["torn', "utf-8")
-    assert data.python_docs() == ["A thing.", "Ünïcode 中文."]
+    assert corpus.python_docs() == ["A thing.", "Ünïcode 中文."]
     monkeypatch.setattr("sys.version", "4.0")
-    data.python_docs()
+    corpus.python_docs()
     assert len(list((tmp_path / "cache").glob("python_docs-*.json"))) == 2
 
 
 def test_a_cache_that_cannot_be_written_does_no_harm(installed, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("HELPERS_CACHE", str(tmp_path / "file" / "cache"))
-    assert len(data.python_docs()) == 5
+    assert len(corpus.python_docs()) == 5
 
 
 @pytest.mark.slow
 def test_the_installed_libraries_give_millions_of_words():
-    documents = data.python_docs()
+    documents = corpus.python_docs()
     assert len(documents) > 20_000 and len(set(documents)) == len(documents)
     assert sum(len(document.split()) for document in documents) > 2_000_000
-    assert documents == data.python_docs()
+    assert documents == corpus.python_docs()
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_the_installed_libraries_give_millions_of_words():
 def test_text_files_have_documents_by_blank_line_or_line(tmp_path, content, expected):
     path = tmp_path / "my.txt"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    documents, notes = data.read_corpus(str(path))
+    documents, notes = corpus.read_corpus(str(path))
     assert documents == expected
     assert ("GBK" in " ".join(notes)) == isinstance(content, bytes)
 
@@ -98,11 +98,11 @@ def test_text_files_have_documents_by_blank_line_or_line(tmp_path, content, expe
 def test_tables_are_corpora_by_column(tmp_path):
     path = tmp_path / "my.csv"
     path.write_text("id,body\n1,one\n2,\n3, three \n", "utf-8")
-    documents, notes = data.read_corpus(str(path), "body")
+    documents, notes = corpus.read_corpus(str(path), "body")
     assert documents == ["one", "three"] and notes == []
     path.write_text("id,body\n1,one\n2,  \n", "utf-8")
-    assert data.read_corpus(str(path), "body") == (["one"], ["1 empty documents of " + str(path) + " were left out."])
-    assert len(data.read_corpus("news_zh")[0]) == 2000
+    assert corpus.read_corpus(str(path), "body") == (["one"], ["1 empty documents of " + str(path) + " were left out."])
+    assert len(corpus.read_corpus("news_zh")[0]) == 2000
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_what_is_no_corpus_is_said_in_one_sentence(tmp_path, name, content, said
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError, match=said) as error:
-        data.read_corpus(str(path))
+        corpus.read_corpus(str(path))
     assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="does not exist"):
-        data.read_corpus("nothing.txt")
+        corpus.read_corpus("nothing.txt")
