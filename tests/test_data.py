@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import InputError, data
+from helpers import InputError, data, tables
 
 ROOT = Path(__file__).resolve().parent.parent
 GOOD = "text,label\none,a\ntwo,b\nthree,a\nfour,b\nfive,a\nsix,b\n"
@@ -309,7 +309,7 @@ def test_addresses(server, monkeypatch):
     for address in (f"{server}/half.csv", "http://exa mple.com/a.csv", "http://localhost:port/a.csv"):
         with pytest.raises(InputError, match="could not be read"):
             data.read_table(address)
-    monkeypatch.setattr(data, "MAX_BYTES", 50)
+    monkeypatch.setattr(tables, "MAX_BYTES", 50)
     with pytest.raises(InputError, match="larger than 1 GB"):
         data.read_table(f"{server}/a.csv")
 

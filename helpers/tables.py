@@ -1,0 +1,302 @@
+"""Tables of texts in, as they are: from a file, an address or the hub, in the encodings that people really save.
+
+Everything that can be wrong with one is said in one sentence (:class:`helpers.InputError`).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from helpers import InputError
+from helpers.files import bases
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHIPPED = ("news_en", "news_zh")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+MAX_BYTES, MAX_CHARACTERS, MAX_COLUMNS = 1_000_000_000, 1_000_000, 10_000
+DOWNLOAD_SECONDS = 120.0
+_TOO_LARGE = f"{{}} is larger than {MAX_BYTES // 10**9} GB: draw a sample of its rows first."
+_WESTERN = (
+    "àâæçèéêëîïôœùûüÿ",
+    "äöüß",
+    "áéíóúñüç",
+    "àèéìíîòóùú",
+    "àáâãçéêíóõôúü",
+    "åäöæøéèêóôü",
+    "ëïéèêöüáóíúà",
+    "áéíóúýðþæö",
+)
+
+
+class Table(NamedTuple):
+    """A table, notes on how it was read, and what separates its cells if it is a CSV file."""
+
+    frame: pd.DataFrame
+    notes: list[str]
+    separator: str = ""  # of a CSV file
+
+
+def find_file(name: str) -> Path:
+    """Returns the path of a file, looked up from each of :func:`helpers.files.bases` in turn.
+
+    Raises:
+        InputError: nothing there, no regular file, or an empty or far too large one.
+    """
+    try:
+        path = next((p for base in bases() if (p := base / Path(name).expanduser()).exists()), None)
+        size = path.stat().st_size if path else 0
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"The file name {name[:80]!r} cannot be used ({error}): give a path.") from None
+    if not name.strip():
+        raise InputError(f"No file is named: give a path, or one of {', '.join(SHIPPED)}.")
+    if path is None:
+        raise InputError(
+            f"{name} does not exist, looked up from {Path.cwd().name or '/'}/ and from the project's root: "
+            f"check the path, or use one of {', '.join(SHIPPED)}."
+        )
+    if path.is_dir():
+        raise InputError(f"{name} is a folder: name the file in it ({', '.join(SUFFIXES)}).")
+    if not path.is_file():
+        raise InputError(f"{name} is a pipe, a socket or a device: save what it gives to a file, and name that.")
+    if not size:
+        raise InputError(f"{name} is an empty file: it needs a header such as text,label and one row per text.")
+    if size > MAX_BYTES:
+        raise InputError(_TOO_LARGE.format(name))
+    return path
+
+
+def decode(raw: bytes, name: str = "the file") -> tuple[str, str]:
+    """Returns the text and the name of its encoding: UTF-8, UTF-16 with its mark, GBK or Windows-1252.
+
+    The last two are believed only where the text is common simplified Chinese, or has the accents of one Western
+    language; a detector names what else it may be, but is wrong too often on short files to be followed.
+
+    Raises:
+        InputError: the bytes are no text, UTF-8 with a byte here and there that is none, or another encoding.
+    """
+    wide = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
+    controls = sum(raw.count(i) for i in range(32) if i not in b"\t\n\v\f\r")
+    if not wide and (b"\x00" in raw or controls > len(raw) / 100):
+        raise InputError(f"{name} holds bytes that are no text: export it as a CSV file in UTF-8.")
+    for encoding in ("utf-16",) if wide else ("utf-8-sig", "gb18030", "cp1252"):
+        try:
+            text = raw.decode(encoding)
+        except UnicodeDecodeError:
+            if encoding == "utf-8-sig":
+                _refuse_damaged(raw, name, 3.0)  # GBK happens to hold valid characters of UTF-8
+            continue
+        if encoding == "cp1252":
+            _refuse_damaged(raw, name, 0.9)
+        if _is_plausible(text, encoding):
+            mark = "UTF-8 with a byte order mark" if raw.startswith(b"\xef\xbb\xbf") else "utf-8"
+            return text, {"utf-8-sig": mark, "gb18030": "GBK (GB18030)"}.get(encoding, encoding)
+    from charset_normalizer import from_bytes
+
+    names = list(dict.fromkeys(match.encoding for match in from_bytes(raw[:100_000])))[:3]
+    perhaps = f" (perhaps {' or '.join(names)})" if names else ""
+    raise InputError(f"{name} is in an encoding that cannot be told for sure{perhaps}: save it as UTF-8.")
+
+
+def _refuse_damaged(raw: bytes, name: str, accidents: float) -> None:
+    """Refuses UTF-8 with stray bytes: more than ``accidents`` characters are valid for each byte that is not."""
+    text = raw.decode("utf-8", "replace")
+    bad = text.count("\ufffd")
+    if len(text) - len(text.encode("ascii", "ignore")) - bad > accidents * bad:
+        line = text[: text.index("\ufffd")].count("\n") + 1
+        raise InputError(f"{name} is UTF-8, but line {line} holds a byte that is no text: mend that line.")
+
+
+def _is_plausible(text: str, encoding: str) -> bool:
+    """True if the characters beyond ASCII are those of a language which is written in this encoding."""
+    found = Counter(c for c in text.lower() if ord(c) > 127)
+    if encoding == "gb18030":
+        pairs = [(c.encode("gb2312", "ignore"), n) for c, n in found.items()]
+        common = [(pair, n) for pair, n in pairs if b"\xb0" <= pair[:1] <= b"\xd7"]
+        chinese = sum(n for _, n in common)
+        marks = sum(n for pair, n in pairs if pair[:1] in (b"\xa1", b"\xa3")) + found["\u20ac"]
+        late = sum(n for pair, n in common if pair[0] > 0xC8)  # Korean, read as GBK, has none of these
+        russian = sum(n for pair, n in common if 0xC0 <= pair[1] <= 0xDF)  # KOI8-R, read as GBK, has these alone
+        fits = chinese + marks >= 0.97 * found.total() and late >= 0.1 * chinese
+        return fits and (chinese < 3 or russian < 0.9 * chinese)
+    if encoding == "cp1252":
+        accents = Counter({c: n for c, n in found.items() if c.isalpha() and c not in "ªº"})
+        most = max(sum(accents[c] for c in alphabet) for alphabet in _WESTERN)
+        few = accents.total() <= 0.02 * sum(map(str.isalpha, text)) and set(accents) <= set("".join(_WESTERN))
+        polish = re.search(r"[a-z][³¹¿][a-z]|[a-z]{2}[³¹]|\b[³¹¿][a-z]{2}", text)
+        return (few or most >= 0.97 * accents.total()) and not polish and not re.search(r"õ(?![eó])", text)
+    return True
+
+
+def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
+    """Returns a table of texts as it is, cells as strings, missing cells as None, and notes on how it was read.
+
+    Args:
+        source: a shipped name, a path, an http(s) address, or ``hf:owner/name[:config][@split]``.
+
+    Raises:
+        InputError: one sentence on what is wrong and the way out.
+    """
+    return read(source)[:2]
+
+
+def read(source: str) -> Table:
+    """Returns what :func:`read_table` does, and the separator."""
+    if source.startswith("hf:"):
+        return Table(_read_hub(source), [f"{source} was read through the datasets library."])
+    source = f"data/{source}.csv" if source in SHIPPED else source
+    remote = re.match(r"https?://", source, re.IGNORECASE)
+    shown = re.sub(r"(://)[^/]*@", r"\1", source.split("?")[0]) if remote else source
+    suffix = Path(shown).suffix.lower()
+    if suffix not in SUFFIXES:
+        if not remote:
+            find_file(source)
+        raise InputError(f"{shown} is none of {', '.join(SUFFIXES)}: export it as CSV, or name it so.")
+    try:
+        raw = _download(source, shown) if remote else find_file(source).read_bytes()
+    except OSError as error:
+        raise InputError(f"{shown} cannot be read ({error.strerror}): allow it, or copy the file.") from None
+    table = _parse(raw, suffix, Path(shown).name)
+    names = table.frame.columns
+    if names.duplicated().any():
+        raise InputError(f"{shown} has two columns named {names[names.duplicated()][0]!r}: rename or remove one.")
+    if not len(table.frame):
+        raise InputError(f"{shown} has a header and no rows: it needs one row per text.")
+    return table
+
+
+def _download(address: str, shown: str) -> bytes:
+    import urllib.request
+    from http.client import HTTPException, IncompleteRead
+
+    end, parts, size = time.monotonic() + DOWNLOAD_SECONDS, [], 0
+    try:
+        with urllib.request.urlopen(address, timeout=20) as answer:
+            while size <= MAX_BYTES and (part := answer.read1(1 << 20)):
+                parts.append(part)
+                size += len(part)
+                if time.monotonic() > end:
+                    raise TimeoutError(f"more than {DOWNLOAD_SECONDS:.0f} s")
+            if answer.length and size <= MAX_BYTES:
+                raise IncompleteRead(b"", answer.length)
+    except (OSError, ValueError, HTTPException) as error:
+        reason = " ".join(str(error).replace(address, shown).split())[:160]
+        if "@" in address:
+            reason = type(error).__name__  # its words may hold the password
+        raise InputError(f"{shown} could not be read ({reason}): download it yourself and give its path.") from None
+    if size > MAX_BYTES:
+        raise InputError(_TOO_LARGE.format(shown))
+    return b"".join(parts)
+
+
+def _read_hub(source: str) -> pd.DataFrame:
+    try:
+        import datasets
+    except ImportError:
+        raise InputError(f"{source} needs the datasets library: pip install datasets, or give a file.") from None
+    name, _, split = source.removeprefix("hf:").partition("@")
+    owner_name, _, config = name.partition(":")
+    try:
+        return datasets.load_dataset(owner_name, config or None, split=split or "train").to_pandas().astype("object")
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"{source} could not be read from the hub ({reason}): download it and give a file.") from None
+
+
+def _parse(raw: bytes, suffix: str, name: str) -> Table:
+    import pandas as pd
+
+    if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body)\b", raw[:200], re.IGNORECASE):
+        raise InputError(f"{name} is a web page (HTML), perhaps to log in: download the table itself, and name that.")
+    if suffix == ".parquet":
+        try:
+            return Table(pd.read_parquet(io.BytesIO(raw)).astype("object"), [])
+        except Exception:
+            raise InputError(f"{name} is not a parquet file that can be read: export it again, or as CSV.") from None
+    text, encoding = decode(raw, name)
+    if not text.strip():
+        raise InputError(f"{name} holds nothing but white space: it needs a header such as text,label.")
+    notes = [] if encoding == "utf-8" else [f"{name} was decoded as {encoding}."]
+    if suffix == ".jsonl":
+        return Table(_parse_jsonl(text, name), notes)
+    try:
+        return _parse_csv(text, suffix, name, notes)
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{name} is not a well-formed {suffix[1:]} file ({reason}): mend it at that place.") from None
+
+
+def _parse_jsonl(text: str, name: str) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            if "\\ud" in line.lower():
+                json.dumps(row, ensure_ascii=False).encode("utf-8")  # half a character is no text
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise InputError(
+                f'Line {number} of {name} is no JSON object such as {{"text": "…", "label": "…"}}: mend it.'
+            )
+        rows.append(row)
+    return pd.DataFrame(rows, dtype="object")
+
+
+def _parse_csv(text: str, suffix: str, name: str, notes: list[str]) -> Table:
+    import pandas as pd
+
+    text = re.sub(r"\Asep=.\r?\n", "", text)  # Excel's hint
+    header = text.lstrip("\r\n").split("\n", 1)[0]
+    counts = Counter(re.sub(r'"[^"]*"', "", header))
+    separator = "\t" if suffix == ".tsv" else max(",;\t|", key=lambda s: counts[s])
+    if counts[separator] >= MAX_COLUMNS:
+        raise InputError(f"{name} has over {MAX_COLUMNS:,} columns: keep those of the text and the label.")
+    options = {"sep": separator, "dtype": str, "keep_default_na": False, "na_values": [""], "header": None}
+    lines = [line for line in text.split("\n") if line.strip()] if suffix == ".tsv" else []
+    if any(line.count('"') % 2 for line in lines) and len({line.count("\t") for line in lines}) == 1:
+        options["quoting"] = csv.QUOTE_NONE
+        notes.append(f"{name} has a quote that no other closes in its line, so quotes were read as plain characters.")
+    elif re.search(rf'(?<!\\)\\"(?![{separator}"\r\n]|\Z)', text) and re.search(rf'(^|[{separator}\n])"', text):
+        options["escapechar"] = "\\"
+        notes.append(f"{name} has quotes after a backslash, which were read as quotes within a text.")
+    frame = pd.read_csv(io.BytesIO(text.encode("utf-8", "surrogatepass")), **options)  # a StringIO takes more memory
+    frame.columns = ["" if pd.isna(c) else str(c).strip().strip('"') for c in frame.iloc[0]]
+    frame = frame.iloc[1:].reset_index(drop=True).astype("object")
+    return Table(frame.loc[:, (frame.columns != "") | frame.notna().any().to_numpy()], notes, separator)
+
+
+def column(table: pd.DataFrame, name: str, source: str, way_out: str = "set TEXT_COLUMN and LABEL_COLUMN") -> pd.Series:
+    """Returns a column of a table of :func:`read_table`.
+
+    Raises:
+        InputError: no such column, and perhaps no header; or cells that are lists and the like.
+    """
+    if name in table.columns:
+        nested = table[name].map(lambda cell: hasattr(cell, "__len__") and not isinstance(cell, str))
+        refuse(nested, source, f"a list, an object or bytes as {name!r}", "make it plain text")
+        return table[name]
+    names = [str(c) for c in table.columns]
+    if any(len(n) > 40 or (table[n] == n).any() for n in names[:100] if n in table.columns):
+        way_out += ", or, as the file seems to have no header row, put one above its first line"
+    shown = ", ".join(" ".join(n.split())[:40] for n in names[:12])
+    raise InputError(f"{source} has no column {name!r}; its columns are {shown}: {way_out}.")
+
+
+def refuse(bad: pd.Series, source: str, what: str, way_out: str) -> None:
+    """Refuses a table for its bad rows, of which the first is named."""
+    if bad.any():
+        more = f" (and {bad.sum() - 1} more)" if bad.sum() > 1 else ""
+        raise InputError(f"{source} has {what} in row {bad.to_numpy().argmax() + 1}{more}: {way_out}.")

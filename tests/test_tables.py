@@ -1,0 +1,152 @@
+"""Encodings, odd files and addresses: read exactly, or refused in one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers import InputError, data, tables
+
+SAMPLES = {
+    "Russian": "text,label\nОчень хороший товар,да\nДоставка была медленной,нет\n",
+    "Czech": "text,label\nPříliš žluťoučký kůň úpěl ďábelské ódy,ano\nDoručení bylo pomalé,ne\n",
+    "Polish": "text,label\nBardzo dobry produkt, żółć\ndostawa była wolna i spóźniona,źle\n",
+    "Hungarian": "text,label\nA termék nagyon jó és időben jött,jó\nhűtő és főzőlap,rossz\n",
+    "Japanese": "text,label\nこの商品はとても良いです,良い\n配送が遅くて困りました,悪い\n",
+    "Korean": "text,label\n이 제품은 정말 좋습니다,긍정\n배송이 너무 느려요,부정\n",
+    "Taiwan": "text,label\n這個產品非常好用,正面\n配送太慢了，很失望,負面\n",
+    "Greek": "text,label\nΠολύ καλό προϊόν,ναι\nΗ παράδοση ήταν αργή,όχι\n",
+    "Turkish": "text,label\nÇok güzel bir ürün, teşekkürler,iyi\nKargo çok geç geldi ğışİ,kötü\n",
+    "French": "text,label\ncafé à la crème,bon\nlivraison très lente,mauvais\n",
+    "German": "text,label\nfür Äpfel,gut\nschön böse,schlecht\n",
+    "Spanish": "text,label\n¿Qué tal el niño?,sí\nmuy rápido según él,no\n",
+    "Portuguese": "text,label\nNão gostei das informações,não\nÓtimo avô,sim\n",
+    "Swedish": "text,label\nJätteBra på många sätt,bra\ndålig smörgås,nej\n",
+    "English": "text,label\nit’s “fine” at the café,good\nno — never £5,bad\n",
+    "Chinese": "text,label\n这个产品很好用,正面\n配送太慢了，很失望,负面\n",
+    "two Chinese": "text,label\n好,正\n坏,负\n",
+}
+READ = [(n, "cp1252") for n in ("French", "German", "Spanish", "Portuguese", "Swedish", "English")]
+READ += [(n, e) for n in ("Chinese", "two Chinese") for e in ("gbk", "gb18030")]
+READ += [(n, e) for n in SAMPLES for e in ("utf-8", "utf-8-sig", "utf-16")]
+REFUSED = [("Russian", e) for e in ("koi8_r", "cp1251", "cp866", "iso8859_5")]
+REFUSED += [("Czech", "cp1250"), ("Czech", "iso8859_2"), ("Polish", "cp1250"), ("Hungarian", "cp1250")]
+REFUSED += [("Japanese", "shift_jis"), ("Japanese", "euc_jp"), ("Korean", "euc_kr"), ("Taiwan", "big5")]
+REFUSED += [("Greek", "cp1253"), ("Turkish", "cp1254"), ("French", "mac_roman"), ("French", "cp437")]
+
+
+@pytest.mark.parametrize(("name", "encoding"), READ)
+@pytest.mark.parametrize("times", [1, 30])
+def test_an_encoding_is_read_exactly(name, encoding, times):
+    content = SAMPLES[name] * times
+    assert tables.decode(content.encode(encoding))[0] == content
+
+
+@pytest.mark.parametrize(("name", "encoding"), REFUSED)
+@pytest.mark.parametrize("times", [1, 30])
+def test_another_encoding_is_refused_and_never_read_as_nonsense(name, encoding, times):
+    with pytest.raises(InputError, match="save it as UTF-8") as error:
+        tables.decode((SAMPLES[name] * times).encode(encoding), "my.csv")
+    assert "\n" not in str(error.value)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), max_size=12), min_size=2),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    st.sampled_from([",", ";", "\t", "|"]),
+    st.sampled_from([0, 1]),
+)
+def test_a_table_written_by_pandas_comes_back_or_is_refused(tmp_path_factory, texts, encoding, separator, quoting):
+    frame = pd.DataFrame({"text": ["x1" + t for t in texts], "label": ["ab"[i % 2] for i in range(len(texts))]})
+    path = tmp_path_factory.getbasetemp() / "made.csv"
+    path.write_bytes(frame.to_csv(index=False, sep=separator, quoting=quoting).encode(encoding))
+    try:
+        found, _ = data.read_labelled(str(path))
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        assert found["text"].tolist() == frame["text"].tolist() and found["label"].tolist() == frame["label"].tolist()
+
+
+def test_quotes_after_a_backslash_are_read(tmp_path):
+    path = tmp_path / "my.csv"
+    path.write_text('text,label\n"he said \\"hi\\", twice",a\n"no",b\n', "utf-8")
+    found, notes = data.read_labelled(str(path))
+    assert found["text"].tolist() == ['he said "hi", twice', "no"] and "backslash" in notes[0]
+    frame = pd.DataFrame({"text": ["C:\\", 'a \\" b', '\\"', "end \\"], "label": list("abab")})
+    frame.to_csv(path, index=False, quoting=1)
+    try:
+        assert data.read_labelled(str(path))[0]["text"].tolist() == frame["text"].tolist()
+    except InputError as error:
+        assert "\n" not in str(error)
+
+
+def refused(source, said, *columns):
+    with pytest.raises(InputError, match=said) as error:
+        data.load(str(source), "", *columns)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 600
+    return str(error.value)
+
+
+def test_what_is_no_file_is_said(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    refused(tmp_path / "pipe.csv", "a pipe, a socket or a device")
+    refused("/dev/zero", "a pipe, a socket or a device")
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(tmp_path / "s.csv"))
+        refused(tmp_path / "s.csv", "a pipe, a socket or a device")
+    refused("", "No file is named")
+    refused("~nosuchuser/x.csv", "cannot be used|does not exist")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", "<!DOCTYPE html><html><body>Log in</body></html>", "a web page"),
+        ("a.parquet", "\n <html>", "a web page"),
+        (
+            "a.jsonl",
+            '{"text": ["a"], "label": 1}\n{"text": "b", "label": 2}',
+            "a list, an object or bytes as 'text' in",
+        ),
+        ("a.jsonl", '{"text": "a", "label": {"x": 1}}\n{"text": "b", "label": 2}', "as 'label' in row 1"),
+        ("a.csv", "text,label\n:),a\n!!!,b\n\u200b,a\n...,b\n", "no text with a letter"),
+        ("a.csv", ",".join(map(str, range(1_000_000))) + "\n", "over 10,000 columns"),
+    ],
+)
+def test_odd_content_is_said(tmp_path, name, content, said):
+    (tmp_path / name).write_text(content, "utf-8")
+    refused(tmp_path / name, said)
+
+
+def test_one_column_cannot_be_both(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\none,a\ntwo,b\n", "utf-8")
+    refused(tmp_path / "a.csv", "both the column 'text'", "text", "text")
+
+
+def test_an_address_hides_its_password_and_ends_in_time(monkeypatch):
+    assert "secret" not in refused("HTTP://me:secret@127.0.0.1:9/a.csv", "could not be read")
+    monkeypatch.setattr(tables, "DOWNLOAD_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip():
+            made, _ = server.accept()
+            made.recv(1000)
+            made.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+            with contextlib.suppress(OSError):
+                for _ in range(50):
+                    made.sendall(b"x")
+                    time.sleep(0.05)
+            made.close()
+
+        threading.Thread(target=drip, daemon=True).start()
+        refused(f"http://127.0.0.1:{server.getsockname()[1]}/a.csv", "more than")
