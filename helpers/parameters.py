@@ -228,12 +228,13 @@ def overwritten(notebook: Path) -> set[str]:
 def _set_names(source: str) -> frozenset[str]:
     """Returns the names that a cell sets at its top level, or by ``global``; IPython's lines are seen through."""
     plain = re.sub(r"\A%%(time|capture|prun)\b.*|(?m:^%time )", "", source)
+    plain = "" if plain.startswith("%%") else plain  # another language
     plain = re.sub(r"(?m)^([\w, ]+=) *[!%].*", r"\1 0", plain)
     plain = re.sub(r"(?m)^ *([!%].*|.*\?)$", "", plain)
     try:
         waiting, found = [symtable.symtable(plain, "cell", "exec")], set()
     except _UNREADABLE:
-        return frozenset()  # no Python: another language by %%
+        return frozenset()
     while waiting:
         scope = waiting.pop()
         waiting += scope.get_children()
@@ -262,7 +263,7 @@ def from_pairs(declared: dict[str, Parameter], pairs: Iterable[tuple[str, str]])
     return given
 
 
-def load_file(path: Path) -> Any:
+def load_file(path: Path, kinds: type | tuple[type, ...] = dict) -> Any:
     """Returns what a YAML or JSON file holds; ``-`` reads standard input.
 
     YAML's own types are not used (it takes ``1e-3`` for text and ``no`` for false): scalars stay text, ``~`` and
@@ -291,14 +292,18 @@ def load_file(path: Path) -> Any:
     try:
         content = sys.stdin.read() if str(path) == "-" else path.read_text("utf-8-sig")
         if content.lstrip()[:1] in ("{", "[") and path.suffix not in (".yaml", ".yml"):
-            return json.loads(content, object_pairs_hook=once)
-        return yaml.load(content, Loader=Loader)
-    except InputError:
-        raise
+            found = json.loads(content, object_pairs_hook=once)
+        else:
+            found = yaml.load(content, Loader=Loader)
     except OSError:
         raise InputError(f"The parameter file {path} cannot be read: check the path.") from None
-    except (*_UNREADABLE, yaml.YAMLError):
+    except (*_UNREADABLE, yaml.YAMLError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"The parameter file {path} is not well-formed YAML or JSON: mend it.") from None
+    if not isinstance(found, kinds):
+        raise InputError(f"The parameter file {path} is not a mapping of names to values.")
+    return found
 
 
 def describe(notebook: Path) -> str:

@@ -212,7 +212,7 @@ def test_nothing_in_yaml_is_none(tmp_path):
 def test_a_name_given_twice_in_a_file_is_refused(tmp_path, name, content):
     (tmp_path / name).write_text(content, "utf-8")
     with pytest.raises(InputError, match=f"parameter file .*{name} gives EPOCHS twice: keep one value"):
-        parameters.load_structure(tmp_path / name)
+        parameters.load_file(tmp_path / name, (dict, list))
 
 
 @pytest.mark.parametrize(
@@ -239,21 +239,31 @@ def test_a_list_may_be_given_bit_by_bit():
             parameters.from_pairs(DECLARED, [("SIZES", broken), ("SIZES", "2")])
 
 
-def test_the_table_has_a_line_for_each():
-    lines = parameters.table(DECLARED).splitlines()
+def test_the_table_has_a_line_for_each(notebook):
+    lines = parameters.describe(notebook("x = EPOCHS")).splitlines()
     assert len(lines) == 1 + len(DECLARED)
     assert lines[1].split() == ["EPOCHS", "int", "3", "passes", "over", "the", "texts,", "1", "to", "500"]
 
-
-def test_a_parameter_that_a_later_cell_overwrites_is_told_below_the_table(notebook):
-    assert parameters.describe(notebook("x = EPOCHS")) == parameters.table(DECLARED)
     told = parameters.describe(notebook("%time RATE = 5")).splitlines()
-    assert told[:-1] == parameters.table(DECLARED).splitlines()
-    assert told[-1] == "RATE is set again further down ('RATE = 5'): a value for it is refused."
+    assert told[2].endswith("(set again further down: a value for it is refused)")
+
+
+@pytest.mark.parametrize("line", ["SEED: int = 1  # at least 0", "SEEDS: list[int] = [1]  # at least 0"])
+def test_a_seed_that_numpy_would_refuse_later_is_refused_now(line):
+    assert str(2**32 - 1) in str(accept(line, str(2**32 - 1)))
+    for value in (2**32, "99999999999999999999", [2**32]):
+        with pytest.raises(InputError, match=r"SEEDS?=.* is (out of range|not of the type)"):
+            accept(line, value)
+
+
+@pytest.mark.parametrize("value", ["", " \t"])
+def test_data_is_never_empty(value):
+    with pytest.raises(InputError, match="DATA is empty: give news_en, a file"):
+        accept('DATA: str = "news_en"  # news_en, a file', value)
 
 
 LITERALS = {
-    "int": strategies.integers(-(10**12), 10**12),
+    "int": strategies.integers(-(2**32) + 1, 2**32 - 1),
     "float": strategies.floats(allow_nan=False, allow_infinity=False),
     "bool": strategies.booleans(),
     "str": strategies.text(strategies.characters(exclude_categories=["Cs"], exclude_characters="\0")),

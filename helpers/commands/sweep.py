@@ -48,7 +48,7 @@ def read_grid(path: Path) -> list[dict[str, Any]]:
     Raises:
         InputError: the file is neither, or empty.
     """
-    found = parameters.load_structure(path)
+    found = parameters.load_file(path, object)
     if isinstance(found, dict) and found:
         columns = [value if isinstance(value, list) else [value] for value in found.values()]
         if math.prod(map(len, columns)) > MAX_RUNS:
