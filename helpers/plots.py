@@ -301,3 +301,76 @@ def images(
     ax.set(title=title, xlim=(0, min(columns, max(len(pictures), 1))), ylim=(0.3 - 1.3 * rows, 0.35))
     ax.set_axis_off()
     return ax
+
+
+KINDS = {
+    "plain": ("white", "-", "black"), "frozen": ("#e4e7eb", "--", "black"), "trained": ("#a9d2ee", "-", "black"),
+    "new": ("#1f4e79", "-", "white"), "op": ("#fff3d6", "-", "black"), "text": ("none", "-", "black"),
+}  # fmt: skip
+
+
+def diagram(
+    boxes: dict[str, tuple], arrows: Sequence[tuple], title: str = "", ax: Axes | None = None, height: float = 0.8
+) -> Axes:
+    """Draws a computation graph, an architecture or a pipeline: boxes on a grid, joined by arrows.
+
+    Args:
+        boxes: name to ``(column, row)``, ``(column, row, kind)`` or ``(column, row, kind, columns wide)``; row 0 is at
+            the top, fractions are fine. Kinds: plain, frozen, trained, new, op (a circle), text (no border). The name
+            is what is written; a part from ``#`` on is not, so that ``"×#2"`` is a second circle ``×``.
+        arrows: ``(from, to)``, ``(from, to, label)`` or ``(from, to, label, bend)``; a bend of .3 or -.3 curves it.
+        title: what is to be seen.
+        ax: axes to draw into; a figure of the house's width is made for the grid where none are given.
+        height: inches a row takes.
+
+    Returns:
+        The axes.
+
+    Examples:
+        >>> boxes = {"text": (0, 0), "BERT": (1, 0, "frozen"), "head": (2, 0, "new")}
+        >>> ax = diagram(boxes, [("text", "BERT", "ids"), ("BERT", "head")], "Only the head learns")
+        >>> ax.get_title(loc="left")
+        'Only the head learns'
+    """
+    import matplotlib as mpl
+    from matplotlib.patches import Ellipse, FancyArrowPatch, FancyBboxPatch
+
+    boxes = {name: (*box, *("plain", 1)[len(box) - 2 :])[:4] for name, box in boxes.items()}
+    left, right = (f(x + s * w / 2 for x, _, _, w in boxes.values()) for f, s in ((min, -1), (max, 1)))
+    rows = [y for _, y, _, _ in boxes.values()]
+    unit, patches = SIZES["medium"][0] / (right - left), {}
+    at = {name: ((x - left) * unit, (min(rows) - y) * height) for name, (x, y, _, _) in boxes.items()}  # inches
+    with mpl.rc_context(style()):
+        if ax is None:
+            ax = new_axes()
+            ax.figure.set_size_inches(SIZES["medium"][0], (np.ptp(rows) + 1) * height + 0.55)
+        for name, (_, _, kind, width) in boxes.items():
+            (x, y), (fill, line, ink), label = at[name], KINDS[kind], name.partition("#")[0]
+            w, h = (width - 0.22) * unit, 0.62 * height
+            look = {"facecolor": fill, "edgecolor": "none" if kind == "text" else "#333333", "linestyle": line}
+            if kind == "text":
+                w = min(w, 0.09 * max(map(len, label.split("\n"))) + 0.1)
+            corner, shape = (x - w / 2, y - h / 2), "round,pad=0,rounding_size=0.08"
+            patch = FancyBboxPatch(corner, w, h, shape) if kind != "op" else Ellipse((x, y), h * 0.8, h * 0.8)
+            patch.set(**look, label=kind, zorder=2)
+            patches[name] = ax.add_patch(patch)
+            ax.text(x, y, label, ha="center", va="center", color=ink, zorder=4)
+        for start, end, label, bend in ((*arrow, *("", 0)[len(arrow) - 2 :]) for arrow in arrows):
+            (x, y), (u, v) = at[start], at[end]
+            style_of = {"connectionstyle": f"arc3,rad={bend}", "arrowstyle": "-|>", "mutation_scale": 11}
+            ends = {"patchA": patches[start], "patchB": patches[end], "shrinkA": 1, "shrinkB": 1}
+            arrow = FancyArrowPatch((x, y), (u, v), **style_of, **ends)
+            ax.add_patch(arrow).set(color="#333333", label=f"{start} -> {end}: {label}".rstrip(": "), zorder=3)
+            lift = (
+                0.35 * height if y == v and abs(u - x) <= 1.2 * unit else 0.03
+            )  # over the boxes, where space is short
+            place = ((x + u) / 2 + bend * (v - y) / 2, (y + v) / 2 - bend * (u - x) / 2 + lift * (y == v))
+            patch = {"facecolor": "white", "edgecolor": "none", "pad": 0.8} if y != v and label else None
+            ax.text(*place, label, ha="center", va="bottom" if y == v else "center", fontsize=9, bbox=patch, zorder=3)
+        used = {box[2]: patches[name] for name, box in boxes.items() if box[2] in ("frozen", "trained", "new")}
+        if used:
+            ax.legend(used.values(), used, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, fontsize=9)
+        low = (-np.ptp(rows) - 0.4) * height
+        ax.set(title=title, xlim=(0, (right - left) * unit), ylim=(low, 0.55 * height), aspect="equal")
+        ax.set_axis_off()
+    return ax
