@@ -1,0 +1,71 @@
+"""The counting classifier, the frozen encoder's head, the mixture, and their files without pickle."""
+
+import numpy as np
+import pytest
+
+from helpers import InputError, contenders, data
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    splits = data.load("news_en")
+    some = splits.train.iloc[:400]
+    y, held = (np.searchsorted(splits.labels, part["label"]) for part in (some, splits.validation))
+    model = contenders.fit_words(list(some["text"]), y, list(splits.validation["text"]), held, "word")
+    return model, list(splits.test["text"][:50])
+
+
+def test_words_are_tuned_on_validation_rows(fitted):
+    model, texts = fitted
+    assert len(model.tried) >= 5 and model.C in set(model.tried["C"])
+    best = model.tried["accuracy"].max()
+    assert model.tried.set_index("C").loc[model.C, "accuracy"] == best > 0.35
+    p = model.predict_proba(texts)
+    assert p.shape == (50, 10) and np.allclose(p.sum(1), 1)
+    assert model.predict_proba([]).shape == (0, 10)
+
+
+def test_saved_without_pickle_and_loaded_the_same(fitted, tmp_path):
+    model, texts = fitted
+    contenders.save(tmp_path, "tfidf", model, labels=["a"], length=3)
+    again, settings = contenders.load(tmp_path, "tfidf")
+    assert settings == {"labels": ["a"], "length": 3}
+    assert np.allclose(again.predict_proba(texts), model.predict_proba(texts), atol=5e-3)
+    assert not [p for p in tmp_path.iterdir() if p.suffix not in (".json", ".npz")]
+    with pytest.raises(InputError, match="no model 'frozen'"):
+        contenders.load(tmp_path, "frozen")
+    np.savez(tmp_path / "tfidf.npz", coef=np.zeros((2, 3)), intercept=np.zeros(2))
+    with pytest.raises(InputError, match="do not fit together"):
+        contenders.load(tmp_path, "tfidf")
+
+
+@pytest.mark.parametrize(
+    ("unit", "texts"), [("word", [":)", ":(", ":) :)", "..."]), ("character", ["好", "坏", "好好", "坏坏"])]
+)
+def test_texts_without_words_and_two_classes(unit, texts):
+    y = np.array([0, 1, 0, 1])
+    model = contenders.fit_words(texts, y, texts, y, unit)
+    assert model.predict_proba(texts).argmax(1).tolist() == [0, 1, 0, 1]
+    assert np.isfinite(model.predict_proba(["\u200b", "unseen"])).all()
+
+
+def test_frozen_vectors_have_length_one():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 200)
+    x = np.eye(3)[y] * 5 + rng.normal(size=(200, 3))
+    model = contenders.fit_frozen(x[:150], y[:150], x[150:], y[150:])
+    p = model.predict_proba(x[150:])
+    assert (p.argmax(1) == y[150:]).mean() > 0.9
+    assert np.allclose(p, model.predict_proba(10 * x[150:]), atol=1e-5)
+
+
+def test_a_mixture_is_at_least_as_good_as_its_parts_where_it_was_chosen():
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 4, 500)
+    parts = []
+    for sharp in (1.0, 2.0):
+        logits = np.eye(4)[y] * sharp + rng.normal(size=(500, 4))
+        parts.append(np.exp(logits) / np.exp(logits).sum(1, keepdims=True))
+    weights = contenders.mixture_weights(parts, y)
+    loss = [-np.log(p[np.arange(500), y]).mean() for p in (*parts, contenders.mix(parts, weights))]
+    assert (weights >= 0).all() and loss[2] <= min(loss[:2]) + 1e-6
