@@ -59,8 +59,10 @@ def measure(path):
 
     splits = data.load(path)
     print(f"read in {time.perf_counter() - start:.1f} s")
-    for finding in checks.check(splits):
-        print(f"{finding.level:8}{finding.check}: {finding.finding}")
+    for run in (checks.check, checks.slow_checks):
+        for finding in run(splits):
+            print(f"{finding.level:8}{finding.name}: {finding.finding}")
+        print(f"{run.__name__} done after {time.perf_counter() - start:.1f} s")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"all in {time.perf_counter() - start:.1f} s, {time.process_time():.1f} s of processor time, {peak:.0f} MiB")
     print("load average", round(os.getloadavg()[0], 1))

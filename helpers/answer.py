@@ -61,7 +61,9 @@ def write(
     files.write_atomic(folder / "notebook.ipynb", nbformat.writes(nbformat.v4.new_notebook(cells=cells)))
     record = {"notebook": "compare", "name": question.name, "status": "completed", "parameters": _asked(question)}
     record |= {"metrics": metrics, "answer": outcome.found.sentences if outcome else [], "versions": runs.versions()}
-    files.write_json(folder / "checks.json", [{k: v for k, v in asdict(f).items() if k != "rows"} for f in findings])
+    files.write_json(
+        folder / "checks.json", [{k: v for k, v in asdict(f).items() if k != "examples"} for f in findings]
+    )
     files.write_json(folder / "metrics.json", record)
     _publish(folder, out, question.name, outcome.seeded if outcome else ())
     print(f"Open {out / 'answer.html'}: it needs no network. It contains texts of the data it was made from.")
@@ -168,10 +170,10 @@ def _data(splits: Splits, findings: Sequence[checks.Finding], outcome: compariso
         lines += [f"The models saw a sample, because of the budget: {_sizes(outcome.splits)}.", *outcome.splits.notes]
     cells = [_text("## The data\n\n" + "\n".join(f"- {cards.plain(line)}" for line in lines))]
     for one in sorted((f for f in findings if f.level != "fine"), key=lambda f: list(LEVELS).index(f.level)):
-        said = f"**{LEVELS[one.level]}: {cards.plain(one.check)}.** {cards.plain(one.finding)}"
+        said = f"**{LEVELS[one.level]}: {cards.plain(one.name)}.** {cards.plain(one.finding)}"
         cells.append(_text(f"{said} *{cards.plain(one.advice)}*" if one.advice else said))
-        cells += [_table(one.rows.head(5))] if len(one.rows) else []
-    fine = [f"- {cards.plain(one.check)}: {cards.plain(one.finding)}" for one in findings if one.level == "fine"]
+        cells += [_table(one.examples.head(5))] if len(one.examples) else []
+    fine = [f"- {cards.plain(one.name)}: {cards.plain(one.finding)}" for one in findings if one.level == "fine"]
     return [*cells, _text("**Fine:**\n\n" + "\n".join(fine))] if fine else cells
 
 

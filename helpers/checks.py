@@ -11,19 +11,20 @@ import re
 import sys
 import unicodedata
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from helpers import InputError, data, text, training
+from helpers import data, text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 EXAMPLES = 10
+FINE = "It would change nothing."
 SHOWN_CHARACTERS = 80
 PROBLEM = 0.01  # share of the rows from which a fault counts as a problem; below it is a note
 SAMPLE = 20_000  # texts that a classifier or a search for the labels' words reads at most
@@ -31,18 +32,8 @@ SAMPLE_CELLS = 2_000_000  # texts times classes that a classifier learns from at
 TEST_TEXTS = 200  # of a sample at least, if there are so many
 FOLDS = 3  # of a cross-validation; a class needs a text for each
 SHORT_TOKENS, LONG_TOKENS = 3, 512  # fewer says little; BERT reads no more
-NEAR = 0.8  # Jaccard similarity of character n-grams
-NEAR_CHARACTERS = 1000
-HASHES, BAND = 32, 4
 SCRIPTS = ("Latin", "Chinese", "other", "none")
 ENGLISH = frozenset(("the", "and", "to", "for", "with", "that", "this", "what", "how", "are", "you", "from"))
-TEXT_NAMES = (
-    "text texts content review sentence headline title body comment message question tweet utterance query document "
-    "description news 文本 内容 正文 评论 标题 句子 问题 新闻"
-)
-LABEL_NAMES = (
-    "label labels class category target topic sentiment intent tag polarity genre type 标签 类别 分类 情感 主题 意图"
-)
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
 _LETTER = re.compile(r"[^\W\d_]")
 _KANA_OR_HANGUL = re.compile(r"[\u3040-\u30ff\uac00-\ud7af]")
@@ -53,43 +44,51 @@ class Finding:
     """What one check found.
 
     Attributes:
-        check: a short name.
+        name: what was looked for.
         level: ``"fine"``, ``"note"`` or ``"problem"``.
         finding: one plain sentence with the figures.
         advice: what it would change, or what to do.
-        rows: at most 10 examples, often with ``part``, ``row`` (number in its file), ``text`` (shortened), ``label``.
+        examples: at most 10 rows, often with ``part``, ``row`` (number in its file), ``text`` (shortened), ``label``.
         figures: the counts and shares of the finding by name.
     """
 
-    check: str
+    name: str
     level: str
     finding: str
     advice: str
-    rows: pd.DataFrame
+    examples: pd.DataFrame
     figures: dict[str, float]
 
 
 def check(splits: data.Splits, seed: int = 42) -> list[Finding]:
-    """Runs all checks in a fixed order; train and validation rows together are the training rows.
+    """Returns the findings of all quick checks in a fixed order.
+
+    Train and validation rows together are the training rows. What needs a classifier is asked for by itself:
+    :func:`slow_checks`.
 
     Args:
         splits: from :func:`helpers.data.load`.
-        seed: which rows a check reads where it samples, and the order in which the classifier sees them.
+        seed: which rows a check reads where it samples.
     """
     rows = together(splits)
     unit = text.guess_unit(rows["text"].iloc[:SAMPLE])
     return [
         duplicates(rows),
-        near_duplicates(rows, unit),
         conflicting_labels(rows),
         leaked_test_texts(rows),
-        score_without_overlap(rows, unit, seed),
         class_imbalance(rows),
+        look_alikes(rows),
         lengths(rows, unit),
         languages(rows),
-        label_noise(rows, unit, seed),
         label_words(rows, seed),
     ]
+
+
+def slow_checks(splits: data.Splits, seed: int = 42) -> list[Finding]:
+    """Returns what a small classifier finds: the score without the leaked test texts, and doubtful labels."""
+    rows = together(splits)
+    unit = text.guess_unit(rows["text"].iloc[:SAMPLE])
+    return [score_without_leaks(rows, unit, seed), doubtful_labels(rows, unit, seed)]
 
 
 def overlap(splits: data.Splits) -> np.ndarray:
@@ -145,10 +144,10 @@ def _level(count: int, total: int) -> str:
 
 
 def _finding(
-    check: str, count: int, total: int, finding: str, advice: str, rows: pd.DataFrame, figures: dict[str, float]
+    name: str, count: int, total: int, finding: str, advice: str, rows: pd.DataFrame, figures: dict[str, float]
 ) -> Finding:
     """A finding whose level follows from how many of all rows have the fault; without any there is no advice."""
-    return Finding(check, _level(count, total), finding, advice if count else "It would change nothing.", rows, figures)
+    return Finding(name, _level(count, total), finding, advice if count else FINE, rows, figures)
 
 
 def duplicates(rows: pd.DataFrame) -> Finding:
@@ -171,104 +170,6 @@ def duplicates(rows: pd.DataFrame) -> Finding:
     )
     shown = _shown(learned[repeats], earlier_row=first["row"][repeats], earlier_label=first["label"][repeats])
     return _finding("repeated texts", figures["loose"], len(learned), finding, advice, shown, figures)
-
-
-def near_duplicates(rows: pd.DataFrame, unit: str) -> Finding:
-    """Texts that share most of their character n-grams with an earlier training text, equal ones left out.
-
-    MinHash (Broder 1997) with banding finds the candidates, the Jaccard similarity of their n-grams decides. The
-    first 1,000 characters of a text count.
-    """
-    distinct = rows[~rows.duplicated("key")].reset_index(drop=True)
-    size = 3 if unit == "character" else 5
-    cut = [key[:NEAR_CHARACTERS] for key in distinct["key"]]
-    partner, similarity = _near_partners(cut, (distinct["part"] != "test").to_numpy(), size)
-    near = np.flatnonzero(similarity >= NEAR)
-    near = near[np.argsort(-similarity[near], kind="stable")]
-    found, other = distinct.iloc[near], distinct.iloc[partner[near]]
-    in_test = int((found["part"] == "test").sum())
-    figures = {
-        "train": len(near) - in_test,
-        "test": in_test,
-        "other_label": int((found["label"].to_numpy() != other["label"].to_numpy()).sum()),
-    }
-    finding = (
-        f"{figures['train']:,} training texts and {in_test:,} test texts share {NEAR:.0%} or more of their character "
-        f"{size}-grams with an earlier training text, equal ones not counted; {figures['other_label']:,} of them "
-        "have another label than it."
-    )
-    advice = "Read some: copies with small changes count as repeats, and in the test set they flatter the score."
-    first = other.head(EXAMPLES)
-    more = {"similarity": similarity[near][:EXAMPLES].round(3), "earlier_row": first["row"].to_numpy()}
-    more |= {"earlier_text": _cut(first["text"]), "earlier_label": first["label"].to_numpy()}
-    shown = _shown(found.head(EXAMPLES), **more)
-    return _finding("nearly repeated texts", len(near), len(distinct), finding, advice, shown, figures)
-
-
-def _near_partners(texts: Sequence[str], learned: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each text the place of its likest earlier training text and their similarity, 0 where none is like it."""
-    signatures = _minhash(texts, size)
-    partner, agreement = np.zeros(len(texts), dtype=np.int64), np.zeros(len(texts), dtype=np.int64)
-    for start in range(0, HASHES, BAND):
-        for place, candidate in _band_pairs(signatures[:, start : start + BAND], learned):
-            agreed = (signatures[place] == signatures[candidate]).sum(axis=1)
-            better = agreed > agreement[place]
-            partner[place[better]], agreement[place[better]] = candidate[better], agreed[better]
-    similarity = np.zeros(len(texts))
-    for i in np.flatnonzero(agreement >= (NEAR - 0.2) * HASHES):
-        similarity[i] = jaccard(texts[i], texts[partner[i]], size)
-    return partner, similarity
-
-
-def _minhash(texts: Sequence[str], size: int, chunk: int = 500) -> np.ndarray:
-    """The smallest value of each of 32 hash functions over a text's character n-grams: (n, 32) uint32."""
-    factors = np.random.default_rng(0).integers(1, 2**63, HASHES, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    signatures = np.empty((len(texts), HASHES), dtype=np.uint32)
-    for start in range(0, len(texts), chunk):
-        grams, starts = _gram_hashes(texts[start : start + chunk], size)
-        for k, factor in enumerate(factors):
-            values = (grams * factor >> np.uint64(32)).astype(np.uint32)
-            signatures[start : start + chunk, k] = np.minimum.reduceat(values, starts)
-    return signatures
-
-
-def _gram_hashes(texts: Sequence[str], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """64-bit hashes of all n-grams of the texts, one after another, and where each text begins."""
-    padded = [t.ljust(size, "\0") for t in texts]
-    codes = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
-    hashes = np.zeros(len(codes) - size + 1, dtype=np.uint64)
-    for i in range(size):
-        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + codes[i : i + len(hashes)]
-        hashes ^= hashes >> np.uint64(31)
-    lengths = np.array([len(t) for t in padded])
-    ends = np.cumsum(lengths)
-    inside = np.ones(len(codes), dtype=bool)
-    for i in range(1, size):
-        inside[ends - i] = False
-    starts = np.cumsum(lengths - size + 1) - (lengths - size + 1)
-    return hashes[inside[: len(hashes)]], starts
-
-
-def _band_pairs(band: np.ndarray, learned: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    """Places that agree in a whole band (n, 4), each with the first and with the previous training text there."""
-    value = np.zeros(len(band), dtype=np.uint64)
-    for column in band.T:
-        value = value * np.uint64(0x9E3779B97F4A7C15) + column
-        value ^= value >> np.uint64(29)
-    order = np.argsort(value, kind="stable")
-    ordered, position = value[order], np.arange(len(order))
-    first = np.maximum.accumulate(np.where(np.r_[True, ordered[1:] != ordered[:-1]], position, 0))
-    last = np.maximum.accumulate(np.where(learned[order], position, -1))
-    previous = np.r_[-1, last[:-1]]
-    for candidate in (np.where(learned[order[first]], first, -1), previous):
-        valid = (candidate >= first) & (candidate < position)
-        yield order[valid], order[candidate[valid]]
-
-
-def jaccard(one: str, other: str, size: int) -> float:
-    """Shared character n-grams over all n-grams of two texts, in [0, 1]; a shorter text is one n-gram."""
-    grams = [{t[i : i + size] for i in range(max(len(t) - size, 0) + 1)} for t in (one, other)]
-    return len(grams[0] & grams[1]) / len(grams[0] | grams[1])
 
 
 def conflicting_labels(rows: pd.DataFrame) -> Finding:
@@ -304,14 +205,18 @@ def leaked_test_texts(rows: pd.DataFrame) -> Finding:
 
 
 def _classifier(unit: str, seed: int) -> Any:
-    """The TF-IDF baseline, its logistic regression trained by SGD: as good, and quick with many classes and rows.
+    """TF-IDF of words, or of one and two characters in Chinese, and logistic regression by SGD: quick with many rows.
 
     The light regularisation lets it memorise, as large models do, so that repeated texts show in its score.
     """
+    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import SGDClassifier
+    from sklearn.pipeline import make_pipeline
 
+    options = {"tokenizer": partial(text.tokenize, unit=unit), "token_pattern": None, "sublinear_tf": True}
+    options["ngram_range"] = (1, 2) if unit == "character" else (1, 1)
     sgd = SGDClassifier(loss="log_loss", alpha=1e-5, max_iter=10, tol=None, random_state=seed, n_jobs=2)
-    return training.tfidf_classifier(unit).set_params(logisticregression=sgd)
+    return make_pipeline(TfidfVectorizer(**options), sgd)
 
 
 def _most_classes() -> int:
@@ -331,7 +236,7 @@ def _draw(rows: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
     return rows.loc[sorted([*mixed.index[least], *rest.index])]
 
 
-def score_without_overlap(rows: pd.DataFrame, unit: str, seed: int) -> Finding:
+def score_without_leaks(rows: pd.DataFrame, unit: str, seed: int) -> Finding:
     """Accuracy of TF-IDF and logistic regression on all test texts, and on those that do not stand in training.
 
     It learns from all training rows. A sample keeps with its test texts whatever repeats them in training, so that the
@@ -399,9 +304,35 @@ def class_imbalance(rows: pd.DataFrame) -> Finding:
         if ratio >= 3 or small
         else "It would change little: accuracy and macro F1 will agree."
     )
-    level = "problem" if ratio >= 10 or small else "note" if ratio >= 3 else "fine"
+    level = "note" if ratio >= 3 or small else "fine"
     table = pd.DataFrame({"label": counts.index, "texts": counts.to_numpy()})
     return Finding("class sizes", level, finding, advice, table.head(EXAMPLES), figures)
+
+
+def look_alikes(rows: pd.DataFrame) -> Finding:
+    """Labels that differ in case, width, white space, invisible characters or the spelling of a number only."""
+    alike: dict[str, list[str]] = {}
+    for label in sorted(rows["label"].unique()):
+        alike.setdefault(_plain_label(label), []).append(label)
+    groups = [group for group in alike.values() if len(group) > 1]
+    listed = "; ".join(
+        " and ".join(ascii(label) if not label.isascii() else repr(label) for label in g) for g in groups[:5]
+    )
+    finding = f"{len(groups):,} groups of labels look alike" + (f": {listed}." if groups else ".")
+    advice = "They stay classes of their own: if they are one, spell them alike, or the model cannot tell them apart."
+    found = rows[rows["label"].isin([label for group in groups for label in group])].drop_duplicates("label")
+    level = "note" if groups else "fine"
+    return Finding(
+        "look-alike labels", level, finding, advice if groups else FINE, _shown(found), {"groups": len(groups)}
+    )
+
+
+def _plain_label(label: str) -> str:
+    plain = text.normalise(label).casefold().replace(" ", "")
+    try:
+        return str(float(plain))
+    except ValueError:
+        return plain
 
 
 def lengths(rows: pd.DataFrame, unit: str) -> Finding:
@@ -424,7 +355,8 @@ def lengths(rows: pd.DataFrame, unit: str) -> Finding:
     ]
     odd = odd[np.sort(np.unique(odd, return_index=True)[1])]
     shown = _shown(rows.iloc[odd], tokens=tokens[odd])
-    return Finding("text lengths", _level(len(odd), len(rows)), finding, advice, shown, figures)
+    level = "note" if len(odd) >= PROBLEM * len(rows) else "fine"
+    return Finding("text lengths", level, finding, advice, shown, figures)
 
 
 def script(content: str) -> str:
@@ -474,7 +406,7 @@ def _english_share(texts: Iterable[str]) -> float:
     return sum(token in ENGLISH for token in tokens) / max(len(tokens), 1)
 
 
-def label_noise(rows: pd.DataFrame, unit: str, seed: int) -> Finding:
+def doubtful_labels(rows: pd.DataFrame, unit: str, seed: int) -> Finding:
     """Training rows whose label is doubtful, by confident learning (Northcutt et al. 2021, cleanlab).
 
     Probabilities are those of TF-IDF and logistic regression in 3-fold cross-validation, without repeated texts and
@@ -502,7 +434,7 @@ def label_noise(rows: pd.DataFrame, unit: str, seed: int) -> Finding:
         "Read these rows, the most doubtful first, and mend wrong labels: the less often the classifier is right, the "
         "more of them are its own errors."
         if len(found)
-        else "It would change nothing."
+        else FINE
     )
     more = {"suggested": np.array(names, dtype=object)[suggested]}
     more |= {"p_suggested": chances[found, suggested].round(3), "p_label": chances[found, targets[found]].round(3)}
@@ -544,7 +476,7 @@ def label_words(rows: pd.DataFrame, seed: int) -> Finding:
         f"{len(told):,} of {learned['label'].nunique():,} classes have their own name in 5 % or more of their texts, "
         f"5 times as often as the others, on {_of(len(learned), rows, 'training')} training texts."
     )
-    advice = "It would change nothing."
+    advice = FINE
     if len(told):
         finding = finding[:-1] + f"; most often {told['label'].iloc[0]!r}, in {worst:.0%} of its texts."
         advice = "Find out whether the name will be there in use; if not, remove it from the texts before training."
@@ -571,39 +503,3 @@ def _name_shares(learned: pd.DataFrame) -> list[tuple[str, float, float, int]]:
 
 def _spaced(content: str) -> str:
     return f" {' '.join(text.tokenize(content, 'character'))} "
-
-
-def guess_columns(table: pd.DataFrame) -> tuple[str, str]:
-    """The text and the label column of a table, by their names, else by what they hold.
-
-    By content the label is the only column whose values repeat, the text is the longest of the others.
-
-    Args:
-        table: from :func:`helpers.data.read_table`.
-
-    Raises:
-        InputError: it cannot be said which column is which.
-    """
-    lengths = {name: float(table[name].astype(str).str.len().mean()) for name in table.columns}
-    distinct = {name: int(table[name].astype(str).nunique()) for name in table.columns}
-    texts = sorted(_named(table, TEXT_NAMES.split()), key=lambda name: -lengths[name])
-    labels = [name for name in _named(table, LABEL_NAMES.split()) if name not in texts[:1]]
-    if not labels:
-        labels = [n for n in table.columns if n not in texts[:1] and 2 <= distinct[n] <= len(table) / 2]
-        labels = labels if len(labels) == 1 else []
-    if not texts and labels:
-        texts = sorted((n for n in table.columns if n != labels[0]), key=lambda name: -lengths[name])
-    if not texts or not labels:
-        raise InputError(
-            f"It cannot be said which of the columns {', '.join(map(str, table.columns[:12]))} holds the text "
-            "and which the label: name them as TEXT_COLUMN and LABEL_COLUMN, or --text-column and --label-column."
-        )
-    return texts[0], labels[0]
-
-
-def _named(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Columns with one of the names, in the order of the names: whole, else as one of their words."""
-    lower = {column: str(column).strip().lower() for column in table.columns}
-    whole = [column for name in names for column in table.columns if lower[column] == name]
-    parts = {column: re.split(r"[\W_]+", spelled) for column, spelled in lower.items()}
-    return whole or [column for name in names for column in table.columns if name in parts[column]]

@@ -106,7 +106,7 @@ def compare(question: Question, out: Path | None = None, *, checks_only: bool = 
 
     question, splits = _read(question)
     _tell(question, splits)
-    findings = checks.check(splits, question.seed)
+    findings = checks.check(splits, question.seed) + checks.slow_checks(splits, question.seed)
     for finding in findings:
         print(f"  {finding.level + ':':9}{finding.finding}" + (f" {finding.advice}" if finding.level != "fine" else ""))
     folder = files.runs_root() / "compare" / question.name
@@ -143,7 +143,7 @@ def _read(question: Question) -> tuple[Question, data.Splits]:
     columns = question.text_column, question.label_column
     if not all(columns):
         table, _ = data.read_table(question.source)
-        guessed = checks.guess_columns(table)
+        guessed = data.guess_columns(table)
         columns = question.text_column or guessed[0], question.label_column or guessed[1]
     path = Path(question.source)
     stem = path.parent.name if path.stem in ("train", "data") else path.stem

@@ -7,7 +7,7 @@ Accepted are the names of the shipped sets, a path or http(s) address of .csv, .
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,13 @@ from helpers.tables import (  # noqa: F401 (what other rooms read by this name)
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+TEXT_NAMES = (
+    "text texts content review sentence headline title body comment message question tweet utterance query document "
+    "description news 文本 内容 正文 评论 标题 句子 问题 新闻"
+)
+LABEL_NAMES = (
+    "label labels class category target topic sentiment intent tag polarity genre type 标签 类别 分类 情感 主题 意图"
+)
 
 
 @dataclass(frozen=True)
@@ -192,3 +199,39 @@ def sample(frame: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
     sizes = least + exact.astype(int)
     sizes[(exact % 1).nlargest(left - int(exact.astype(int).sum())).index] += 1
     return frame[_draw(frame["label"], sizes.to_dict(), seed)].reset_index(drop=True)
+
+
+def guess_columns(table: pd.DataFrame) -> tuple[str, str]:
+    """Returns the text and the label column of a table, by their names, else by what they hold.
+
+    By content the label is the only column whose values repeat, the text is the longest of the others.
+
+    Args:
+        table: from :func:`read_table`.
+
+    Raises:
+        InputError: it cannot be said which column is which.
+    """
+    lengths = {name: float(table[name].astype(str).str.len().mean()) for name in table.columns}
+    distinct = {name: int(table[name].astype(str).nunique()) for name in table.columns}
+    texts = sorted(_named(table, TEXT_NAMES.split()), key=lambda name: -lengths[name])
+    labels = [name for name in _named(table, LABEL_NAMES.split()) if name not in texts[:1]]
+    if not labels:
+        labels = [n for n in table.columns if n not in texts[:1] and 2 <= distinct[n] <= len(table) / 2]
+        labels = labels if len(labels) == 1 else []
+    if not texts and labels:
+        texts = sorted((n for n in table.columns if n != labels[0]), key=lambda name: -lengths[name])
+    if not texts or not labels:
+        raise InputError(
+            f"It cannot be said which of the columns {', '.join(map(str, table.columns[:12]))} holds the text "
+            "and which the label: name them as TEXT_COLUMN and LABEL_COLUMN, or --text-column and --label-column."
+        )
+    return texts[0], labels[0]
+
+
+def _named(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Columns with one of the names, in the order of the names: whole, else as one of their words."""
+    lower = {column: str(column).strip().lower() for column in table.columns}
+    whole = [column for name in names for column in table.columns if lower[column] == name]
+    parts = {column: re.split(r"[\W_]+", spelled) for column, spelled in lower.items()}
+    return whole or [column for name in names for column in table.columns if name in parts[column]]

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -51,12 +52,13 @@ def rows_of(train, test=None, validation=None):
 
 
 def test_clean_data_is_fine_throughout():
-    found = checks.check(make_splits(clean(), clean(10, seed=1)))
-    assert [(f.check, f.finding) for f in found if f.level != "fine"] == []
-    assert len({f.check for f in found}) == len(found) == 10
+    made = make_splits(clean(), clean(10, seed=1))
+    found = checks.check(made) + checks.slow_checks(made)
+    assert [(f.name, f.finding) for f in found if f.level != "fine"] == []
+    assert len({f.name for f in found}) == len(found) == 10
     for finding in found:
         assert finding.finding.endswith(".") and finding.advice.endswith(".") and "\n" not in finding.finding
-        assert len(finding.rows) <= 10
+        assert len(finding.examples) <= 10
         assert all(np.isfinite(value) for value in finding.figures.values())
 
 
@@ -64,7 +66,7 @@ def test_the_same_data_give_the_same_findings():
     splits = make_splits(clean(), clean(10, seed=1))
     for one, again in zip(checks.check(splits), checks.check(splits), strict=True):
         assert one.finding == again.finding and one.figures == again.figures
-        pd.testing.assert_frame_equal(one.rows, again.rows)
+        pd.testing.assert_frame_equal(one.examples, again.examples)
 
 
 def test_nothing_imports_tensorflow():
@@ -80,7 +82,7 @@ def test_duplicates_are_counted_exactly_and_loosely():
     assert found.figures == {"exact": 2, "same_label": 1, "loose": 4, "validation": 1, "texts": 7}
     assert found.level == "problem"
     # Rows of train and validation are sorted by row number, so the validation row 1 stands second.
-    assert found.rows[["part", "row", "earlier_row", "earlier_label"]].to_numpy().tolist() == [
+    assert found.examples[["part", "row", "earlier_row", "earlier_label"]].to_numpy().tolist() == [
         ["validation", 1, 1, "a"],
         ["train", 2, 1, "a"],
         ["train", 3, 1, "a"],
@@ -93,7 +95,7 @@ def test_conflicting_labels_include_the_test_rows():
     train = frame(("good film", "a"), ("Good film!", "b"), ("bad film", "b"), ("dull", "a"), ("dull", "a"))
     found = checks.conflicting_labels(rows_of(train, frame(("bad film", "a"), ("new", "a"))))
     assert found.figures == {"texts": 2, "rows": 4, "test": 1}
-    assert sorted(zip(found.rows["part"], found.rows["row"], strict=True)) == [
+    assert sorted(zip(found.examples["part"], found.examples["row"], strict=True)) == [
         ("test", 1),
         ("train", 1),
         ("train", 2),
@@ -107,8 +109,8 @@ def test_overlap_is_found_in_train_and_validation():
     assert checks.overlap(splits).tolist() == [True, True, True, False]
     found = checks.leaked_test_texts(checks.together(splits))
     assert found.figures == {"exact": 1, "loose": 3, "texts": 4}
-    assert found.rows["training_row"].tolist() == [1, 1, 1]
-    assert found.rows["training_label"].tolist() == ["sport", "sport", "money"]
+    assert found.examples["training_row"].tolist() == [1, 1, 1]
+    assert found.examples["training_label"].tolist() == ["sport", "sport", "money"]
 
 
 def test_the_score_without_the_overlap_is_lower_when_labels_are_random():
@@ -119,14 +121,14 @@ def test_the_score_without_the_overlap_is_lower_when_labels_are_random():
     other = clean(30, seed=5)
     other["label"] = rng.choice(list(TOPICS), len(other))
     test = pd.concat([train[:90], other])
-    found = checks.score_without_overlap(rows_of(train, test), "word", 42)
+    found = checks.score_without_leaks(rows_of(train, test), "word", 42)
     assert found.level == "problem" and found.figures["texts_without"] == 90
     assert found.figures["accuracy_without"] < 0.5 < 0.6 < found.figures["accuracy"]
     assert f"{found.figures['accuracy_without']:.1%} on the 90" in found.finding
 
 
 def test_a_test_set_that_stands_wholly_in_training_has_no_score_without():
-    found = checks.score_without_overlap(rows_of(clean(), clean()[:20]), "word", 42)
+    found = checks.score_without_leaks(rows_of(clean(), clean()[:20]), "word", 42)
     assert found.level == "problem" and "accuracy_without" not in found.figures
 
 
@@ -134,11 +136,11 @@ def test_a_sample_is_drawn_by_text_and_said(monkeypatch):
     monkeypatch.setattr(checks, "SAMPLE", 300)
     monkeypatch.setattr(checks, "TEST_TEXTS", 50)
     train, test = clean(150), pd.concat([clean(150)[::5], clean(30, seed=5)])
-    found = checks.score_without_overlap(rows_of(train, test), "word", 42)
+    found = checks.score_without_leaks(rows_of(train, test), "word", 42)
     assert f"{found.figures['texts']} of {len(test)} test texts" in found.finding
     share = 1 - found.figures["texts_without"] / found.figures["texts"]
     assert share == pytest.approx(0.5, abs=0.15)
-    assert "of 450 training texts" in checks.label_noise(rows_of(train, test), "word", 42).finding
+    assert "of 450 training texts" in checks.doubtful_labels(rows_of(train, test), "word", 42).finding
     assert "of 450 training texts" in checks.label_words(rows_of(train, test), 42).finding
 
 
@@ -151,7 +153,7 @@ def test_a_small_test_set_beside_a_large_training_file_is_kept(monkeypatch):
     monkeypatch.setattr(checks, "SAMPLE", 100)
     train = many(("a", 1000), ("b", 1000))
     test = pd.concat([train[:2], frame(("new a", "a"), ("new b", "b"))])
-    found = checks.score_without_overlap(rows_of(train, test), "word", 42)
+    found = checks.score_without_leaks(rows_of(train, test), "word", 42)
     assert found.figures["texts"] == 4 and found.figures["texts_without"] == 2
 
 
@@ -159,69 +161,17 @@ def test_a_rare_class_stays_in_the_sample(monkeypatch):
     monkeypatch.setattr(checks, "SAMPLE", 100)
     for seed in range(5):
         rows = rows_of(many(("a", 2000), ("b", 3)), frame(("new a", "a"), ("new b", "b")))
-        assert checks.score_without_overlap(rows, "word", seed).figures["texts"] == 2
-        assert checks.label_noise(rows, "word", seed).figures["texts"] == 100
+        assert checks.score_without_leaks(rows, "word", seed).figures["texts"] == 2
+        assert checks.doubtful_labels(rows, "word", seed).figures["texts"] == 100
 
 
 def test_more_classes_than_can_be_told_apart_are_sampled(monkeypatch):
     monkeypatch.setattr(checks, "SAMPLE_CELLS", 300)
     train = many(*[(f"c{i}", 4) for i in range(40)])
     rows = rows_of(train, train[::4].assign(text=lambda t: t["text"] + " again"))
-    found = checks.label_noise(rows, "word", 42)
+    found = checks.doubtful_labels(rows, "word", 42)
     assert "doubtful to a TF-IDF classifier" in found.finding and found.figures["texts"] == 30
-    assert checks.score_without_overlap(rows, "word", 42).figures["texts"] == 10
-
-
-LONG = "a bank raised its interest on every loan of its customers in the first week of March without a word of warning"
-
-
-def test_near_duplicates_have_their_partner():
-    changed, in_test = LONG.replace("March", "April"), LONG.replace("warning", "notice")
-    train = pd.concat([clean(), frame((LONG, "money"), (changed, "food"), (LONG + "!", "money"))])
-    found = checks.near_duplicates(rows_of(train, frame((in_test, "money"), ("something else", "food"))), "word")
-    assert found.figures == {"train": 1, "test": 1, "other_label": 1}
-    assert sorted(found.rows["earlier_row"]) == [121, 121]
-    assert found.rows["similarity"].between(0.8, 1).all()
-    assert set(found.rows["earlier_text"].str[:30]) == {LONG[:30]}
-
-
-def test_chinese_near_duplicates():
-    one = "银行上调所有客户的贷款利率，三月第一周起执行，事先没有任何通知，许多客户表示不满"
-    train = frame((one, "财经"), (one.replace("三月", "四月"), "财经"), ("球队赢得比赛冠军，球迷庆祝到深夜", "体育"))
-    assert checks.near_duplicates(rows_of(train), "character").figures["train"] == 1
-
-
-def test_test_texts_alike_are_no_leak():
-    test = frame((LONG, "money"), (LONG.replace("March", "April"), "money"))
-    assert checks.near_duplicates(rows_of(clean(), test), "word").level == "fine"
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.text("abcdef ", min_size=30, max_size=60), min_size=2, max_size=12, unique=True), st.integers(0, 99))
-def test_near_partners_agree_with_all_pairs(texts, seed):
-    rng = np.random.default_rng(seed)
-    texts = texts + [t[:25] + "x" + t[26:] + rng.choice(["", "yz"]) for t in texts[:3]]
-    learned = np.arange(len(texts)) < len(texts) - 1
-    partner, similarity = checks._near_partners(texts, learned, 3)
-    for i, value in enumerate(similarity):
-        true = [checks.jaccard(texts[i], texts[j], 3) for j in range(i) if learned[j]]
-        assert value <= max(true, default=0) + 1e-12
-        if value:
-            assert learned[partner[i]] and partner[i] < i
-            assert value == checks.jaccard(texts[i], texts[partner[i]], 3)
-        if max(true, default=0) >= 0.97:
-            assert value >= checks.NEAR
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.text(max_size=12), min_size=1, max_size=8), st.integers(1, 5))
-def test_grams_are_hashed_as_strings_are(texts, size):
-    hashes, starts = checks._gram_hashes(texts, size)
-    padded = [t.ljust(size, "\0") for t in texts]
-    grams = [t[i : i + size] for t in padded for i in range(len(t) - size + 1)]
-    assert len(hashes) == len(grams)
-    assert [hashes[s] for s in starts] == [hashes[grams.index(t[:size])] for t in padded]
-    assert len(set(zip(grams, hashes.tolist(), strict=True))) == len(set(grams)) == len(set(hashes.tolist()))
+    assert checks.score_without_leaks(rows, "word", 42).figures["texts"] == 10
 
 
 @settings(max_examples=100, deadline=None)
@@ -246,8 +196,8 @@ def test_class_sizes():
     )
     found = checks.class_imbalance(rows_of(train))
     assert found.figures == {"classes": 2, "ratio": 12.0, "largest_share": 60 / 65, "small_classes": 1}
-    assert found.level == "problem" and "BALANCED of notebooks 03 and 04" in found.advice
-    assert found.rows.to_numpy().tolist() == [["small", 5], ["big", 60]]
+    assert found.level == "note" and "BALANCED of notebooks 03 and 04" in found.advice
+    assert found.examples.to_numpy().tolist() == [["small", 5], ["big", 60]]
     even = pd.concat([frame(*[(f"text {i}", name) for i in range(size)]) for name, size in (("a", 40), ("b", 13))])
     assert checks.class_imbalance(rows_of(even)).level == "note"
 
@@ -256,8 +206,8 @@ def test_short_and_long_texts():
     train = pd.concat([clean(), frame(("!", "food"), ("too short", "food"), ("word " * 513, "food"))])
     found = checks.lengths(rows_of(train), "word")
     assert (found.figures["short"], found.figures["long"], found.figures["longest"]) == (2, 1, 513)
-    assert found.rows["tokens"].tolist() == [1, 2, 513]
-    assert found.rows["text"].str.len().max() == 80
+    assert found.examples["tokens"].tolist() == [1, 2, 513]
+    assert found.examples["text"].str.len().max() == 80
     assert "LENGTH" in found.advice
 
 
@@ -304,17 +254,19 @@ def test_wrong_labels_are_found_with_a_suggestion():
     wrong = {5: "money", 70: "food", 130: "sport"}
     for place, label in wrong.items():
         train.loc[place, "label"] = label
-    found = checks.label_noise(rows_of(train), "word", 42)
+    found = checks.doubtful_labels(rows_of(train), "word", 42)
     assert found.figures["rows"] == 3 and found.level == "note"
-    assert sorted(found.rows["row"]) == [place + 1 for place in wrong]
-    given = dict(zip(found.rows["row"] - 1, found.rows["label"], strict=True))
-    suggested = dict(zip(found.rows["row"] - 1, found.rows["suggested"], strict=True))
+    assert sorted(found.examples["row"]) == [place + 1 for place in wrong]
+    given = dict(zip(found.examples["row"] - 1, found.examples["label"], strict=True))
+    suggested = dict(zip(found.examples["row"] - 1, found.examples["suggested"], strict=True))
     assert given == wrong and suggested == {5: "sport", 70: "money", 130: "food"}
-    assert (found.rows["p_suggested"] > found.rows["p_label"]).all()
+    assert (found.examples["p_suggested"] > found.examples["p_label"]).all()
 
 
 def test_doubtful_labels_need_texts():
-    found = checks.label_noise(rows_of(frame(("one", "a"), ("two", "a"), ("three", "b"), ("four", "b"))), "word", 42)
+    found = checks.doubtful_labels(
+        rows_of(frame(("one", "a"), ("two", "a"), ("three", "b"), ("four", "b"))), "word", 42
+    )
     assert found.level == "note" and "cannot be looked for" in found.finding
 
 
@@ -326,15 +278,17 @@ def test_the_name_of_the_class_in_its_texts():
     found = checks.label_words(rows_of(train), 42)
     assert found.figures == {"classes": 1, "largest_share": 24 / 40, "texts": 120}
     assert found.level == "problem" and "'sport', in 60% of its texts" in found.finding
-    assert found.rows[["row", "label", "own_share", "other_share"]].to_numpy().tolist() == [[1, "sport", 0.6, 0.012]]
+    assert found.examples[["row", "label", "own_share", "other_share"]].to_numpy().tolist() == [
+        [1, "sport", 0.6, 0.012]
+    ]
 
 
 def test_chinese_names_and_names_of_two_words():
     train = frame(*[(f"第{i}条体育新闻", "体育") for i in range(12)], *[(f"第{i}条新闻", "财经") for i in range(12)])
-    assert checks.label_words(rows_of(train), 42).rows["label"].tolist() == ["体育"]
+    assert checks.label_words(rows_of(train), 42).examples["label"].tolist() == ["体育"]
     pairs = [(f"question {i} on the exchange rate", "exchange_rate") for i in range(12)]
     train = frame(*pairs, *[(f"exchange {i} this card", "card") for i in range(12)])
-    assert sorted(checks.label_words(rows_of(train), 42).rows["label"]) == ["card", "exchange_rate"]
+    assert sorted(checks.label_words(rows_of(train), 42).examples["label"]) == ["card", "exchange_rate"]
 
 
 ODD = {
@@ -358,14 +312,14 @@ def test_odd_files_are_checked(tmp_path, case):
     path = tmp_path / "odd.csv"
     path.write_bytes(ODD[case](clean()))
     table, _ = data.read_table(str(path))
-    assert checks.guess_columns(table) == ("text", "label")
+    assert data.guess_columns(table) == ("text", "label")
     splits = data.load(str(path))
     found = checks.check(splits)
-    assert len(found) == 10
+    assert len(found) == 8
     total = found[0].figures["texts"] + len(splits.test)
     assert total == (1000 if case == "500 labels" else 120)
-    assert (found[5].figures["small_classes"] == 500) == (case == "500 labels")
-    assert ("Chinese" in found[7].finding) == (case == "GBK")
+    assert (found[3].figures["small_classes"] == 500) == (case == "500 labels")
+    assert ("Chinese" in found[6].finding) == (case == "GBK")
 
 
 def columns(**values):
@@ -388,7 +342,7 @@ SENTENCES = [f"a longer sentence, number {i}" for i in range(8)]
     ],
 )
 def test_columns_are_guessed(table, expected):
-    assert checks.guess_columns(table) == expected
+    assert data.guess_columns(table) == expected
 
 
 @pytest.mark.parametrize(
@@ -401,6 +355,27 @@ def test_columns_are_guessed(table, expected):
 )
 def test_columns_that_cannot_be_guessed_are_named(table):
     with pytest.raises(InputError) as error:
-        checks.guess_columns(table)
+        data.guess_columns(table)
     sentence = str(error.value)
     assert all(name in sentence for name in table.columns) and "TEXT_COLUMN" in sentence and "\n" not in sentence
+
+
+def test_look_alike_labels_are_named():
+    pairs = ["Spam spam", "a a\u200b", "caf\u00e9 cafe\u0301", "1 1.0", "1 01", "x x"]
+    for pair in pairs:
+        train = frame(*[(f"text {i} {label!a}", label) for i in range(3) for label in pair.split(" ")])
+        found = checks.look_alikes(rows_of(train))
+        assert (found.level, found.figures["groups"]) == (("fine", 0) if pair == "x x" else ("note", 1)), pair
+    spaced = checks.look_alikes(rows_of(frame(("one", "a b"), ("two", "a  b"), ("three", "c"))))
+    assert "'a  b' and 'a b'" in spaced.finding
+
+
+@pytest.mark.slow
+def test_a_public_file_has_the_repeats_that_are_known():
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data" / "chnsenticorp"
+    if not folder.exists():
+        pytest.skip("the file is not here")
+    splits = data.load(str(folder / "train.csv"), str(folder / "test.csv"))
+    named = {f.name: f.figures for f in checks.check(splits)}
+    assert named["test texts in training"] == {"exact": 331, "loose": 335, "texts": 1200}
+    assert (named["repeated texts"]["exact"], named["repeated texts"]["same_label"]) == (1351, 1327)

@@ -154,7 +154,7 @@ def test_checks_only_writes_a_page_and_trains_nothing(command, tiny_csv, tmp_pat
     record = (runs_folder / "compare" / "tiny" / "metrics.json").read_text("utf-8")
     assert json.loads(record)["parameters"]["source"] == "tiny.csv" and str(tmp_path) not in page + record
     found = json.loads((runs_folder / "compare" / "tiny" / "checks.json").read_text("utf-8"))
-    assert {"check", "level", "finding", "advice", "figures"} == set(found[0])
+    assert {"name", "level", "finding", "advice", "figures"} == set(found[0])
 
 
 @pytest.mark.parametrize(
