@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -368,14 +367,3 @@ def test_look_alike_labels_are_named():
         assert (found.level, found.figures["groups"]) == (("fine", 0) if pair == "x x" else ("note", 1)), pair
     spaced = checks.look_alikes(rows_of(frame(("one", "a b"), ("two", "a  b"), ("three", "c"))))
     assert "'a  b' and 'a b'" in spaced.finding
-
-
-@pytest.mark.slow
-def test_a_public_file_has_the_repeats_that_are_known():
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data" / "chnsenticorp"
-    if not folder.exists():
-        pytest.skip("the file is not here")
-    splits = data.load(str(folder / "train.csv"), str(folder / "test.csv"))
-    named = {f.name: f.figures for f in checks.check(splits)}
-    assert named["test texts in training"] == {"exact": 331, "loose": 335, "texts": 1200}
-    assert (named["repeated texts"]["exact"], named["repeated texts"]["same_label"]) == (1351, 1327)
