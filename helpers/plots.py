@@ -1,7 +1,7 @@
-"""Every figure of the notebooks: one style, three sizes, a colour-blind palette, Chinese labels.
+"""Every figure of the notebooks: one style, one width, a palette told apart in grey, Chinese labels.
 
 Functions take data and an optional ``ax`` and return the ``ax``; no global state changes. :func:`show` displays the
-figure with a text alternative. Titles state what is to be seen and are computed by the caller.
+figure with a text alternative that gives its values. Titles say what is to be seen and are computed by the caller.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from helpers.alternatives import describe
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-SIZES = {"small": (5.2, 3.4), "medium": (7.2, 4.2), "large": (8.8, 6.6)}
-PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#949494", "#56b4e9", "#ece133", "#fbafe4")
+SIZES = {"small": (7.2, 3.3), "medium": (7.2, 4.2), "large": (7.2, 5.6)}  # inches: one width
+PALETTE = ("#1f4e79", "#e07b1f", "#2a8c6e", "#a3246b", "#b5473a", "#5aa6d8", "#5b3a8c", "#777777", "#3f7d20", "#111111")
+DPI, COLOURS = 200, 64
 STYLE = {
     "axes.axisbelow": True,
     "axes.grid": True,
@@ -31,10 +34,10 @@ STYLE = {
     "axes.titleweight": "bold",
     "axes.unicode_minus": False,
     "figure.constrained_layout.use": True,
-    "figure.dpi": 100,
     "font.size": 9.5,
     "grid.alpha": 0.35,
     "grid.linewidth": 0.6,
+    "legend.fontsize": 9,
     "legend.frameon": False,
     "lines.linewidth": 1.8,
 }
@@ -95,33 +98,45 @@ def new_axes(size: str = "medium", rows: int = 1, columns: int = 1) -> Any:
 
 
 def to_png(ax: Axes) -> bytes:
-    """The figure of ``ax`` as PNG, white behind, in 96 colours, which keeps notebooks small."""
+    """The figure of ``ax`` as PNG, white behind, 200 dots an inch in 64 colours; titles that are too long wrap."""
+    import textwrap
+
     import matplotlib as mpl
     from PIL import Image
 
     drawn, small = io.BytesIO(), io.BytesIO()
     with mpl.rc_context(style()):
-        ax.figure.savefig(drawn, format="png", dpi=100, facecolor="white")
-    Image.open(drawn).convert("RGB").quantize(96, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+        for part in ax.figure.axes:
+            place = part.get_subplotspec()
+            inches = ax.figure.get_figwidth() / (place.get_gridspec().ncols if place else 1)
+            title = part.get_title(loc="left")
+            wide = sum(ord(letter) > 0x2E80 for letter in title) / max(len(title), 1) + 1
+            if len(title) > (most := int((inches - 0.7) / 0.092 / wide)):
+                part.set_title(textwrap.fill(" ".join(title.split()), most, break_long_words=wide > 1.3), loc="left")
+        ax.figure.savefig(drawn, format="png", dpi=DPI, facecolor="white")
+    Image.open(drawn).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
     return small.getvalue()
 
 
 def show(ax: Axes, alt: str = "") -> bytes:
-    """Displays the figure of ``ax``; the text alternative is by default its title and axis labels. Returns the PNG."""
+    """Displays the figure of ``ax``; its text alternative is ``alt`` and the values in it. Returns the PNG."""
     from IPython.display import display
 
-    png, alt = to_png(ax), alt or describe(ax)
-    data = {"image/png": base64.b64encode(png).decode(), "text/plain": f"<figure: {alt}>"}
-    display(data, raw=True, metadata={"image/png": {"alt": alt}})
+    png, width = to_png(ax), round(96 * ax.figure.get_figwidth())
+    titles = "; ".join(" ".join(a.get_title(loc="left").split()) for a in ax.figure.axes if a.get_title(loc="left"))
+    data = {"image/png": base64.b64encode(png).decode(), "text/plain": f"<figure: {alt or titles}>"}
+    display(data, raw=True, metadata={"image/png": {"alt": alt or describe(ax), "width": width}})
     return png
 
 
-def describe(ax: Axes) -> str:
-    """A figure in words: the titles, which state the findings, and what the axes show."""
-    parts = [
-        f"{a.get_title(loc='left') or a.get_title()} ({a.get_ylabel()} by {a.get_xlabel()})" for a in ax.figure.axes
-    ]
-    return "; ".join(part.replace("( by )", "").strip() for part in parts if part[0] != " ")
+def _legend(ax: Axes) -> None:
+    """Names right of the axes, in the order in which the lines end and in their colours."""
+    lines, names = ax.get_legend_handles_labels()
+    if names:
+        last = [float(np.asarray(line.get_ydata(), float)[-1]) if len(line.get_ydata()) else -np.inf for line in lines]
+        order = sorted(range(len(lines)), key=lambda i: -last[i])
+        ax.legend([lines[i] for i in order], [names[i] for i in order], loc="center left",
+                  bbox_to_anchor=(1.0, 0.5), labelcolor="linecolor")  # fmt: skip
 
 
 @styled
@@ -144,8 +159,8 @@ def intervals(table: pd.DataFrame, title: str, xlabel: str, ax: Axes, highlight:
     """A dot with its interval for each row: columns ``value``, ``low``, ``high``; ``highlight`` names one row."""
     for place, (name, row) in enumerate(table.iterrows()):
         colour = PALETTE[1] if name == highlight else PALETTE[0]
-        ax.plot([row["low"], row["high"]], [place, place], color=colour)
-        ax.plot(row["value"], place, "o", color=colour, markersize=6)
+        points = [row["low"], row["value"], row["high"]]
+        ax.plot(points, [place] * 3, "o-", color=colour, markersize=6, markevery=[1], label=str(name))
         ax.text(row["high"], place, f"  {row['value']:.3f}", va="center")
     ax.set_yticks(range(len(table)), [str(name) for name in table.index])
     ax.invert_yaxis()
@@ -166,10 +181,9 @@ def histogram(values: Sequence[float], title: str, xlabel: str, ax: Axes, ylabel
 def learning_curves(
     history: pd.DataFrame, title: str, ax: Axes, metric: str = "accuracy", chance: float | None = None
 ) -> Axes:
-    """Training (dashed) and validation (solid) ``metric`` by epoch, a colour for each model.
+    """Training (dashed) and validation (solid) ``metric`` by epoch, a colour for each model; ``chance`` is dotted.
 
-    ``history`` has the columns ``model, epoch, <metric>, val_<metric>``, the metric being ``"accuracy"`` or ``"loss"``;
-    ``chance`` is the level of a guess, drawn as a dotted line.
+    ``history`` has the columns ``model, epoch, <metric>, val_<metric>``, the metric being ``"accuracy"`` or ``"loss"``.
     """
     for colour, (model, part) in zip(PALETTE * 3, history.groupby("model", sort=False), strict=False):
         ax.plot(part["epoch"], part[f"val_{metric}"], color=colour, marker="o", markersize=3, label=model)
@@ -178,7 +192,7 @@ def learning_curves(
         ax.axhline(chance, color="0.4", linestyle=":", linewidth=1.2, label="chance")
     ax.plot([], [], color="0.3", label="validation")
     ax.plot([], [], color="0.3", linestyle="--", label="training")
-    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _legend(ax)
     ax.set(title=title, xlabel="epoch", ylabel=metric if metric != "loss" else "loss (nats)")
     ax.xaxis.get_major_locator().set_params(integer=True)
     return ax
@@ -198,7 +212,7 @@ def confusion(matrix: np.ndarray, labels: Sequence[str], title: str, ax: Axes) -
     sns.heatmap(
         shares, annot=matrix if few else False, fmt="d", cmap="Blues", vmin=0, vmax=1,
         cbar_kws={"label": "share of the true class"},
-        xticklabels=ticks, yticklabels=ticks, ax=ax, annot_kws={"size": 8},
+        xticklabels=ticks, yticklabels=ticks, ax=ax, annot_kws={"size": 9},
     )  # fmt: skip
     ax.set(title=title, xlabel="predicted class", ylabel="true class")
     ax.tick_params(axis="x", rotation=45)
@@ -213,10 +227,12 @@ def curves(lines: dict[str, tuple[np.ndarray, np.ndarray]], title: str, xlabel: 
     if diagonal:
         ax.plot([0, 1], [0, 1], color="0.5", linestyle=":", linewidth=1.2)
     for colour, (name, (x, y)) in zip(PALETTE * 10, lines.items(), strict=False):
+        dash = ("-", "--", "-.", ":")[PALETTE.index(colour) // 3]
         look = {"color": "black", "linewidth": 2.6, "zorder": 3} if name == highlight else {"color": colour}
-        ax.plot(x, y, **{"linewidth": 1.3, "zorder": 2} | look, marker=marker, label=name)
+        look |= {"linestyle": "-" if name == highlight else dash}
+        ax.plot(x, y, **{"linewidth": 1.5, "zorder": 2} | look, marker=marker, label=name)
     if len(lines) <= 12:
-        ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        _legend(ax)
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     return ax
 
@@ -230,7 +246,7 @@ def per_class(table: pd.DataFrame, title: str, ax: Axes) -> Axes:
     ax.set_yticks(places, [str(name) for name in table.index])
     ax.invert_yaxis()
     ax.set(title=title, xlabel="share", xlim=(-0.02, 1.02))
-    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _legend(ax)
     return ax
 
 
@@ -250,16 +266,7 @@ def reliability(bins: pd.DataFrame, title: str, ax: Axes) -> Axes:
 def surface(x: np.ndarray, y: np.ndarray, values: np.ndarray, title: str, xlabel: str, ylabel: str, ax: Axes,
             paths: dict[str, np.ndarray] | None = None, mark: tuple[float, float] | None = None,
             levels: int | Sequence[float] = 12) -> Axes:  # fmt: skip
-    """Contour lines of a surface, with paths over it.
-
-    Args:
-        x, y: (columns,) and (rows,), the grid.
-        values: (rows, columns), the height at each point.
-        title, xlabel, ylabel, ax: as in every figure.
-        paths: points (n, 2) by name, drawn as lines from first to last.
-        mark: a point to be drawn as a star, such as the minimum.
-        levels: how many heights, or which.
-    """
+    """Contour lines of ``values`` (rows, columns), with paths (n, 2) by name over it and a star at ``mark``."""
     ax.contour(x, y, values, levels=levels, colors="0.7", linewidths=0.8)
     for colour, (name, path) in zip(PALETTE * 10, (paths or {}).items(), strict=False):
         ax.plot(path[:, 0], path[:, 1], color=colour, linewidth=1.2, label=name)
@@ -267,7 +274,7 @@ def surface(x: np.ndarray, y: np.ndarray, values: np.ndarray, title: str, xlabel
     if mark is not None:
         ax.plot(*mark, "*", color="black", markersize=11, zorder=5)
     if paths:
-        ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel, xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
     return ax
 
@@ -278,7 +285,7 @@ def scatter(groups: dict[str, tuple[np.ndarray, np.ndarray]], title: str, xlabel
     for i, (name, (x, y)) in enumerate(groups.items()):
         colour, marker = PALETTE[i % len(PALETTE)], "o^sDvPX"[i % 7]
         ax.plot(x, y, marker, color=colour, label=name, markersize=5, alpha=0.8)
-    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _legend(ax)
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     return ax
 
@@ -296,7 +303,7 @@ def images(
         high = np.abs(picture).max() if signed else picture.max()
         ax.imshow(picture, cmap="RdBu_r" if signed else "Greys", vmin=-high if signed else picture.min(), vmax=high,
                   extent=(left + 0.04, left + 0.96, top - 0.92, top), interpolation="nearest")  # fmt: skip
-        ax.text(left + 0.5, top + 0.03, caption, ha="center", va="bottom", fontsize=8)
+        ax.text(left + 0.5, top + 0.03, caption, ha="center", va="bottom", fontsize=9)
     rows = -(-len(pictures) // columns)
     ax.set(title=title, xlim=(0, min(columns, max(len(pictures), 1))), ylim=(0.3 - 1.3 * rows, 0.35))
     ax.set_axis_off()

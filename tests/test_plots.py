@@ -22,6 +22,12 @@ FIGURES = {
     "many classes": lambda: plots.confusion(np.eye(40, dtype=int), [f"c{i}" for i in range(40)], "标题"),
     "curves": lambda: plots.curves({"a": (np.arange(3), np.arange(3))}, "标题", "x", "y", diagonal=True),
     "per_class": lambda: plots.per_class(CLASSES, "标题"),
+    "intervals": lambda: plots.intervals(
+        pd.DataFrame({"value": [0.5], "low": [0.4], "high": [0.6]}, index=["bert"]), "标题", "x"
+    ),
+    "scatter": lambda: plots.scatter({"a": ([1], [2])}, "标题" * 60, "x", "y"),
+    "images": lambda: plots.images(np.eye(4)[None], ["七"], "标题", columns=1),
+    "diagram": lambda: plots.diagram({"a": (0, 0), "×#2": (1, 0, "op")}, [("a", "×#2", "f")], "标题"),
     "reliability": lambda: plots.reliability(bins(), "标题", size="small"),
 }
 
@@ -45,10 +51,36 @@ def test_the_alternative_travels_with_the_figure(monkeypatch):
     shown = {}
     monkeypatch.setattr("IPython.display.display", lambda data, **kwargs: shown.update(kwargs, data=data))
     plots.show(FIGURES["bars"](), "two bars")
-    assert shown["metadata"] == {"image/png": {"alt": "two bars"}}
+    assert shown["metadata"] == {"image/png": {"alt": "two bars", "width": 691}}
     assert shown["data"]["text/plain"] == "<figure: two bars>"
 
 
 def test_given_axes_are_used():
     ax = plots.new_axes("small")
     assert plots.bars(pd.Series({"a": 1.0}), "t", "x", ax=ax) is ax
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("bars", "bars: 基线 0.5, b 0.7"), ("learning_curves", "from 0.2 at 1 to 0.3 at 2"), ("diagram", "a -> ×: f"),
+        ("confusion", "体育 0.75, 财经 1"), ("per_class", "recall: 体育 0.2, 财经 0.4"), ("curves", "to 2 at 2"),
+        ("intervals", "bert 0.5 (0.4 to 0.6)"), ("scatter", "a 2 at 1"), ("reliability", "0.2 at 0.3, 0.8 at 0.9"),
+        ("histogram", "the tallest 2 at"), ("many classes", "40 by 40 values from 0 to 1"),
+    ],
+)  # fmt: skip
+def test_the_alternative_gives_the_values(name, told):
+    assert told in plots.describe(FIGURES[name]())
+
+
+def test_the_palette_is_told_apart_in_grey_and_seen_on_white():
+    rgb = np.array([mpl.colors.to_rgb(colour) for colour in plots.PALETTE])
+    light = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+    assert (1.05 / (light + 0.05)).min() > 2.5
+    first = np.sort(116 * np.cbrt(light[:5]) - 16)
+    assert np.diff(first).min() > 5
+
+
+def test_a_long_title_wraps():
+    plots.to_png(ax := FIGURES["scatter"]())
+    assert ax.get_title(loc="left").count("\n") >= 2
