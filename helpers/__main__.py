@@ -177,9 +177,9 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from helpers import training
+    from helpers import predict
 
-    rows = training.predict_file(options.run, options.data, options.out, options.text_column, options.model)
+    rows = predict.predict_file(options.run, options.data, options.out, options.text_column, options.model)
     print(f"{rows} texts labelled in {options.out}")
     return 0
 
@@ -187,7 +187,8 @@ def _predict(options: argparse.Namespace) -> int:
 def _fetch(options: argparse.Namespace) -> int:
     from helpers import pretrained
 
-    print(f"{options.weights} is verified in {pretrained.fetch(options.weights)}")
+    folder = pretrained.fetch(options.weights)
+    print(f"{options.weights} is in {folder}; verified by SHA-256: {' and '.join(pretrained.CHECKSUMS)}")
     return 0
 
 

