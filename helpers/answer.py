@@ -122,7 +122,7 @@ def judge(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     for name, part in table[table["split"] == "test"].groupby("model", sort=False):
         y, p = evaluation.targets(part), evaluation.probabilities(part)
         found[name] = significance.intervals(y, p)
-        found[name].loc["ece", "value"] = evaluation.calibration_bins(y, p).attrs["ece"]
+        found[name].loc["ece", "value"] = evaluation.calibration_error(y, p)
     return dict(sorted(found.items(), key=lambda item: -item[1].loc["accuracy", "value"]))
 
 
@@ -198,7 +198,7 @@ def _mistakes(outcome: comparison.Outcome, out: Path) -> list:
     """The pairs of classes that the recommended model mixes up; its card goes beside the page."""
     table, folders = outcome.table, outcome.seeded[0]
     model = outcome.found.model or evaluation.candidates(table)[0]
-    owner = next(f for f in folders if (evaluation.read_csv(Path(f) / "predictions.csv", f)["model"] == model).any())
+    owner = next(f for f in folders if (evaluation.read_predictions(f)["model"] == model).any())
     cards.write(Path(owner), model, out)
     mixed = evaluation.confused(table[(table["model"] == model) & (table["split"] == "test")])
     return [_text(f"## The most frequent mistakes of {cards.plain(model)}"), _table(mixed)] if len(mixed) else []

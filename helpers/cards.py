@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers import evaluation, files, significance
+from helpers import evaluation, files, runs, significance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,8 +30,7 @@ def write(folder: Path, model: str, out: Path | None = None) -> Path:
     Returns:
         The file.
     """
-    record = json.loads((folder / "metrics.json").read_text("utf-8"))
-    table = evaluation.read_csv(folder / "predictions.csv", str(folder))
+    record, table = runs.load(folder), evaluation.read_predictions(str(folder))
     table = table[table["model"] == model]
     costs = evaluation.read_costs([str(folder)]).set_index("model")
     settings = folder / "model" / "classifier.json"  # of the run's network, not of its cheaper models
@@ -82,7 +81,7 @@ def _results(table: pd.DataFrame) -> str:
     t = evaluation.temperature(evaluation.targets(held_out), evaluation.probabilities(held_out))
     found = significance.intervals(y, p)
     rows = [(METRICS[name], f"{r.value:.3f}", f"{r.low:.3f} to {r.high:.3f}") for name, r in found.iterrows()]
-    before, after = (evaluation.calibration_bins(y, q).attrs["ece"] for q in (p, evaluation.scale(p, t)))
+    before, after = (evaluation.calibration_error(y, q) for q in (p, evaluation.scale(p, t)))
     return (
         f"## Results on the test texts\n\n{_rows(('metric', 'value', '95 % bootstrap interval'), rows)}\n\n"
         f"Expected calibration error {before:.3f}; with confidence scaled by the temperature {t:.2f}, which was chosen "
@@ -91,18 +90,17 @@ def _results(table: pd.DataFrame) -> str:
 
 
 def _classes(table: pd.DataFrame) -> str:
-    test, names = table[table["split"] == "test"], evaluation.label_names(table)
-    classes = evaluation.per_class(evaluation.targets(test), evaluation.probabilities(test).argmax(axis=1), names)
-    rows = [
-        (plain(str(name)), f"{r.precision:.2f}", f"{r.recall:.2f}", f"{r.f1:.2f}", f"{r.texts:.0f}")
-        for name, r in classes.sort_values("f1").iterrows()
-    ]
-    mixed = [
-        f"- {plain(r.label)} is called {plain(r.prediction)}: {r.texts} texts"
-        for r in evaluation.confused(test, 3).itertuples()
-    ]
-    made = _rows(("class", "precision", "recall", "F1", "texts"), rows)
-    mistakes = "\n".join(mixed or ["- none"])
+    from sklearn.metrics import classification_report
+
+    test = table[table["split"] == "test"]
+    found = classification_report(test["label"], test["prediction"], labels=evaluation.label_names(table),
+                                  output_dict=True, zero_division=0)  # fmt: skip
+    found = sorted(((n, found[n]) for n in evaluation.label_names(table)), key=lambda item: item[1]["f1-score"])
+    rows = [(plain(name), *(f"{r[k]:.2f}" for k in ("precision", "recall", "f1-score")), f"{r['support']:.0f}")
+            for name, r in found]  # fmt: skip
+    mixed = [f"- {plain(r.label)} is called {plain(r.prediction)}: {r.texts} texts"
+             for r in evaluation.confused(test, 3).itertuples()]  # fmt: skip
+    made, mistakes = _rows(("class", "precision", "recall", "F1", "texts"), rows), "\n".join(mixed or ["- none"])
     return f"## By class, weakest first\n\n{made}\n\nMost frequent mistakes:\n\n{mistakes}"
 
 

@@ -45,7 +45,7 @@ def record_predictions(run: str, out: Path, models: Sequence[str]) -> None:
         if len(table := evaluation.read_costs([run], name)):
             files.write_atomic(out / name, table.to_csv(index=False))
     for name in ("predictions.csv", "history.csv"):
-        table = evaluation.read_csv(runs.find_run(run) / name, run)
+        table = evaluation.read_table(run, name, ("model",))
         kept = table[table["model"].isin(models)]
         files.write_atomic(out / name, kept.to_csv(index=False, float_format="%.4g"))
     record_metrics(run, out / "metrics.json")

@@ -161,8 +161,10 @@ def load(folder: str | Path) -> dict[str, Any]:
     path = find_run(folder) / "metrics.json"
     try:
         record = json.loads(path.read_text("utf-8"))
-        record["notebook"], record["metrics"], record["parameters"]
-    except (OSError, ValueError, KeyError, TypeError):
+        if not isinstance(record["notebook"] + record["name"], str) or not isinstance(record["parameters"], dict):
+            raise ValueError
+        record["metrics"] = {str(name): float(value) for name, value in record["metrics"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
             f"{folder} is not a finished run (no readable metrics.json): run the notebook again."
         ) from None

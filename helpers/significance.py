@@ -1,31 +1,28 @@
 """How sure a test set can be: bootstrap intervals, paired tests between models, and what they mean in words.
 
-Taught in ``05_evaluation_plots``. All functions take plain arrays or a predictions table (:mod:`helpers.evaluation`).
+Taught in ``05_evaluation_plots``. Everything here asks one question: what if other test texts of the same kind and
+class sizes had been drawn? Another training run, another split or other kinds of texts may change more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from helpers import evaluation
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-LEVEL = 0.05  # a difference with a smaller p-value is called more than chance
-MARGIN = 0.01  # models this close to the best on validation rows count as equally good
+LEVEL = 0.05  # the test texts settle a difference whose corrected p-value is smaller
+MARGIN, NEAR = 0.01, 0.03  # on validation rows: models as good as the best; models that do almost as well
 
 
 def resamples(targets: np.ndarray, repeats: int, seed: int) -> Iterator[np.ndarray]:
-    """Rows drawn with replacement within each class, so that every resample has the same classes (Efron 1979).
+    """Yields blocks (some, n) of row numbers, ``repeats`` lines in all, drawn with replacement within each class.
 
-    Yields:
-        Blocks (some, n) of row numbers, together ``repeats`` lines of them.
+    So every resample has the same class sizes (Efron 1979); how often a class occurs is not part of the uncertainty.
     """
     rng = np.random.default_rng(seed)
     groups = [np.flatnonzero(targets == c) for c in np.unique(targets)]
@@ -36,7 +33,7 @@ def resamples(targets: np.ndarray, repeats: int, seed: int) -> Iterator[np.ndarr
 
 
 def intervals(targets: np.ndarray, probabilities: np.ndarray, repeats: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """The usual metrics with 95 % percentile bootstrap intervals.
+    """Returns the usual metrics with 95 % percentile bootstrap intervals.
 
     An interval says how much other test texts of the same classes might change the value; the trained model stays as
     it is. Where a metric is at its limit in every resample, as with no mistakes at all, it has no width.
@@ -44,35 +41,29 @@ def intervals(targets: np.ndarray, probabilities: np.ndarray, repeats: int = 100
     Args:
         targets: (n,) class indices.
         probabilities: (n, classes), rows summing to 1.
-        repeats, seed: of :func:`resamples`.
+        repeats: how many resamples.
+        seed: of :func:`resamples`.
 
     Returns:
         Metric as index, columns ``value``, ``low``, ``high``. ``accuracy``, ``macro_f1``, ``weighted_f1`` and
         ``balanced_accuracy`` are in [0, 1], ``mcc`` (Matthews) in [-1, 1]; ``log_loss`` is in nats; ``brier`` is the
         squared distance to the truth over all classes, in [0, 2].
     """
-    import pandas as pd
-
-    everything = np.arange(len(targets))[None]
-    value = {name: v[0] for name, v in evaluation.scores(targets, probabilities, everything).items()}
+    value = evaluation.scores(targets, probabilities, np.arange(len(targets))[None])
     blocks = [evaluation.scores(targets, probabilities, rows) for rows in resamples(targets, repeats, seed)]
-    drawn = {name: np.concatenate([block[name] for block in blocks]) for name in value}
-    ends = {name: np.quantile(v, [0.025, 0.975]) for name, v in drawn.items()}
-    rows = [(name, value[name], *ends[name]) for name in value]
+    ends = {name: np.quantile(np.concatenate([b[name] for b in blocks]), [0.025, 0.975]) for name in value}
+    rows = [(name, value[name][0], *ends[name]) for name in value]
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high"]).set_index("metric")
 
 
 def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
-    """Exact McNemar test (1947): could two classifiers that disagree so often in favour of one be equally good?
+    """Returns the two-sided p-value of the exact McNemar test (1947) of two (n,) bool, right or not on the same rows.
 
-    Only rows where exactly one is right count. If both were equally good, each would be the right one with
-    probability 1/2, as a coin.
+    Only rows where exactly one is right count: were both equally good, each would be that one as often as a coin says.
 
-    Args:
-        right_a, right_b: (n,) bool, whether each is right on the same rows.
-
-    Returns:
-        The two-sided p-value.
+    Examples:
+        >>> mcnemar(np.array([True] * 5 + [False]), np.array([False] * 5 + [True]))
+        0.21875
     """
     from scipy.stats import binomtest
 
@@ -81,7 +72,7 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
 
 
 def paired_interval(targets: np.ndarray, right_a: np.ndarray, right_b: np.ndarray) -> tuple[float, float]:
-    """The 95 % paired bootstrap interval of accuracy of a minus accuracy of b, on the same resampled rows."""
+    """Returns the 95 % bootstrap interval of accuracy of a minus accuracy of b, both on the same resampled rows."""
     gaps = right_a.astype(np.int8) - right_b.astype(np.int8)
     drawn = np.concatenate([gaps[rows].mean(axis=1) for rows in resamples(targets, 1000, 0)])
     low, high = np.quantile(drawn, [0.025, 0.975])
@@ -89,27 +80,21 @@ def paired_interval(targets: np.ndarray, right_a: np.ndarray, right_b: np.ndarra
 
 
 def pairs(table: pd.DataFrame) -> pd.DataFrame:
-    """Every two models of a predictions table on its test rows.
-
-    Args:
-        table: predictions of two or more models on the same rows.
+    """Compares every two models of a predictions table on its test rows.
 
     Returns:
         One row a pair, ``better`` and ``worse`` by test accuracy: ``difference`` with ``low`` and ``high`` of the
         paired bootstrap, not corrected; ``only_better`` and ``only_worse`` (rows that only one gets right); ``p`` of
         McNemar, ``p_holm`` corrected for the number of pairs (Holm 1979), and ``verdict`` in words.
     """
-    import pandas as pd
     from statsmodels.stats.multitest import multipletests
 
     right, truth = right_by_model(table[table["split"] == "test"])
-    order = sorted(right, key=lambda name: -right[name].mean())
     rows = []
-    for a, b in combinations(order, 2):
-        low, high = paired_interval(truth, right[a], right[b])
+    for a, b in combinations(sorted(right, key=lambda name: -right[name].mean()), 2):
         only = int((right[a] & ~right[b]).sum()), int((~right[a] & right[b]).sum())
-        gap = float(right[a].mean() - right[b].mean())
-        rows.append((a, b, gap, low, high, *only, mcnemar(right[a], right[b])))
+        gap = (only[0] - only[1]) / len(truth)
+        rows.append((a, b, gap, *paired_interval(truth, right[a], right[b]), *only, mcnemar(right[a], right[b])))
     names = ["better", "worse", "difference", "low", "high", "only_better", "only_worse", "p"]
     found = pd.DataFrame(rows, columns=names)
     found["p_holm"] = multipletests(found["p"], method="holm")[1] if len(found) else []
@@ -118,36 +103,50 @@ def pairs(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def right_by_model(part: pd.DataFrame) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """For one split of a predictions table: model to (n,) bool, right or not, in row order; and targets (n,)."""
+    """Returns, for one split of a predictions table, model to (n,) bool (right or not, in row order), and targets."""
     tables = {name: rows.sort_values("row") for name, rows in part.groupby("model", sort=False)}
     right = {name: (rows["label"] == rows["prediction"]).to_numpy() for name, rows in tables.items()}
     return right, evaluation.targets(next(iter(tables.values())))
 
 
+def p_value(p: float) -> str:
+    """Returns a p-value as it is printed.
+
+    Examples:
+        >>> p_value(0.0004), p_value(0.034), p_value(0.52)
+        ('p < .001', 'p = .034', 'p = .52')
+    """
+    return (
+        "p < .001"
+        if p < 0.001
+        else f"p = {p:.2g}"
+        if p == 1
+        else f"p = {p:.{2 if p >= 0.1 else 3}f}".replace("0.", ".")
+    )
+
+
 def _verdict(row: object) -> str:
-    points = f"{100 * row.difference:.1f} points"
     if row.difference == 0:
         return f"{row.better} and {row.worse} are right equally often"
+    sure = f"95 % interval {100 * row.low:+.1f} to {100 * row.high:+.1f}, {p_value(row.p_holm)}"
+    points = f"{100 * row.difference:.1f} points"
     if row.p_holm < LEVEL:
-        return f"{row.better} is better than {row.worse} by {points}: more than chance"
-    return f"{row.better} is ahead of {row.worse} by {points}: that could be chance"
+        return f"{row.better} is better than {row.worse} by {points} ({sure})"
+    return f"{row.better} is ahead of {row.worse} by {points}, which these test texts do not settle ({sure})"
 
 
 def against_guess(table: pd.DataFrame) -> pd.DataFrame:
-    """Each model on the test rows against always answering the most frequent class.
+    """Compares each model on the test rows with always answering the class that is most frequent in validation.
 
     Returns:
         Model as index: ``accuracy``, ``guess`` (what the constant answer gets), ``p_holm`` of the paired test,
-        ``beats`` (better, and more than chance).
+        ``beats`` (better, and the test texts settle it).
     """
-    import pandas as pd
     from statsmodels.stats.multitest import multipletests
 
-    test = table[table["split"] == "test"]
+    right, truth = right_by_model(table[table["split"] == "test"])
     held_out = table[(table["split"] == "validation") & (table["model"] == table["model"].iloc[0])]
-    right, truth = right_by_model(test)
-    most = evaluation.label_names(table).index(held_out["label"].value_counts(sort=True).index[0])
-    guess = truth == most
+    guess = truth == evaluation.label_names(table).index(held_out["label"].value_counts(sort=True).index[0])
     found = pd.DataFrame({"accuracy": {m: r.mean() for m, r in right.items()}}).assign(guess=guess.mean())
     found["p_holm"] = multipletests([mcnemar(r, guess) for r in right.values()], method="holm")[1]
     found["beats"] = (found["accuracy"] > found["guess"]) & (found["p_holm"] < LEVEL)
@@ -156,92 +155,91 @@ def against_guess(table: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """Which model to use.
-
-    Attributes:
-        model: its name, or ``""`` if no model beats a constant answer.
-        sentences: why, how sure, and at what cost, in that order.
-    """
+    """Which model to use: its name, or ``""`` if none beats a constant answer; and why, how sure, at what cost."""
 
     model: str
     sentences: list[str]
 
 
-def recommend(table: pd.DataFrame, costs: pd.DataFrame) -> Recommendation:
-    """The cheapest candidate within one point of the best on validation rows; test rows say how sure that is.
+def recommend(table: pd.DataFrame, costs: pd.DataFrame, failed: Mapping[str, str] | None = None) -> Recommendation:
+    """Recommends the cheapest candidate within one point of the best on validation rows.
 
     Args:
         table: predictions of several models on validation and test rows.
-        costs: model as index, ``train_seconds`` and ``texts_per_second_64``; may be empty.
+        costs: model as index, ``train_seconds``, ``texts_per_second_64``, ``size_mb``; may be empty or incomplete.
+        failed: contenders without predictions, and why, such as ``{"bilstm": "it diverged"}``.
     """
     names = evaluation.candidates(table)
     table = table[table["model"].isin(names)]
+    gone = [f"{name} is not part of this comparison: {why.rstrip('.')}." for name, why in (failed or {}).items()]
+    gone += [f"{name} learned from fewer texts than the others: with more time it may do better."
+             for name in names if name.endswith(" texts)")]  # fmt: skip
     guess = against_guess(table)
     if not guess["beats"].any():
-        return Recommendation("", _no_model(guess))
-    model = _choose(table, names, costs)
-    cheaper = f" {names[0]} is no more than one point better there, and costs more." if model != names[0] else ""
+        best = guess["accuracy"].idxmax()
+        said = f"{best}, is right on {guess['accuracy'][best]:.1%} of the test texts, always giving the most frequent "
+        return Recommendation("", [
+            "No model beats guessing.", f"The best of them, {said}answer on {guess.loc[best, 'guess']:.1%}.",
+            "The labels may not depend on the texts, the texts may be too few to learn from or to judge by, or one "
+            "class so frequent that accuracy hides the rest: look at the labels, then add texts.", *gone])  # fmt: skip
+    right, _ = right_by_model(table[table["split"] == "validation"])
+    held_out = {name: right[name].mean() for name in names}
+    seconds = costs.get("train_seconds", pd.Series(dtype=float)).dropna()
+    close = [name for name in names if held_out[names[0]] - held_out[name] <= MARGIN + 1e-9]
+    model = min(close, key=lambda name: seconds.get(name, np.inf)) if names[0] in seconds else names[0]
     compared = pairs(table)
     own = compared[(compared["better"] == model) | (compared["worse"] == model)]
-    first = f"Use {model}: it is right on {_share(table, model)}. It was chosen on validation texts.{cheaper}"
+    share, how_often = _share(table, model)
+    first = f"Use {model}: right on {how_often} new texts{_trade(model, held_out, costs)}."
+    chosen = f"Measured: {share}. It was chosen on validation texts, the cheapest within one point of the best."
     words = [f"{verdict}." for verdict in own["verdict"]]
-    return Recommendation(model, [first, _how_sure(own, model), *words, *_costs(model, costs)])
+    return Recommendation(model, [first, chosen, _how_sure(own, model), *words, *gone, *_costs(model, costs)])
 
 
-def _choose(table: pd.DataFrame, names: list[str], costs: pd.DataFrame) -> str:
-    """The cheapest to train of those within the margin of the best on validation rows; the best if not measured."""
-    right, _ = right_by_model(table[table["split"] == "validation"])
-    seconds = costs["train_seconds"].dropna() if len(costs) else {}
-    if names[0] not in seconds:
-        return names[0]
-    best = right[names[0]].mean()
-    close = [name for name in names if best - right[name].mean() <= MARGIN + 1e-9]
-    return min(close, key=lambda name: seconds.get(name, np.inf))
-
-
-def _share(table: pd.DataFrame, model: str) -> str:
+def _share(table: pd.DataFrame, model: str) -> tuple[str, str]:
+    """Test accuracy with its interval, and as a child would say it: ``"9 of 10"``."""
     from statsmodels.stats.proportion import proportion_confint
 
     test = table[(table["split"] == "test") & (table["model"] == model)]
-    found = intervals(evaluation.targets(test), evaluation.probabilities(test)).loc["accuracy"]
-    low, high = found.low, found.high
+    value, low, high = intervals(evaluation.targets(test), evaluation.probabilities(test)).loc["accuracy"]
     if low == high:  # each class wholly right or wrong, so that all resamples are alike
-        low, high = proportion_confint(round(found.value * len(test)), len(test), method="wilson")
-    share = f"{100 * found.value:.1f} % of {len(test)} test texts"
-    return f"{share} (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+        low, high = proportion_confint(round(value * len(test)), len(test), method="wilson")
+    of = 10 if 0.05 <= value < 0.95 else 100
+    often = f"{value * of:.0f} of {of}" if value * 100 < 99.5 else "nearly all"
+    said = f"{100 * value:.1f} % of {len(test)} test texts (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+    return f"right on {said}", often
 
 
-def _no_model(guess: pd.DataFrame) -> list[str]:
-    best = guess["accuracy"].idxmax()
-    return [
-        "No model beats chance: none is better than always giving the most frequent answer by more than luck explains.",
-        f"The best of them, {best}, is right on {guess.loc[best, 'accuracy']:.1%} of the test texts, "
-        f"the constant answer on {guess.loc[best, 'guess']:.1%}.",
-        "The labels may not depend on the texts, the texts may be too few to learn from or to judge by, or one class "
-        "so frequent that accuracy hides the rest: look at the labels, then add texts.",
-    ]
+def _trade(model: str, held_out: dict[str, float], costs: pd.DataFrame) -> str:
+    """What another model would give: almost as well but much faster; or a little better but much dearer."""
+    seconds, speed = (costs[c].dropna() if c in costs else {} for c in ("train_seconds", "texts_per_second_64"))
+    for name in (n for n in held_out if n != model and held_out[model] - held_out[n] <= NEAR):
+        if model in speed and speed.get(name, 0) >= 2 * speed[model]:
+            return f"; {name} would do almost as well and is {_times(speed[name] / speed[model])} as fast"
+        if model in seconds and held_out[name] > held_out[model] and seconds.get(name, 0) >= 2 * seconds[model]:
+            times = _times(seconds[name] / max(seconds[model], 1e-3))
+            return f"; {name} would be at most one point better and takes {times} as long to train"
+    return ""
+
+
+def _times(ratio: float) -> str:
+    return f"{float(f'{ratio:.{1 if ratio >= 10 else 2}g}'):,.{0 if ratio >= 10 else 1}f} times".replace(".0 ", " ")
 
 
 def _how_sure(own: pd.DataFrame, model: str) -> str:
-    beaten = own[(own["worse"] == model) & (own["p_holm"] < LEVEL)]
-    unsure = own[own["p_holm"] >= LEVEL]
+    beaten, unsure = own[(own["worse"] == model) & (own["p_holm"] < LEVEL)], own[own["p_holm"] >= LEVEL]
     if len(beaten):
-        return (
-            f"The test texts contradict the choice: {beaten['better'].iloc[0]} is better on them by more than chance."
-        )
+        return f"The test texts contradict the choice: on them {beaten['better'].iloc[0]} is better."
     if len(unsure):
         others = [r.worse if r.better == model else r.better for r in unsure.itertuples()]
         return f"How sure: the test texts cannot tell it from {' and '.join(others)}; more test texts would."
-    if not len(own):
-        return "How sure: there is no other model to compare it with."
-    return "How sure: on the test texts it is better than every other model by more than chance."
+    known = "it is better than every other model" if len(own) else "there is no other model to compare it with"
+    return f"How sure: {'on the test texts ' if len(own) else ''}{known}."
 
 
 def _costs(model: str, costs: pd.DataFrame) -> list[str]:
-    if model not in costs.index:
-        return []
-    row, speed = costs.loc[model], costs["texts_per_second_64"]
-    said = f"Cost: {row['train_seconds']:.0f} s of training, {row['size_mb']:.0f} MB on disk"
-    fastest = speed.idxmax()
-    more = "no other model is faster" if fastest == model else f"{fastest} labels {speed[fastest]:,.0f} a second"
-    return [f"{said}, {speed[model]:,.0f} texts a second in batches of 64; {more}."]
+    units = {"train_seconds": "{:,.0f} s of training", "size_mb": "{:,.0f} MB on disk",
+             "texts_per_second_64": "{:,.0f} texts a second in batches of 64"}  # fmt: skip
+    row = costs.loc[model].dropna() if model in costs.index else {}
+    said = [form.format(row[name]) for name, form in units.items() if name in row]
+    return [f"Cost: {', '.join(said)}."] if said else []

@@ -80,7 +80,7 @@ def test_mcnemar_equals_statsmodels(only_a, only_b):
 
 def test_pairs_tell_a_difference_from_chance():
     found = significance.pairs(table({"good": 0.9, "same": 0.895, "bad": 0.5})).set_index(["better", "worse"])
-    assert "more than chance" in found.loc[("good", "bad"), "verdict"]
+    assert "better than" in found.loc[("good", "bad"), "verdict"]
     assert "could be chance" in found.loc[("good", "same"), "verdict"] or found.loc[("good", "same"), "difference"] == 0
     row = found.loc[("good", "bad")]
     assert row["low"] < row["difference"] < row["high"] and row["p"] <= row["p_holm"]
@@ -106,7 +106,7 @@ def test_the_best_model_is_recommended_and_the_cheapest_of_equals():
     )
     found = significance.recommend(table({"tfidf": 0.6, "bert": 0.85}), costs)
     assert found.model == "bert" and "95 % interval" in found.sentences[0]
-    assert "better than every other model by more than chance" in found.sentences[1]
+    assert "better than every other model by better than" in found.sentences[1]
     assert "tfidf labels 9,000 a second" in found.sentences[-1]
     equal = significance.recommend(table({"tfidf": 0.85, "bert": 0.853}), costs)
     assert equal.model == "tfidf" and "costs more" in equal.sentences[0]
