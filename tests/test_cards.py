@@ -20,6 +20,7 @@ def folder(tmp_path):
     pd.concat(parts).to_csv(tmp_path / "predictions.csv", index=False)
     record = {
         "notebook": "04_bert_finetune",
+        "name": "default",
         "parameters": {"DATA": "my_[x](y).csv"},
         "metrics": {"train_texts": 300.0},
     }
@@ -53,7 +54,9 @@ def test_folders_of_the_machine_stay_out(folder):
 
 def test_costs_are_told_where_they_were_measured(folder, tmp_path_factory):
     row = {"model": "bert", "train_seconds": 12.0, "texts_per_second_1": 30.0, "texts_per_second_64": 90.0}
-    pd.DataFrame([row | {"p95_ms_1": 40.0, "p95_ms_64": 800.0, "size_mb": 91.0}]).to_csv(folder / "costs.csv")
+    pd.DataFrame([row | {"p95_ms_1": 40.0, "p95_ms_64": 800.0, "size_mb": 91.0}]).to_csv(
+        folder / "costs.csv", index=False
+    )
     out = tmp_path_factory.mktemp("elsewhere")
     text = cards.write(folder, "bert", out).read_text("utf-8")
     assert "training: 12 s" in text and "30 one by one, 90 by 64" in text and not (folder / "model_card.md").exists()

@@ -41,25 +41,7 @@ def test_calibration_by_hand():
     bins = evaluation.calibration_bins(targets, p, 10)
     assert bins["texts"].tolist() == [1, 1, 3]
     high = abs((0.95 + 0.92 + 0.97) / 3 - 2 / 3)
-    assert bins.attrs["ece"] == pytest.approx((3 * high + 1 * (1 - 0.58) + 1 * 0.5) / 5)
-
-
-def test_roc_and_precision_recall_equal_the_reference(judged):
-    targets, p = judged
-    roc = evaluation.roc_curves(targets, p, list("abc"))
-    assert roc["macro average"][2] == pytest.approx(
-        reference.roc_auc_score(targets, p, multi_class="ovr", average="macro")
-    )
-    pr = evaluation.precision_recall_curves(targets, p, list("abc"))
-    for i, name in enumerate("abc"):
-        assert roc[name][2] == pytest.approx(reference.roc_auc_score(targets == i, p[:, i]))
-        assert pr[name][2] == pytest.approx(reference.average_precision_score(targets == i, p[:, i]))
-
-
-def test_a_class_absent_from_the_test_rows_is_left_out():
-    targets, p = np.array([0, 1, 0, 1]), np.array([[0.6, 0.3, 0.1]] * 4)
-    assert list(evaluation.roc_curves(targets, p, list("abc"))) == ["a", "b", "macro average"]
-    assert evaluation.per_class(targets, p.argmax(1), list("abc")).loc["c", "texts"] == 0
+    assert evaluation.calibration_error(targets, p, 10) == pytest.approx((3 * high + 1 * (1 - 0.58) + 1 * 0.5) / 5)
 
 
 def make_run(folder, model="m", rows=(1, 2, 3), labels=("x", "y", "x"), p=(0.7, 0.3)):
@@ -97,10 +79,50 @@ def test_a_run_named_twice_is_read_once(tmp_path):
     assert history["model"].tolist() == ["m", "m (03/b)"]
 
 
-def test_runs_on_other_rows_are_refused(tmp_path):
-    runs_ = [make_run(tmp_path / "a"), make_run(tmp_path / "b", rows=(4, 5, 6))]
-    with pytest.raises(InputError, match="same DATA"):
-        evaluation.read_runs(runs_)
+def test_runs_on_other_rows_or_texts_are_refused(tmp_path):
+    runs_ = [make_run(tmp_path / "a"), make_run(tmp_path / "b", rows=(4, 5, 6)), make_run(tmp_path / "c")]
+    edit(tmp_path / "c", "predictions.csv", lambda s: s.replace(",t,", ",other,"))
+    for other in runs_[1:]:
+        with pytest.raises(InputError, match="same DATA"):
+            evaluation.read_runs([runs_[0], other])
+
+
+def edit(folder, name, change):
+    path = folder / name
+    path.write_text(change(path.read_text("utf-8")), "utf-8")
+
+
+FAULTS = {
+    "predictions.csv": [
+        ("", "no readable predictions.csv"),
+        ("<html>", "no column row"),
+        ("row,split,model,text,label,prediction,p_x,p_y\n", "no rows"),
+        (("0.7", "0.6"), "do not sum to 1"),
+        (("0.7", "inf"), "no numbers"),
+        (("0.7", "seven"), "no readable predictions.csv"),
+        (("1,test", ",test"), "values that are no numbers"),
+        (("test", "future"), "splits other than"),
+        ((",y,x", ",z,x"), "labels without a column"),
+        (("2,test", "1,test"), "same rows and texts for each model"),
+    ],
+    "metrics.json": [("", "not a finished run"), ("[1]", "not a finished run"), ("{}", "not a finished run"),
+                     (('"metrics": {}', '"metrics": {"accuracy": "high"}'), "not a finished run")],
+    "history.csv": [("model,epoch\nm,soon\n", "no readable history.csv"), ("epoch\n1\n", "no column model")],
+    "costs.csv": [("model,size_mb\nm,big\n", "no readable costs.csv"), ("size_mb\n1\n", "no column model")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "change", "told"), [(n, *case) for n, cases in FAULTS.items() for case in cases])
+def test_files_that_are_not_as_they_should_be_get_one_sentence(tmp_path, name, change, told):
+    folder = make_run(tmp_path / "a")
+    if isinstance(change, str):
+        (tmp_path / "a" / name).write_text(change, "utf-8")
+    else:
+        edit(tmp_path / "a", name, lambda s: s.replace(*change))
+    with pytest.raises(InputError, match=told) as raised:
+        evaluation.read_runs([folder])
+        evaluation.read_costs([folder])
+    assert "\n" not in str(raised.value)
 
 
 def test_a_run_without_predictions_is_refused(tmp_path):
@@ -121,7 +143,7 @@ def test_a_temperature_mends_confidence_and_keeps_the_answers():
     assert 2.2 <= t <= 2.8  # 1 / 0.4
     mended = evaluation.scale(boastful, t)
     assert (mended.argmax(axis=1) == boastful.argmax(axis=1)).all() and np.allclose(mended.sum(axis=1), 1)
-    before, after = (evaluation.calibration_bins(y, p).attrs["ece"] for p in (boastful, mended))
+    before, after = (evaluation.calibration_error(y, p) for p in (boastful, mended))
     assert after < 0.03 < 0.1 < before
 
 
@@ -135,23 +157,6 @@ def test_coverage_by_hand_and_a_threshold_that_is_reached():
     assert evaluation.reject_threshold(many_y, many_p, 0.99) == 0.9
     assert evaluation.reject_threshold(many_y, many_p, 0.70) == 0.6
     assert evaluation.reject_threshold(y, p, 0.99) is None  # too few texts to trust
-
-
-def test_slices_count_every_text_once_for_each_kind():
-    texts = [" ".join(["word"] * n) + (f" rare{n}" if n % 2 else "") for n in range(1, 31)]
-    part = pd.DataFrame({"text": texts, "label": "a", "prediction": ["a" if n < 20 else "b" for n in range(30)]})
-    found = evaluation.slices(part, "word")
-    lengths = found[found.index.str.endswith("words")]
-    assert lengths["texts"].sum() == 30 and lengths["accuracy"].iloc[0] == 1 and lengths["accuracy"].iloc[-1] < 0.2
-    assert found[found.index.str.endswith("rare tokens")]["texts"].sum() == 30
-    assert ((found["low"] <= found["accuracy"] + 1e-9) & (found["accuracy"] <= found["high"] + 1e-9)).all()
-
-
-def test_texts_that_are_all_alike_are_one_slice():
-    part = pd.DataFrame({"text": list("vwxyz"), "label": "a", "prediction": list("aaaab")})
-    found = evaluation.slices(part, "word")
-    assert found.index.tolist() == ["1 to 1 words", "100 to 100 % of rare tokens"]
-    assert found["texts"].tolist() == [5, 5] and found["accuracy"].tolist() == [0.8, 0.8]
 
 
 def test_the_most_frequent_mistakes_come_with_an_example():

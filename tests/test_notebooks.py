@@ -3,7 +3,6 @@
 import ast
 import json
 import re
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,8 @@ from helpers import parameters, recording
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+OLD_FORM = {"00_foundations", "01_embeddings_and_similarity", "02_language_modeling", "03_lstm_classifier",
+            "04_bert_finetune"}  # not yet chapters: take yours out when it is one  # fmt: skip
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda p: p.stem)
@@ -30,12 +31,34 @@ def source(cell):
     return "".join(cell["source"])
 
 
-def test_code_cells_are_small(notebook):
-    lines = sorted(len([x for x in source(c).splitlines() if x.strip()]) for c in cells(notebook, "code"))
-    assert statistics.median(lines) <= 7
-    assert lines[int(0.9 * len(lines))] <= 18
-    assert lines[-1] <= 25 and lines[0] >= 1
-    assert max(len(x) for c in cells(notebook, "code") for x in source(c).splitlines()) <= 79
+def test_the_form_is_that_of_a_chapter(notebook):
+    code, prose = cells(notebook, "code"), [source(c) for c in cells(notebook, "markdown")]
+    assert max(len(x) for c in code for x in source(c).splitlines()) <= 79
+    assert all(source(c).strip() for c in code)
+    if notebook.stem in OLD_FORM:
+        return
+    assert len(code) + len(prose) <= 80
+    assert max(len(source(c).splitlines()) for c in code) <= 30
+    ignored = [c for c in code if "nbval-ignore-output" in c["metadata"].get("tags", [])]
+    assert len(ignored) <= 0.4 * len(code)
+    short = [x for x in prose if len(re.findall(r"\w+", x)) <= 12]
+    assert len(short) < 0.1 * len(prose), short
+    assert 2000 <= len(re.findall(r"[A-Za-z]+", "\n".join(prose))) <= 3400
+    assert "摘要" in prose[0] and "小结" in prose[-1] and prose[-1].count("<details>") >= 3
+    assert notebook.stat().st_size < 400_000
+
+
+def test_every_figure_is_followed_by_words(notebook):
+    """By a sentence that the cell computes (Markdown) or by a cell of prose that is no heading."""
+    everything, silent = cells(notebook), []
+    for i, cell in enumerate(everything):
+        shown = [set(o.get("data", {})) for o in cell.get("outputs", [])]
+        if any("image/png" in kinds or "image/svg+xml" in kinds for kinds in shown):
+            computed = "text/markdown" in shown[-1]
+            after = everything[i + 1] if i + 1 < len(everything) else cell
+            told = after["cell_type"] == "markdown" and not source(after).startswith("#")
+            silent += [] if computed or told else [cell["id"]]
+    assert notebook.stem in OLD_FORM or not silent
 
 
 def test_the_first_cells_hold_the_contract(notebook):
@@ -54,7 +77,6 @@ def test_prose_leads_and_links_hold(notebook):
     assert source(everything[0]).startswith("# ")
     prose = "\n".join(source(c) for c in cells(notebook, "markdown"))
     assert re.search("[\u4e00-\u9fff]{4}", source(everything[0])), "a Chinese subtitle"
-    assert 500 <= len(re.findall(r"[A-Za-z]+", prose)) <= 1950
     for heading in ("## Setup", "## Summary", "## The document said"):
         assert heading in prose
     for link in re.findall(r"\]\(([^)#]+)", prose):
@@ -69,7 +91,6 @@ def test_outputs_are_fresh_and_clean(notebook):
     text = json.dumps(outputs)
     assert not re.search(r"/(home|root|Users|tmp|work)/", text)
     assert not re.search(r"0x[0-9a-f]{8}", text)
-    assert notebook.stat().st_size < 450_000
     figures = [o for o in outputs if "image/png" in o.get("data", {})]
     assert figures and all(o["metadata"]["image/png"]["alt"] for o in figures)
 
@@ -103,14 +124,14 @@ def run(*arguments, runs, ok=True):
 def small_csv(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "my.csv"
     words = {
-        "sport": "goal team match coach win",
+        "体育": "goal team match coach win",
         "money": "bank rate loan share price",
         "<b>&x": "rain wind sun cloud storm",
     }
     rows = [
         (label, " ".join(tokens.split()[(i + j) % 5] for j in range(3 + i % 4)) + f" {i}")
         for label, tokens in words.items()
-        for i in range(30)
+        for i in range(20)
     ]
     frame = pd.DataFrame(rows, columns=["kind", "body"])
     frame.loc[0, "body"] = "goal <script>alert(1)</script> team"
@@ -118,117 +139,74 @@ def small_csv(tmp_path_factory):
     return path
 
 
+COLUMNS = ("-p", "TEXT_COLUMN", "body", "-p", "LABEL_COLUMN", "kind", "--name", "small")
+
+
 @pytest.fixture(scope="module")
-def small_run(small_csv, tmp_path_factory):
+def small_runs(small_csv, tmp_path_factory):
+    """03 and 04 on the same few texts, and 05 on both: each notebook is executed once for all tests below."""
     runs = tmp_path_factory.mktemp("runs")
-    run("run", "03", "-p", "DATA", small_csv, "-p", "TEXT_COLUMN", "body", "-p", "LABEL_COLUMN", "kind",
-        "-p", "EPOCHS", 2, "-p", "BALANCED", "true", "-p", "LENGTH", 12, "--name", "small", runs=runs)  # fmt: skip
+    run("run", "03", "-p", "DATA", small_csv, *COLUMNS, "-p", "EPOCHS", 1, "-p", "BALANCED", "true", "-p", "LENGTH", 8,
+        runs=runs)  # fmt: skip
+    run("run", "04", "-p", "DATA", small_csv, *COLUMNS, "-p", "EPOCHS", 1, "-p", "SEQUENCE_LENGTH", 8, runs=runs)
+    both = [runs / name / "small" for name in ("03_lstm_classifier", "04_bert_finetune")]
+    run("run", "05", "-p", "RUNS", both[0], "-p", "RUNS", both[1], "-p", "BINS", 5, "--name", "small", runs=runs)
     return runs
 
 
 @pytest.mark.slow
-def test_03_runs_on_another_csv(small_run):
-    folder = small_run / "03_lstm_classifier" / "small"
+def test_03_runs_on_another_csv(small_runs):
+    folder = small_runs / "03_lstm_classifier" / "small"
     record = json.loads((folder / "metrics.json").read_text("utf-8"))
-    assert record["status"] == "completed" and record["parameters"]["EPOCHS"] == 2
+    assert record["status"] == "completed" and record["parameters"]["EPOCHS"] == 1
     assert {"accuracy", "macro_f1", "log_loss", "tfidf_accuracy", "train_seconds"} <= set(record["metrics"])
     assert all(isinstance(v, (int, float)) for v in record["metrics"].values())
     table = pd.read_csv(folder / "predictions.csv")
     assert table.columns[:6].tolist() == ["row", "split", "model", "text", "label", "prediction"]
     shares = table.filter(like="p_")
-    assert shares.columns.tolist() == ["p_<b>&x", "p_money", "p_sport"]
+    assert shares.columns.tolist() == ["p_<b>&x", "p_money", "p_体育"]
     assert shares.sum(axis=1).sub(1).abs().max() < 1e-4
     assert set(table["split"]) == {"validation", "test"}
     assert "<script>alert(1)" not in (folder / "report.html").read_text("utf-8")
-    assert list((folder / "figures").glob("*.png"))
-
-
-@pytest.mark.slow
-def test_03_run_labels_new_texts_and_feeds_05(small_run, tmp_path):
-    folder = small_run / "03_lstm_classifier" / "small"
-    new = tmp_path / "new.csv"
-    new.write_text("body\nteam goal coach\nbank loan\n", "utf-8")
-    run("predict", folder, new, "--out", tmp_path / "labelled.csv", "--text-column", "body", runs=small_run)
-    labelled = pd.read_csv(tmp_path / "labelled.csv")
-    assert labelled.columns.tolist() == ["body", "label", "p_<b>&x", "p_money", "p_sport"]
-    run(
-        "predict", folder, new, "--out", tmp_path / "l.csv", "--text-column", "body", "--model", "tfidf", runs=small_run
-    )
-    assert pd.read_csv(tmp_path / "l.csv")["label"].tolist() == ["sport", "money"]
-    wrong = ["--text-column", "body", "--model", "frozen"]
-    done = run("predict", folder, new, "--out", tmp_path / "l.csv", *wrong, runs=small_run, ok=False)
-    assert done.returncode == 2 and "no model 'frozen'" in done.stderr
     card = (folder / "model_card.md").read_text("utf-8")
     assert card.startswith("# Model card") and "macro F1" in card and "&lt;b&gt;&amp;x" in card and "<b>" not in card
     costs = pd.read_csv(folder / "costs.csv")
     assert (costs[["texts_per_second_1", "texts_per_second_64", "size_mb"]] > 0).all().all()
-    run("run", "05", "-p", "RUNS", folder, "-p", "BINS", 5, runs=small_run)
-    out = tmp_path / "reports"
-    run("report", folder, small_run / "05_evaluation_plots" / "default", "--out", out, runs=small_run)
-    assert {p.name for p in out.iterdir()} == {
-        "index.html",
-        "03_lstm_classifier-small.html",
-        "05_evaluation_plots.html",
-    }
 
 
 @pytest.mark.slow
-def test_04_fine_tunes_and_is_compared_with_03(small_csv, small_run, tmp_path):
-    columns = ["-p", "TEXT_COLUMN", "body", "-p", "LABEL_COLUMN", "kind", "--name", "small"]
-    settings = ["-p", "EPOCHS", 1, "-p", "SEQUENCE_LENGTH", 16, "-p", "BALANCED", "true"]
-    run("run", "04", "-p", "DATA", small_csv, *columns, *settings, runs=small_run)
-    folder = small_run / "04_bert_finetune" / "small"
-    record = json.loads((folder / "metrics.json").read_text("utf-8"))
-    assert {"accuracy", "frozen_accuracy", "tfidf_accuracy", "unknown_share"} <= set(record["metrics"])
+@pytest.mark.parametrize(
+    ("notebook_name", "model"),
+    [("03_lstm_classifier", ""), ("03_lstm_classifier", "tfidf"), ("04_bert_finetune", "frozen")],
+)
+def test_a_run_labels_new_texts(small_runs, tmp_path, notebook_name, model):
     new = tmp_path / "new.csv"
     new.write_text("body,label\nteam goal coach,x\nbank loan,y\n", "utf-8")
-    run("predict", folder, new, "--out", tmp_path / "out.csv", "--text-column", "body", runs=small_run)
-    assert pd.read_csv(tmp_path / "out.csv").columns[:3].tolist() == ["body", "label", "prediction"]
-    run(
-        "predict",
-        folder,
-        new,
-        "--out",
-        tmp_path / "o.csv",
-        "--text-column",
-        "body",
-        "--model",
-        "frozen",
-        runs=small_run,
-    )
-    frozen = pd.read_csv(tmp_path / "o.csv").filter(like="p_")
-    assert frozen.sum(axis=1).sub(1).abs().max() < 1e-4
-    lstm = small_run / "03_lstm_classifier" / "small"
-    run("run", "05", "-p", "RUNS", lstm, "-p", "RUNS", folder, "--name", "both", runs=small_run)
-    compared = json.loads((small_run / "05_evaluation_plots" / "both" / "metrics.json").read_text("utf-8"))["metrics"]
-    assert {"bilstm_accuracy", "bert_accuracy", "frozen_accuracy"} <= set(compared)
+    chosen = ["--model", model] if model else []
+    done = ["predict", small_runs / notebook_name / "small", new, "--out", tmp_path / "out.csv"]
+    run(*done, "--text-column", "body", *chosen, runs=small_runs)
+    labelled = pd.read_csv(tmp_path / "out.csv")
+    assert labelled.columns.tolist() == ["body", "label", "prediction", "p_<b>&x", "p_money", "p_体育"]
+    assert labelled.filter(like="p_").sum(axis=1).sub(1).abs().max() < 1e-4
+
+
+@pytest.mark.slow
+def test_05_compares_both_and_draws_chinese_labels(small_runs):
+    folder = small_runs / "05_evaluation_plots" / "small"
+    found = json.loads((folder / "metrics.json").read_text("utf-8"))["metrics"]
+    assert {"tfidf_accuracy", "bert_accuracy", "frozen_accuracy", "ece", "macro_auc", "temperature"} <= set(found)
+    page = (folder / "report.html").read_text("utf-8")
+    assert "体育" in page and "Glyph" not in page
 
 
 @pytest.mark.slow
 def test_04_says_what_does_not_fit(small_csv, tmp_path):
-    given = ["run", "04", "-p", "DATA", small_csv, "-p", "TEXT_COLUMN", "body", "-p", "LABEL_COLUMN", "kind"]
+    given = ["run", "04", "-p", "DATA", small_csv, *COLUMNS[:-2]]
     done = run(*given, "-p", "SEQUENCE_LENGTH", 513, runs=tmp_path, ok=False)
     assert done.returncode == 2 and "out of range" in done.stderr
     (tmp_path / "model").mkdir()
     done = run(*given, "-p", "PRESET", tmp_path / "model", runs=tmp_path / "runs", ok=False)
     assert done.returncode == 2 and "no readable config.json" in done.stderr and "Traceback" not in done.stderr
-
-
-@pytest.mark.slow
-def test_00_runs_with_small_parameters(tmp_path):
-    run("run", "00", "-p", "EPOCHS", 1, "-p", "HOUSES", 30, "--name", "small", runs=tmp_path)
-    assert (tmp_path / "00_foundations" / "small" / "report.html").exists()
-
-
-@pytest.mark.slow
-def test_03_reads_chinese_by_character(tmp_path):
-    run("run", "03", "-p", "DATA", "news_zh", "-p", "EPOCHS", 1, "--name", "zh", runs=tmp_path)
-    folder = tmp_path / "03_lstm_classifier" / "zh"
-    settings = json.loads((folder / "model" / "classifier.json").read_text("utf-8"))
-    assert settings["unit"] == "character"
-    run("run", "05", "-p", "RUNS", folder, "--name", "zh", runs=tmp_path)
-    text = (tmp_path / "05_evaluation_plots" / "zh" / "report.html").read_text("utf-8")
-    assert "体育" in text and "Glyph" not in text
 
 
 def test_recorded_metrics_are_what_the_readme_shows():

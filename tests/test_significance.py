@@ -54,12 +54,12 @@ def test_the_seven_metrics_equal_scikit_learn(seed, classes, n):
 
 def test_the_interval_covers_the_truth_as_often_as_it_says():
     covered = 0
-    for seed in range(1000):
+    for seed in range(200):
         truth = np.repeat(np.arange(3), 120)
         right = np.random.default_rng(seed).random(len(truth)) < 0.8
-        found = significance.intervals(truth, answers(truth, right), repeats=400, seed=seed).loc["accuracy"]
+        found = significance.intervals(truth, answers(truth, right), repeats=300, seed=seed).loc["accuracy"]
         covered += found["low"] <= 0.8 <= found["high"]
-    assert 930 <= covered <= 970
+    assert 180 <= covered <= 198
 
 
 def test_the_intervals_are_seeded_and_keep_the_classes():
@@ -78,39 +78,27 @@ def test_mcnemar_equals_statsmodels(only_a, only_b):
     assert np.isclose(significance.mcnemar(a, b), expected)
 
 
-def test_pairs_tell_a_difference_from_chance():
+def test_pairs_tell_a_difference_from_luck():
     found = significance.pairs(table({"good": 0.9, "same": 0.895, "bad": 0.5})).set_index(["better", "worse"])
-    assert "better than" in found.loc[("good", "bad"), "verdict"]
-    assert "could be chance" in found.loc[("good", "same"), "verdict"] or found.loc[("good", "same"), "difference"] == 0
+    assert "is better than bad by" in found.loc[("good", "bad"), "verdict"]
+    assert "p < .001" in found.loc[("good", "bad"), "verdict"]
+    same = found.loc[("good", "same")]
+    assert "do not settle" in same["verdict"] or same["difference"] == 0
     row = found.loc[("good", "bad")]
     assert row["low"] < row["difference"] < row["high"] and row["p"] <= row["p_holm"]
+    assert not found["verdict"].str.contains("chance").any()
 
 
-def test_many_equal_models_stay_within_the_corrected_level():
-    wrong = 0
-    for seed in range(100):
-        rng, truth = np.random.default_rng(seed), np.arange(120) % 3
-        frame = pd.DataFrame({"row": range(120), "text": "t", "label": np.array(LABELS)[truth]})
-        parts = [
-            evaluation.predictions(frame, "test", name, answers(truth, rng.random(120) < 0.7, i), LABELS)
-            for i, name in enumerate("pqrst")
-        ]
-        wrong += (significance.pairs(pd.concat(parts))["p_holm"] < significance.LEVEL).any()
-    assert wrong <= 10  # 5 expected at most; the exact test is cautious
-
-
-def test_the_best_model_is_recommended_and_the_cheapest_of_equals():
-    costs = pd.DataFrame(
-        {"train_seconds": [0.1, 60.0], "texts_per_second_64": [9000.0, 80.0], "size_mb": [1.0, 90.0]},
-        index=["tfidf", "bert"],
-    )
-    found = significance.recommend(table({"tfidf": 0.6, "bert": 0.85}), costs)
-    assert found.model == "bert" and "95 % interval" in found.sentences[0]
-    assert "better than every other model by better than" in found.sentences[1]
-    assert "tfidf labels 9,000 a second" in found.sentences[-1]
-    equal = significance.recommend(table({"tfidf": 0.85, "bert": 0.853}), costs)
-    assert equal.model == "tfidf" and "costs more" in equal.sentences[0]
-    assert "cannot tell it from bert" in equal.sentences[1]
+def test_many_equal_models_stay_within_the_corrected_level(monkeypatch):
+    monkeypatch.setattr(significance, "paired_interval", lambda *_: (0.0, 0.0))  # the slow part, which decides nothing
+    wrong, truth = 0, np.arange(120) % 3
+    named = table(dict.fromkeys("pqrst", 1.0), n=120)
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        right = {name: rng.random(120) < 0.7 for name in "pqrst"}
+        monkeypatch.setattr(significance, "right_by_model", lambda _, r=right: (r, truth))
+        wrong += (significance.pairs(named)["p_holm"] < significance.LEVEL).any()
+    assert wrong <= 6  # 3 expected at most; the exact test is cautious
 
 
 def exact(accuracies, n=300):
@@ -128,37 +116,53 @@ def costs_of(**seconds):
     return pd.DataFrame({"train_seconds": seconds, "texts_per_second_64": 9.0, "size_mb": 1.0})
 
 
-def test_exactly_one_point_is_within_one_point():
-    found = significance.recommend(exact({"tfidf": 0.84, "bert": 0.85}), costs_of(tfidf=0.1, bert=60.0))
-    assert found.model == "tfidf"
+CHEAP = {"tfidf": 0.1, "frozen": 11.0, "bert": 124.0, "bert (2,000 texts)": 124.0, "mixture": 140.0, "bilstm": 25.0}
+SPEED = {"tfidf": 30000.0, "frozen": 105.0, "bert": 120.0, "bert (2,000 texts)": 120.0, "mixture": 60.0}
+COSTS = pd.DataFrame({"train_seconds": CHEAP, "texts_per_second_64": SPEED, "size_mb": 1.0})
+ADVICE = {
+    "clear winner": ({"tfidf": 0.60, "bert": 0.87}, {}, "bert",
+        ["Use bert: right on 9 of 10 new texts.", "How sure: on the test texts it is better than every other model.",
+         "bert is better than tfidf by 27.0 points", "Cost: 124 s of training"]),
+    "much faster and almost as well": ({"tfidf": 0.88, "mixture": 0.90}, {}, "mixture",
+        ["Use mixture: right on 9 of 10 new texts; tfidf would do almost as well and is 500 times as fast."]),
+    "tie": ({"frozen": 0.85, "bert": 0.85}, {}, "frozen",
+        ["Use frozen: right on 8 of 10 new texts", "cannot tell it from bert", "are right equally often"]),
+    "cheap within a point": ({"tfidf": 0.84, "bert": 0.85}, {}, "tfidf",
+        ["8 of 10 new texts; bert would be at most one point better and takes 1,000 times as long to train."]),
+    "more than a point": ({"tfidf": 0.83, "bert": 0.85}, {}, "bert", ["Use bert"]),
+    "none above guessing": ({"tfidf": 0.33, "bert": 0.34}, {}, "",
+        ["No model beats guessing.", "The best of them, bert, is right on 34.0% of the test texts"]),
+    "fewer rows": ({"tfidf": 0.60, "bert (2,000 texts)": 0.96}, {}, "bert (2,000 texts)",
+        ["Use bert (2,000 texts): right on 96 of 100 new texts", "bert (2,000 texts) learned from fewer texts"]),
+    "one failed": ({"tfidf": 0.9, "frozen": 0.6}, {"bilstm": "it diverged."}, "tfidf",
+        ["Use tfidf", "bilstm is not part of this comparison: it diverged."]),
+    "one candidate": ({"tfidf": 0.84}, {}, "tfidf", ["How sure: there is no other model to compare it with."]),
+    "no mistake": ({"tfidf": 1.0, "bert": 0.5}, {}, "tfidf", ["right on nearly all new texts", "98.7 to 100.0 %"]),
+    "the best LSTM only": ({"plain": 0.5, "bilstm": 0.7, "tfidf": 0.6}, {}, "bilstm", ["better than tfidf"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ADVICE)
+def test_the_answer_in_words(case):
+    accuracies, failed, model, told = ADVICE[case]
+    found = significance.recommend(exact(accuracies), COSTS, failed)
+    said = " ".join(found.sentences)
+    assert found.model == model, said
+    assert all(words in said for words in told), said
+    assert "chance" not in said and "nan" not in said
 
 
 def test_a_cost_that_was_not_measured_is_not_told():
-    found = significance.recommend(exact({"tfidf": 0.845, "bert": 0.85}), costs_of(tfidf=0.1))
-    assert found.model == "bert" and not any("ost" in sentence for sentence in found.sentences)
-    assert significance.recommend(exact({"tfidf": 0.85, "bert": 0.845}), costs_of(bert=60.0)).model == "tfidf"
-
-
-def test_one_candidate_is_better_than_no_other():
-    found = significance.recommend(exact({"tfidf": 0.84}), pd.DataFrame())
-    assert found.sentences[1] == "How sure: there is no other model to compare it with."
-
-
-def test_no_mistake_is_no_certainty():
-    found = significance.recommend(exact({"tfidf": 1.0, "bert": 0.5}, n=30), pd.DataFrame())
-    assert "100.0 % of 30 test texts (95 % interval 88.6 to 100.0 %)" in found.sentences[0]
+    found = significance.recommend(exact({"tfidf": 0.845, "bert": 0.85}), COSTS.loc[["tfidf"]])
+    assert found.model == "bert" and not any("Cost" in sentence for sentence in found.sentences)
+    assert significance.recommend(exact({"tfidf": 0.85, "bert": 0.845}), pd.DataFrame()).model == "tfidf"
 
 
 def test_a_choice_that_the_test_rows_contradict_is_said():
     good, bad = table({"tfidf": 0.9, "bert": 0.5}), table({"tfidf": 0.5, "bert": 0.9})
     mixed = pd.concat([good[good["split"] == "validation"], bad[bad["split"] == "test"]])
     found = significance.recommend(mixed, pd.DataFrame())
-    assert found.model == "tfidf" and "contradict" in found.sentences[1]
-
-
-def test_noise_gets_no_recommendation():
-    found = significance.recommend(table({"tfidf": 1 / 3, "bert": 0.35}), pd.DataFrame())
-    assert found.model == "" and "No model beats chance" in found.sentences[0]
+    assert found.model == "tfidf" and "contradict" in found.sentences[2]
 
 
 def test_a_constant_answer_does_not_beat_itself():
