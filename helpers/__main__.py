@@ -56,7 +56,6 @@ def parser() -> Parser:
     params.add_argument("notebook")
     report = commands.add_parser("report", help="HTML reports and an index from finished and failed runs")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run, a sweep, a notebook's runs, or runs/")
-    report.add_argument("--compare", action="store_true", help="also show two runs side by side in compare.html")
     report.add_argument("--out", type=Path, default=Path("reports"), help="where to write (default: reports/)")
     predict = commands.add_parser("predict", help="apply a finished classifier to new texts")
     predict.add_argument("run", help="a run folder with model/")
@@ -171,7 +170,7 @@ def _report(options: argparse.Namespace) -> int:
     from helpers.commands import report as reports
 
     folders = reports.collect(runs.find_run(folder) for folder in options.runs)
-    index = reports.build(folders, options.out, compare=options.compare)
+    index = reports.build(folders, options.out)
     print(f"Open {index}: it needs no network. It contains texts of the data it was made from.")
     return 0
 

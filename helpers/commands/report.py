@@ -1,86 +1,58 @@
-"""Executed notebooks as self-contained HTML files, an index over many runs, and a comparison of two.
+"""Executed notebooks as self-contained HTML files, and an index over many runs.
 
 A report opens by double click with no network: no outside script, font or picture. Text that comes from data is always
-escaped, and a Content-Security-Policy allows no script but ours. The templates lie in `helpers/report/`.
+escaped (jinja) or cleaned (bleach), and a Content-Security-Policy allows no script but ours. The templates lie in
+``helpers/report/``; what the index computes stands in :mod:`helpers.commands.overview`.
 """
+
+from __future__ import annotations
 
 import base64
 import contextlib
-import csv
 import functools
 import hashlib
 import re
-import sys
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from helpers import InputError, parameters
-from helpers.commands import safe_html
-from helpers.commands.compare_page import (
-    HEADLINE,
-    comparison,
-    described,
-    duration,
-    figures_of,
-    is_number,
-    labels,
-    number,
-    when,
-)
-from helpers.commands.safe_html import NO_ALT
+from helpers.commands import overview
+from helpers.commands.safe_html import NO_ALT, clean, markdown, plain
 from helpers.files import write_atomic
 from helpers.runs import load
 
 NOTICE = "A report contains texts of the data it was made from: share it only with people who may read them."
+HEADLINE = overview.HEADLINE
 _TEMPLATES = Path(__file__).parent.parent / "report"
 _TYPES = ("text/html", "image/png", "image/jpeg", "text/markdown", "text/latex", "text/vnd.mermaid", "text/plain")
 
 
-def render(
-    notebook: Path,
-    out: Path,
-    *,
-    title: str | None = None,
-    language: str = "en",
-    pages: Mapping[str, str] | None = None,
-) -> Path:
-    """Write an executed notebook as one self-contained HTML file.
+def render(notebook: Path, out: Path, *, title: str = "", pages: Mapping[str, str] | None = None) -> Path:
+    """Writes an executed notebook as one self-contained HTML file; returns ``out``.
 
-    The header takes run time, start, metrics and parameters from `metrics.json` next to the notebook, if there is one.
-    A figure takes its text alternative from `output.metadata["image/png"]["alt"]`, else from the cell's `alt`.
+    Cells tagged ``answer`` come first; ``check`` cells are left out; the setup is folded; ``remove-input`` hides code.
 
     Args:
-        notebook: The executed `.ipynb` file.
-        out: The HTML file to write; its folder is made where it is missing.
-        title: The report's title; the notebook's first heading by default.
-        language: BCP 47 code of the text, such as `en` or `zh-Hans`, for `<html lang>`.
-        pages: Notebook to file name of the reports that lie beside `out`; links to them are kept. Without it the page
-            is taken to stay in its run's folder, where the relative links of its tables lead.
-
-    Returns:
-        `out`.
+        notebook: the executed ``.ipynb``; run time, metrics and parameters come from ``metrics.json`` beside it.
+        out: the file to write; its folder is made where it is missing.
+        title: the report's title; the notebook's first heading by default.
+        pages: notebook to file name of the reports beside ``out``. Without it the page is taken to stay in its run's
+            folder, where the relative links of its tables lead.
 
     Raises:
-        InputError: When the notebook cannot be read, the language is no code, or `out` cannot be written.
+        InputError: the notebook cannot be read, or ``out`` cannot be written.
     """
-    notebook = Path(notebook)
-    if not re.fullmatch(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*", language):
-        raise InputError(f"{language!r} is not a language code; give one such as en or zh-Hans.")
-    folder = notebook.parent
-    run = _read_run(folder) if (folder / "metrics.json").is_file() else {"notebook": notebook.stem}
-    return _write(Path(out), _html(_read_notebook(notebook), run, title, language, pages))
+    folder = Path(notebook).parent
+    run = _read_run(folder) if (folder / "metrics.json").is_file() else {"notebook": Path(notebook).stem}
+    return _write(Path(out), _html(_read_notebook(Path(notebook)), run, title, pages))
 
 
 def collect(folders: Iterable[Path]) -> list[Path]:
-    """The runs and sweeps in folders, failed ones too, hidden ones and `interactive` not; each once.
-
-    Args:
-        folders: Folders of runs or sweeps, which stand for themselves, of notebooks, or that of all runs.
+    """Returns the runs and sweeps in folders, failed ones too, hidden ones and ``interactive`` not; each once.
 
     Raises:
-        InputError: When a folder holds no run.
+        InputError: a folder holds no run.
     """
     found: dict[Path, None] = {}
     for folder in map(Path, folders):
@@ -98,56 +70,34 @@ def _is_run(folder: Path) -> bool:
     return not hidden and all((folder / file).is_file() for file in files)
 
 
-def build(runs: Sequence[Path], out: Path, *, compare: bool = False) -> Path:
-    """Write a report for each run folder, and `index.html`, which lists them by notebook.
-
-    Args:
-        runs: Run folders, each with `notebook.ipynb` and `metrics.json`; the folder of a sweep gives the sweep's page.
-        out: The folder for the HTML files: `<notebook>.html` for the run `default`, else `<notebook>-<name>.html`;
-            those of failed runs end in `-failed.html`.
-        compare: Also write `compare.html`, which shows two runs side by side; exactly two must be given.
-
-    Returns:
-        The path of the index.
+def build(runs: Sequence[Path], out: Path) -> Path:
+    """Writes a report for each run folder or sweep, and ``index.html``; returns the index's path.
 
     Raises:
-        InputError: When no run is given, a folder is no run, not two are to be compared, or `out` cannot be written.
+        InputError: no run is given, a folder is no run, or ``out`` cannot be written.
     """
     if not runs:
         raise InputError("No runs were given; name at least one run folder, such as runs/03_lstm_classifier/default.")
-    entries = [_entry(Path(folder)) for folder in runs]
-    pair = [entry for entry in entries if not entry["sweep"]] if compare else []
-    if compare and len(pair) != 2:
-        raise InputError(f"A comparison needs exactly two runs, and {len(pair) or 'none'} came with --compare.")
-    entries.sort(key=_order)
-    taken = {"index", "compare"}
+    entries = sorted((_entry(Path(folder)) for folder in runs), key=lambda e: (
+        e["notebook"], e["sweep"], e["name"] != "default", e["name"], e["failed"]))  # fmt: skip
+    taken = {"index"}
     for entry in entries:
         entry["file"] = _file_name(entry, taken)
-    if pair:
-        for entry, label in zip(pair, labels(pair), strict=True):
-            entry["label"] = label
-        title = f"{pair[0]['label']} and {pair[1]['label']} compared"
-        _write(Path(out) / "compare.html", _template("compare.html.j2", title, **comparison(pair)))
+    single = [entry for entry in entries if not entry["sweep"]]
+    first = {entry["notebook"]: entry for entry in reversed(single)}
+    main = sorted(first.values(), key=lambda entry: entry["notebook"])
+    index = overview.contents(entries, main)  # before the pages, which take cells away
     for entry in entries:
-        _write(Path(out) / entry["file"], _html(entry["nb"], entry, pages=_pages(entries, entry)))
-    return _write(Path(out) / "index.html", _index(entries, pair))
-
-
-def _order(entry: Mapping[str, Any]) -> tuple:
-    """By notebook: `default` first, a failed attempt behind the run of its name, and the sweeps last."""
-    return entry["notebook"], entry["sweep"], entry["name"] != "default", entry["name"], entry["failed"]
-
-
-def _pages(entries: Sequence[Mapping[str, Any]], here: Mapping[str, Any]) -> dict[str, str]:
-    """What the links of a page lead to: the first report of a notebook, and the runs that a sweep's table names."""
-    runs = [entry for entry in entries if not entry["sweep"]]
-    pages = {entry["notebook"]: entry["file"] for entry in reversed(runs)}
-    siblings = [entry for entry in runs if entry["notebook"] == here["notebook"]]
-    return pages | {f"../{entry['folder'].name}/report.html": entry["file"] for entry in siblings}
+        siblings = [other for other in single if other["notebook"] == entry["notebook"]]
+        pages = {name: other["file"] for name, other in first.items()}
+        pages |= {f"../{other['folder'].name}/report.html": other["file"] for other in siblings}
+        place = next((i for i, other in enumerate(main) if other["notebook"] == entry["notebook"]), None)
+        around = (main[place - 1] if place else None, next(iter(main[place + 1 :]), None)) if place is not None else ()
+        _write(Path(out) / entry["file"], _html(entry["nb"], entry, pages=pages, around=around))
+    return _write(Path(out) / "index.html", _template("index.html.j2", "Reports", **index))
 
 
 def _write(path: Path, text: str) -> Path:
-    """Put the file there whole, or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text)
@@ -179,24 +129,17 @@ def _read_run(folder: Path) -> dict[str, Any]:
 def _entry(folder: Path) -> dict[str, Any]:
     """A run, or a sweep, as the templates want it."""
     if folder.name.startswith("sweep-") and not (folder / "notebook.ipynb").is_file():
-        return _sweep_entry(folder)
+        if not (folder / "sweep.ipynb").is_file():
+            raise InputError(f"{folder} is not a finished sweep, which has a sweep.ipynb: start the sweep again.")
+        states = overview.states(folder / "results.csv")
+        told = ", ".join(f"{count} {state}" for state, count in states.items())
+        known = {"notebook": folder.resolve().parent.name, "name": folder.name, "failed": states["failed"] > 0}
+        return known | {"nb": _read_notebook(folder / "sweep.ipynb"), "sweep": True, "told": told, "folder": folder}
     run = _read_run(folder)
     failed = run.get("status") == "failed"
     nb = _read_notebook(folder / "notebook.ipynb", or_empty=failed)
     more = {"title": _title(nb) or run["notebook"], "values": _values(nb, run), "where": _where(nb, run)}
-    return run | more | {"nb": nb, "folder": folder, "sweep": False, "failed": failed}
-
-
-def _sweep_entry(folder: Path) -> dict[str, Any]:
-    if not (folder / "sweep.ipynb").is_file():
-        raise InputError(f"{folder} is not a finished sweep, which has a sweep.ipynb: start the sweep again.")
-    nb, states = _read_notebook(folder / "sweep.ipynb"), Counter()
-    with contextlib.suppress(OSError, ValueError, csv.Error):  # the page tells the states too
-        lines = (folder / "results.csv").read_text(encoding="utf-8").splitlines(keepends=True)
-        states = Counter(str(row.get("status")) for row in csv.DictReader(lines))
-    told = ", ".join(f"{count} {state}" for state, count in states.items())
-    known = {"notebook": folder.resolve().parent.name, "name": folder.name, "failed": states["failed"] > 0}
-    return known | {"nb": nb, "sweep": True, "told": told}
+    return run | more | {"nb": nb, "folder": folder, "sweep": False, "failed": failed, "figures": _figures(folder, nb)}
 
 
 def _file_name(run: Mapping[str, Any], taken: set[str]) -> str:
@@ -204,26 +147,20 @@ def _file_name(run: Mapping[str, Any], taken: set[str]) -> str:
     stem = run["notebook"] if run["name"] == "default" else f"{run['notebook']}-{run['name']}"
     stem = re.sub(r"[^\w.-]+", "_", stem).strip("._")[:80] or "run"
     stem += "-failed" if run["failed"] and not run["sweep"] else ""
-    name, count = stem, 1
-    while name.casefold() in taken:
-        count += 1
-        name = f"{stem}-{count}"
+    names = (stem if i == 1 else f"{stem}-{i}" for i in range(1, 10**6))
+    name = next(name for name in names if name.casefold() not in taken)
     taken.add(name.casefold())
     return f"{name}.html"
 
 
-def _title(nb: Any, *, take: bool = False) -> str | None:
-    """The first H1 that opens a cell, as plain text; with `take` it leaves the cell, because the header shows it."""
+def _title(nb: Any, *, take: bool = False) -> str:
+    """The first H1 that opens a cell, as plain text; with ``take`` it leaves the cell, because the header shows it."""
     for cell in (cell for cell in nb.cells if cell.cell_type == "markdown"):
         if found := re.match(r"\s*# +(\S.*)", cell.source):
             if take:
                 cell.source = cell.source[found.end() :]
-            return _plain_heading(found[1])
-    return None
-
-
-def _plain_heading(text: str) -> str:
-    return re.sub(r"[*`]", "", text.rstrip(" #"))
+            return re.sub(r"[*`]", "", found[1].rstrip(" #"))
+    return ""
 
 
 def _where(nb: Any, run: Mapping[str, Any]) -> str:
@@ -235,7 +172,7 @@ def _where(nb: Any, run: Mapping[str, Any]) -> str:
     counted = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in above)
     texts = [re.sub(r"(?ms)^(```|~~~).*?(^\1|\Z)", "", cell.source) for cell in above if cell.cell_type == "markdown"]
     headings = re.findall(r"(?m)^#{1,6} +([^\s#].*)", "\n".join(texts))
-    below = f", below the heading “{_plain_heading(headings[-1])}”" if headings else ""
+    below = f", below the heading “{re.sub(r'[*`]', '', headings[-1]).rstrip(' #')}”" if headings else ""
     return f"in cell [{nb.cells[place].get('execution_count') or counted}]{below}"
 
 
@@ -251,55 +188,140 @@ def _values(nb: Any, run: Mapping[str, Any]) -> list[tuple[str, Any, bool]]:
     return [(str(name), value, name not in defaults or defaults[name] != value) for name, value in used.items()]
 
 
-def _html(
-    nb: Any,
-    run: Mapping[str, Any],
-    title: str | None = None,
-    language: str = "en",
-    pages: Mapping[str, str] | None = None,
-) -> str:
-    from nbconvert import HTMLExporter
-
-    page: dict[str, Any] = _assets() | {"run": run, "language": language, "values": _values(nb, run)}
-    page["where"] = _where(nb, run)
-    page["title"] = title or _title(nb) or run["notebook"]
-    if title is None:
-        _title(nb, take=True)  # the header shows it
-    nb.cells = [cell for cell in nb.cells if "remove-cell" not in cell.metadata.get("tags", ())]
-    _describe_figures(nb, run["notebook"])
-    page["contents"] = _prepare_markdown(nb, pages or {})
-    here = [str(_TEMPLATES.parent)]
-    filters = _FILTERS | {"clean": functools.partial(safe_html.clean, pages=pages, beside=pages is None)}
-    exporter = HTMLExporter(template_name="report", extra_template_basedirs=here, filters=filters)
-    return exporter.from_notebook_node(nb, resources={"page": page})[0]
+def figures(folder: Path) -> dict[str, dict[str, str]]:
+    """Returns the figures of a run folder: file name to ``data`` (base64) and ``alt``."""
+    return _figures(folder, _read_notebook(folder / "notebook.ipynb"))
 
 
-def _index(entries: Sequence[Mapping[str, Any]], pair: Sequence[Mapping[str, Any]] = ()) -> str:
-    groups = []
-    for notebook in dict.fromkeys(entry["notebook"] for entry in entries):
-        here = [entry for entry in entries if entry["notebook"] == notebook]
-        runs = [entry for entry in here if not entry["sweep"]]
-        known = dict.fromkeys(name for run in runs for name in run["metrics"])
-        columns = [name for name in HEADLINE if name in known] or list(known)[:3]
-        title = runs[0]["title"] if runs else notebook
-        sweeps = [entry for entry in here if entry["sweep"]]
-        groups.append({"notebook": notebook, "title": title, "columns": columns, "runs": runs, "sweeps": sweeps})
-    return _template("runs.html.j2", "Reports", entries=entries, groups=groups, pair=pair)
+def _figures(folder: Path, nb: Any) -> dict[str, dict[str, str]]:
+    alts = {}
+    for cell in nb.cells:
+        for output in cell.get("outputs", ()):
+            if isinstance(data := output.get("data", {}).get("image/png"), str):
+                alts["".join(data.split())] = _alt(cell, output, "image/png")
+    found = {}
+    for path in sorted((folder / "figures").glob("*.png")):
+        with contextlib.suppress(OSError):
+            if (content := path.read_bytes()).startswith(b"\x89PNG\r\n\x1a\n"):
+                data = base64.b64encode(content).decode()
+                found[path.name] = {"data": data, "alt": alts.get(data) or path.stem}
+    return dict(
+        sorted(found.items(), key=lambda item: list(alts).index(item[1]["data"]) if item[1]["data"] in alts else -1)
+    )
+
+
+def _alt(cell: Any, output: Any, kind: str) -> str:
+    details = output.metadata.get(kind)
+    return str((details.get("alt") if isinstance(details, dict) else None) or cell.metadata.get("alt") or NO_ALT)
+
+
+def _html(nb: Any, run: Mapping[str, Any], title: str = "", pages: Mapping[str, str] | None = None,
+          around: Sequence[Any] = ()) -> str:  # fmt: skip
+    data = {"run": run, "values": _values(nb, run), "where": _where(nb, run), "around": around}
+    title = title or _title(nb, take=True) or run["notebook"]
+    answer, setup, body, contents, taken = [], [], [], [], {"main", "show-code", ""}
+    folded = _setup(nb.cells)
+    for place, cell in enumerate(nb.cells):
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type == "raw" or {"check", "remove-cell"} & set(tags):
+            continue
+        shown = {"tags": tags, "source": cell.source, "caption": _caption(cell.source)}
+        part = answer if "answer" in tags else setup if place in folded else body
+        if cell.cell_type == "markdown":
+            shown["html"], found = _headings(markdown(cell.source, cell.get("attachments"), pages), taken)
+            contents += [] if part is setup else found
+        else:
+            shown["outputs"] = [_output(cell, output, pages) for output in cell.outputs]
+        part.append(shown)
+    return _template("page.html.j2", title, data=data, parts=(answer, setup, body), contents=contents)
+
+
+def _setup(cells: Sequence[Any]) -> set[int]:
+    """Places of the cells that a report folds: tagged ``setup``, or all up to parameters and imports."""
+    code = [place for place, cell in enumerate(cells) if cell.cell_type == "code"]
+    tags = {place: set(cells[place].metadata.get("tags", ())) for place in range(len(cells))}
+    tagged = {place for place in tags if "setup" in tags[place]}
+    early = [place for place in code[:4] if tags[place] & {"parameters", "injected-parameters"}]
+    if early:
+        after = next((place for place in code if place > early[-1]), early[-1])
+        last = after if re.search(r"(?m)^(import|from) ", cells[after].source) else early[-1]
+        start = code[0] - cells[code[0] - 1].source.startswith("## Setup") if code[0] else 0
+        tagged |= set(range(start, last + 1))
+    failed = {place for place in code if any(output.output_type == "error" for output in cells[place].outputs)}
+    return tagged - failed
+
+
+def _caption(source: str) -> str:
+    """The first comment that opens a code cell, else its first line that does something, else nothing."""
+    lines = [line.strip() for line in source.strip().split("\n")]
+    if lines[0].startswith("# "):
+        return lines[0][2:]
+    plumbing = r"(import |from |@|%|#|[)\]}\w_.\"'`,]*$|for \w+ in range|if .*:$|\w+ = \[?\{?\(?$)"
+    return next((line for line in lines if line and not re.match(plumbing, line)), "")
+
+
+def _headings(text: str, taken: set[str]) -> tuple[Any, list[tuple[int, str, str]]]:
+    """HTML whose headings have an id (the one Jupyter gives); level, id and text of each."""
+    from bs4 import BeautifulSoup
+    from markupsafe import Markup
+
+    soup, found = BeautifulSoup(text, "html.parser"), []
+    for heading in soup.find_all(["h1", "h2", "h3"]):
+        words = " ".join(heading.get_text().split())
+        anchor = words.replace(" ", "-")
+        heading["id"] = anchor = f"{anchor}-{len(taken)}" if anchor in taken else anchor
+        taken.add(anchor)
+        found.append((int(heading.name[1]), anchor, words))
+    return Markup(soup), found
+
+
+def _output(cell: Any, output: Any, pages: Mapping[str, str] | None) -> dict[str, Any]:
+    """One output as the template wants it: its kind, and text that is safe already or that jinja will escape."""
+    if output.output_type in ("stream", "error"):
+        text = output.text if output.output_type == "stream" else "\n".join(output.traceback)
+        return {"kind": "error" if output.output_type == "error" else output.name, "text": plain(text)}
+    if "application/vnd.jupyter.widget-view+json" in output.data:
+        return {"kind": "widget", "text": plain(output.data.get("text/plain", ""))[:200]}
+    known = [kind for kind in _TYPES if kind in output.data]
+    kind = next(iter(known), "")
+    text = output.data.get(kind, "")
+    if kind.startswith("image/"):
+        if not re.fullmatch(r"[A-Za-z0-9+/=\s]+", text):  # not base64: no picture
+            return {"kind": "none", "text": kind}
+        size = output.metadata.get(kind)
+        width = size.get("width") if isinstance(size, dict) else None
+        address = f"data:{kind};base64," + "".join(text.split())
+        return {
+            "kind": "image",
+            "src": address,
+            "alt": _alt(cell, output, kind),
+            "width": width if isinstance(width, int) else 0,
+        }
+    if kind == "text/html":
+        return {"kind": "html", "text": clean(text, pages=pages, beside=pages is None)}
+    if kind in ("text/markdown", "text/latex"):
+        return {"kind": "prose", "text": markdown(text, pages=pages)}
+    return {"kind": "stdout", "text": plain(text)} if kind else {"kind": "none", "text": ", ".join(output.data)}
+
+
+def _code(source: str) -> str:
+    """Python with its parts marked for colours."""
+    from pygments import highlight
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers import PythonLexer
+
+    return highlight(source, PythonLexer(), HtmlFormatter())
 
 
 def _template(name: str, title: str, **values: Any) -> str:
-    """A page that is no notebook; everything in it is escaped."""
+    """A page; everything in it is escaped unless it was cleaned."""
     from jinja2 import Environment, FileSystemLoader
+    from markupsafe import Markup
 
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True)
-    environment.filters |= _FILTERS
-    page = _assets() | {"title": title, "language": "en"}
-    return environment.get_template(name).render(page=page, **values)
-
-
-def figures(folder: Path) -> dict[str, dict[str, str]]:
-    """The figures of a run folder: file name to `data` (base64) and `alt`."""
-    return figures_of({"folder": folder, "nb": _read_notebook(folder / "notebook.ipynb"), "name": folder.name})
+    environment.filters |= {"plain": plain, "python": repr, "safe_code": lambda source: Markup(_code(source))}
+    environment.filters |= {f: getattr(overview, f) for f in ("number", "sortable", "duration", "when")}
+    return environment.get_template(name).render(page=_assets() | {"title": title}, **values)
 
 
 @functools.cache
@@ -313,52 +335,4 @@ def _assets() -> dict[str, Any]:
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
     )
     page = {"style": Markup(style), "script": Markup(script), "policy": allow}
-    return page | {"notice": NOTICE, "headline": HEADLINE, "types": _TYPES}
-
-
-def _describe_figures(nb: Any, notebook: str) -> None:
-    """Put each figure's text alternative where the template looks, and say in one line how many have none."""
-    missing = 0
-    for cell in nb.cells:
-        for output in cell.get("outputs", ()):
-            for kind in ("image/png", "image/jpeg"):
-                if kind in output.get("data", {}):
-                    if not re.fullmatch(r"[A-Za-z0-9+/=\s]+", output.data[kind]):
-                        del output.data[kind]  # not base64: no picture
-                        continue
-                    alt = described(cell, output, kind)
-                    missing += not alt
-                    output.metadata["alt"] = alt or NO_ALT
-    if missing:
-        count = "a figure has" if missing == 1 else f"{missing} figures have"
-        print(f"{notebook}: {count} no description, which run.show(ax, name, alt) can give.", file=sys.stderr)
-
-
-def _prepare_markdown(nb: Any, pages: Mapping[str, str]) -> list[tuple[int, str, str]]:
-    """Render the markdown cells in place; returns level, id (the one Jupyter gives) and text of each heading."""
-    from bs4 import BeautifulSoup
-
-    contents: list[tuple[int, str, str]] = []
-    taken = {"main", "show-code", ""}
-    for cell in (cell for cell in nb.cells if cell.cell_type == "markdown"):
-        soup = BeautifulSoup(safe_html.markdown(cell.source, cell.get("attachments"), pages), "html.parser")
-        for heading in soup.find_all(["h1", "h2", "h3"]):
-            text = " ".join(heading.get_text().split())
-            anchor = text.replace(" ", "-")
-            anchor = f"{anchor}-{len(taken)}" if anchor in taken else anchor
-            heading["id"] = anchor
-            taken.add(anchor)
-            contents.append((int(heading.name[1]), anchor, text))
-        cell.source = str(soup)
-    return contents
-
-
-_FILTERS = {
-    "plain": safe_html.plain,
-    "markdown": safe_html.markdown,
-    "number": number,
-    "sortable": lambda value: value if is_number(value) else "",
-    "duration": duration,
-    "when": when,
-    "python": repr,
-}
+    return page | {"notice": NOTICE, "headline": HEADLINE}

@@ -4,85 +4,75 @@ Markdown and HTML pass :func:`clean`, which lets only the elements and attribute
 formulas become MathML; terminal text loses its codes.
 """
 
-import functools
 import html
 import json
 import re
-import secrets
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from markupsafe import Markup
 
 NO_ALT = "figure without description"
-LONGEST = 100_000  # characters of Markdown in a cell; more is shown as it is
+LONGEST = 20_000  # characters of Markdown in a cell; more is shown as it is
 _ALLOWED = json.loads((Path(__file__).parent.parent / "report" / "allowed.json").read_text(encoding="utf-8"))
-# Code comes first, so that a dollar inside it is never taken for a formula. What is opened many times and never closed
-# is searched only up to its next opening, or 5,000 characters on.
-_MATH = re.compile(
-    r"^ {0,3}(?P<fence>`{3,}|~{3,})[\s\S]*?(?:^ {0,3}(?P=fence)|\Z)"
-    r"|(?<!`)(?P<tick>`+)(?!`)[\s\S]{1,5000}?(?<!`)(?P=tick)(?!`)"
-    r"|(?<!\\)\$\$(?P<block>(?:\\[\s\S]|[^$\\`])+)\$\$"
-    r"|(?P<environment>\\begin\{(?P<kind>(?:align|equation|gather)\*?)\}(?:(?!\\begin\{(?P=kind)\})[\s\S])*?\\end\{(?P=kind)\})"
-    r"|(?<![\\$])\$(?![\s$])(?P<inline>(?:\\[\s\S]|(?!\n\s*\n)[^$\\`])+)(?<!\s)\$(?![\d$])",
-    re.MULTILINE,
-)
+_INLINE = r"(?<![\\$])\$(?![\s$])(?P<math_inline_tex>(?:\\[\s\S]|[^$\\`])+?)(?<!\s)\$(?![\d$])"
 _NUMBER = re.compile(
     r"([-+−]?(\d[\d,]*(\.\d*)?|\.\d+)(e[-+]?\d+)?\s*%?|nan|[-+]?inf|<na>|none|nat|–|—|)", re.IGNORECASE
 )
-_CODE_OR_TAG = re.compile(r"<(code|pre)\b(?:(?!<\1\b)[\s\S])*?</\1>|<[^<>]*>")
 _BESIDE = re.compile(r"(\.\./)*[\w%][\w%.-]*(/[\w%][\w%.-]*)*\.html(#\S*)?")
 
 
-def markdown(source: str, attachments: Any = None, pages: Mapping[str, str] | None = None) -> str:
-    """Markdown as safe HTML, its formulas as MathML; HTML that is not allowed is shown as text."""
-    from mistune import BlockParser, InlineParser
-    from nbconvert.filters.markdown_mistune import InvalidNotebook, IPythonRenderer, MarkdownWithMath
+def markdown(source: str, attachments: Any = None, pages: Mapping[str, str] | None = None) -> Markup:
+    """Returns Markdown as safe HTML, its formulas as MathML; HTML that is not allowed is shown as text."""
+    from nbconvert.filters import markdown_mistune as nbc
+
+    class Inline(nbc.MathInlineParser):
+        # No formula starts or ends with a space, or ends before a digit: "$5 and $6" is money.
+        SPECIFICATION: ClassVar = nbc.MathInlineParser.SPECIFICATION | {"inline_math_tex": _INLINE}
+
+    class Renderer(nbc.IPythonRenderer):
+        def block_math(self, body: str) -> str:
+            return _mathml(body, "block", f"$${body}$$")
+
+        def latex_environment(self, name: str, body: str) -> str:
+            whole = f"\\begin{{{name}}}{body}\\end{{{name}}}"
+            return _mathml(whole, "block", whole)
+
+        def inline_math(self, body: str) -> str:
+            return _mathml(body, "inline", f"${body}$")
 
     if len(source) > LONGEST:  # the parser's time grows with the square of what is opened and never closed
-        return f"<pre>{html.escape(source)}</pre>"
-    key, formulas = f"M{secrets.token_hex(6)}x", []
-
-    def hide(found: re.Match) -> str:
-        if found["fence"] or found["tick"]:
-            return found[0]
-        formulas.append(found)
-        return f"{key}{len(formulas) - 1}M"
-
-    renderer = IPythonRenderer(escape=False, exclude_anchor_links=True, attachments=attachments)
-    parser = MarkdownWithMath(renderer, BlockParser(), InlineParser(hard_wrap=False))
+        return Markup("<pre>{}</pre>").format(source)
+    renderer = Renderer(escape=False, exclude_anchor_links=True, attachments=attachments)
     try:
-        text = parser.render(_MATH.sub(hide, source))
-    except InvalidNotebook:  # a picture whose attachment is gone
-        text = f"<pre>{html.escape(_MATH.sub(hide, source))}</pre>"
-    hidden = re.compile(key + r"(\d+)M")
-    raw = functools.partial(hidden.sub, lambda found: html.escape(formulas[int(found[1])][0]))
-    text = _CODE_OR_TAG.sub(lambda found: raw(found[0]), text)
-    return clean(hidden.sub(lambda found: _mathml(formulas[int(found[1])]), text), strip=False, pages=pages)
+        text = nbc.MarkdownWithMath(renderer, nbc.MathBlockParser(), Inline(hard_wrap=False)).render(source)
+    except nbc.InvalidNotebook:  # a picture whose attachment is gone
+        text = f"<pre>{html.escape(source)}</pre>"
+    return clean(text, strip=False, pages=pages)
 
 
-def _mathml(found: re.Match) -> str:
+def _mathml(latex: str, mode: str, source: str) -> str:
     """The formula as MathML, or its escaped source where it cannot be converted."""
     from xml.etree.ElementTree import tostring
 
     from latex2mathml.converter import convert_to_element
 
-    latex = found["inline"] or found["block"] or found["environment"]
     arity = {"mfrac": 2, "msub": 2, "msup": 2, "mover": 2, "munder": 2, "mroot": 2, "msubsup": 3, "munderover": 3}
     try:
-        latex = latex.replace("{aligned}", "{align*}")
-        root = convert_to_element(latex, display="inline" if found["inline"] else "block")
+        root = convert_to_element(latex.replace("{aligned}", "{align*}"), display=mode)
         for element in root.iter():
             element.text = html.unescape(element.text or "")
             if element.text.startswith("\\") or len(element) != arity.get(element.tag, len(element)):
-                return html.escape(found[0])
+                return html.escape(source)
     except Exception:  # the converter raises many kinds; the source is readable too
-        return html.escape(found[0])
+        return html.escape(source)
     root.set("alttext", latex.strip())
     return tostring(root, encoding="unicode")
 
 
-def clean(text: str, *, strip: bool = True, pages: Mapping[str, str] | None = None, beside: bool = False) -> str:
+def clean(text: str, *, strip: bool = True, pages: Mapping[str, str] | None = None, beside: bool = False) -> Markup:
     """HTML reduced to harmless elements.
 
     Args:
@@ -112,7 +102,7 @@ def clean(text: str, *, strip: bool = True, pages: Mapping[str, str] | None = No
         _align(table)
         frame = {"class": "scroll", "tabindex": "0", "role": "group", "aria-label": "Table"}
         table.wrap(soup.new_tag("div", attrs=frame))
-    return soup.div.decode_contents()
+    return Markup(soup.div.decode_contents())
 
 
 def _allowed(tag: str, name: str, value: str) -> bool:
