@@ -19,17 +19,11 @@ METRICS = {
 }  # fmt: skip
 
 
+USES = (("choose by (validation)", "validation"), ("judge by (test)", "test"))
+
+
 def write(folder: Path, model: str, out: Path | None = None) -> Path:
-    """Writes the card of one model of a run into the run's folder, or into ``out``.
-
-    Args:
-        folder: holds ``metrics.json``, ``predictions.csv`` and, if the model was saved, ``model/classifier.json``.
-        model: a model of ``predictions.csv``.
-        out: another folder to write into.
-
-    Returns:
-        The file.
-    """
+    """Writes the card of one model of a run into the run's folder, or into ``out``, and returns the file."""
     record, table = runs.load(folder), evaluation.read_predictions(str(folder))
     table = table[table["model"] == model]
     costs = evaluation.read_costs([str(folder)]).set_index("model")
@@ -62,10 +56,7 @@ def _data(record: dict[str, Any], table: pd.DataFrame) -> str:
     sizes, names = table["split"].value_counts(), evaluation.label_names(table)
     train = record["metrics"].get("train_texts")
     lines = [f"- texts to train on: {train:.0f}"] if train else []
-    lines += [
-        f"- texts to choose by (validation): {sizes['validation']}",
-        f"- texts to judge by (test): {sizes['test']}",
-    ]
+    lines += [f"- texts to {verb}: {sizes[s]}" for verb, s in USES]
     return "\n".join(["## Data", "", *lines, f"- {len(names)} classes: {', '.join(map(plain, names[:50]))}"])
 
 
@@ -105,13 +96,14 @@ def _classes(table: pd.DataFrame) -> str:
 
 
 def _cost(row: pd.Series) -> str:
-    lines = [
-        f"- training: {row['train_seconds']:.0f} s",
-        f"- texts a second: {row['texts_per_second_1']:.0f} one by one, {row['texts_per_second_64']:.0f} by 64",
-        f"- 95th percentile: {row['p95_ms_1']:.0f} ms for one text, {row['p95_ms_64']:.0f} ms for a batch of 64",
-        f"- size on disk: {row['size_mb']:.1f} MB",
-    ]
-    return "\n".join(["## Cost", "", "Measured in the run, on the machine it ran on.", "", *lines])
+    return f"""## Cost
+
+Measured in the run, on the machine it ran on.
+
+- training: {row["train_seconds"]:.0f} s
+- texts a second: {row["texts_per_second_1"]:.0f} one by one, {row["texts_per_second_64"]:.0f} by 64
+- 95th percentile: {row["p95_ms_1"]:.0f} ms for one text, {row["p95_ms_64"]:.0f} ms for a batch of 64
+- size on disk: {row["size_mb"]:.1f} MB"""
 
 
 def _settings(record: dict[str, Any]) -> str:

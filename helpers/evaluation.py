@@ -1,8 +1,8 @@
 """Predictions as tables, and metrics computed from them.
 
 Taught in ``05_evaluation_plots``. The unit is the ``predictions.csv`` of a run:
-``row, split, model, text, label, prediction, p_<label>...``. Throughout, ``targets`` are true class indices (n,) and
-``probabilities`` (n, classes) have rows that sum to 1; the largest is the prediction.
+``row, split, model, text, label, prediction, p_<label>...``; ``targets`` are true class indices (n,), and
+``probabilities`` (n, classes) have rows that sum to 1, of which the largest is the prediction.
 """
 
 from __future__ import annotations
@@ -95,9 +95,8 @@ def scores(targets: np.ndarray, probabilities: np.ndarray, rows: np.ndarray) -> 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Returns one row for each model and split of a predictions table: texts, accuracy, macro F1, log loss."""
     parts = table.groupby(["model", "split"], sort=False)
-    names = ({"model": model, "split": split, "texts": len(part)} for (model, split), part in parts)
-    found = (metrics(targets(part), probabilities(part)) for _, part in parts)
-    return pd.DataFrame([name | values for name, values in zip(names, found, strict=True)])
+    found = [{"model": m, "split": s, "texts": len(t)} | metrics(targets(t), probabilities(t)) for (m, s), t in parts]
+    return pd.DataFrame(found)
 
 
 def calibration_bins(targets: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> pd.DataFrame:
@@ -166,10 +165,7 @@ def confused(part: pd.DataFrame, pairs: int = 5) -> pd.DataFrame:
 
 
 def candidates(table: pd.DataFrame) -> list[str]:
-    """Returns the models between which a user chooses, by validation accuracy, best first.
-
-    Those are counting words, each BERT, mixtures, and of all other models (LSTMs) the best on validation rows.
-    """
+    """Returns the FAMILIES' models and the best other one (LSTM), by validation accuracy, best first."""
     held_out = table[table["split"] == "validation"]
     accuracy = (held_out["label"] == held_out["prediction"]).groupby(held_out["model"], sort=False).mean()
     own = [name for name in accuracy.index if name.split()[0] in FAMILIES]
@@ -181,10 +177,8 @@ def read_runs(folders: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame, list[
     """Reads runs made on one split of one data set.
 
     A folder named twice is read once, and so is a model met again with the same predictions; one with other
-    predictions gets its run's name behind it.
-
-    Returns:
-        All predictions, all learning histories (``model, epoch, ...``), and the runs' ``metrics.json``.
+    predictions gets its run's name behind it. Returns all predictions, all learning histories (``model, epoch, ...``),
+    and the runs' ``metrics.json``.
 
     Raises:
         InputError: a file that is missing or not as it should be, or runs whose rows, texts or labels differ.

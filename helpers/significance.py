@@ -12,6 +12,9 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
 from helpers import evaluation
 
@@ -33,16 +36,9 @@ def resamples(targets: np.ndarray, repeats: int, seed: int) -> Iterator[np.ndarr
 
 
 def intervals(targets: np.ndarray, probabilities: np.ndarray, repeats: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Returns the usual metrics with 95 % percentile bootstrap intervals.
+    """Returns the usual metrics with 95 % percentile bootstrap intervals over ``repeats`` resamples.
 
-    An interval says how much other test texts of the same classes might change the value; the trained model stays as
-    it is. Where a metric is at its limit in every resample, as with no mistakes at all, it has no width.
-
-    Args:
-        targets: (n,) class indices.
-        probabilities: (n, classes), rows summing to 1.
-        repeats: how many resamples.
-        seed: of :func:`resamples`.
+    Where a metric is at its limit in every resample, as with no mistakes at all, its interval has no width.
 
     Returns:
         Metric as index, columns ``value``, ``low``, ``high``. ``accuracy``, ``macro_f1``, ``weighted_f1`` and
@@ -65,10 +61,8 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
         >>> mcnemar(np.array([True] * 5 + [False]), np.array([False] * 5 + [True]))
         0.21875
     """
-    from scipy.stats import binomtest
-
-    only_a, only_b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
-    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    only_a, only = int((right_a & ~right_b).sum()), int((right_a ^ right_b).sum())
+    return float(binomtest(only_a, only).pvalue) if only else 1.0
 
 
 def paired_interval(targets: np.ndarray, right_a: np.ndarray, right_b: np.ndarray) -> tuple[float, float]:
@@ -80,15 +74,12 @@ def paired_interval(targets: np.ndarray, right_a: np.ndarray, right_b: np.ndarra
 
 
 def pairs(table: pd.DataFrame) -> pd.DataFrame:
-    """Compares every two models of a predictions table on its test rows.
+    """Compares every two models of a predictions table on its test rows, ``better`` and ``worse`` by accuracy.
 
-    Returns:
-        One row a pair, ``better`` and ``worse`` by test accuracy: ``difference`` with ``low`` and ``high`` of the
-        paired bootstrap, not corrected; ``only_better`` and ``only_worse`` (rows that only one gets right); ``p`` of
-        McNemar, ``p_holm`` corrected for the number of pairs (Holm 1979), and ``verdict`` in words.
+    ``difference`` comes with ``low`` and ``high`` of the paired bootstrap, not corrected; ``only_better`` and
+    ``only_worse`` are rows that only one gets right; ``p`` is McNemar's, ``p_holm`` corrected for the number of pairs
+    (Holm 1979), and ``verdict`` says it in words.
     """
-    from statsmodels.stats.multitest import multipletests
-
     right, truth = right_by_model(table[table["split"] == "test"])
     rows = []
     for a, b in combinations(sorted(right, key=lambda name: -right[name].mean()), 2):
@@ -129,21 +120,15 @@ def _verdict(row: object) -> str:
     if row.difference == 0:
         return f"{row.better} and {row.worse} are right equally often"
     sure = f"95 % interval {100 * row.low:+.1f} to {100 * row.high:+.1f}, {p_value(row.p_holm)}"
-    points = f"{100 * row.difference:.1f} points"
-    if row.p_holm < LEVEL:
-        return f"{row.better} is better than {row.worse} by {points} ({sure})"
-    return f"{row.better} is ahead of {row.worse} by {points}, which these test texts do not settle ({sure})"
+    told, open_ = ("better than", "") if row.p_holm < LEVEL else ("ahead of", ", which these test texts do not settle")
+    return f"{row.better} is {told} {row.worse} by {100 * row.difference:.1f} points{open_} ({sure})"
 
 
 def against_guess(table: pd.DataFrame) -> pd.DataFrame:
     """Compares each model on the test rows with always answering the class that is most frequent in validation.
 
-    Returns:
-        Model as index: ``accuracy``, ``guess`` (what the constant answer gets), ``p_holm`` of the paired test,
-        ``beats`` (better, and the test texts settle it).
+    Columns: ``accuracy``, ``guess`` (the constant answer's), ``p_holm``, ``beats`` (better, and settled).
     """
-    from statsmodels.stats.multitest import multipletests
-
     right, truth = right_by_model(table[table["split"] == "test"])
     held_out = table[(table["split"] == "validation") & (table["model"] == table["model"].iloc[0])]
     guess = truth == evaluation.label_names(table).index(held_out["label"].value_counts(sort=True).index[0])
@@ -162,12 +147,10 @@ class Recommendation:
 
 
 def recommend(table: pd.DataFrame, costs: pd.DataFrame, failed: Mapping[str, str] | None = None) -> Recommendation:
-    """Recommends the cheapest candidate within one point of the best on validation rows.
+    """Recommends the cheapest candidate within one point of the best on validation rows; test rows say how sure it is.
 
-    Args:
-        table: predictions of several models on validation and test rows.
-        costs: model as index, ``train_seconds``, ``texts_per_second_64``, ``size_mb``; may be empty or incomplete.
-        failed: contenders without predictions, and why, such as ``{"bilstm": "it diverged"}``.
+    ``costs`` have the model as index, ``train_seconds``, ``texts_per_second_64``, ``size_mb``, and may be empty or
+    incomplete; ``failed`` names contenders without predictions, and why, such as ``{"bilstm": "it diverged"}``.
     """
     names = evaluation.candidates(table)
     table = table[table["model"].isin(names)]
@@ -191,23 +174,21 @@ def recommend(table: pd.DataFrame, costs: pd.DataFrame, failed: Mapping[str, str
     own = compared[(compared["better"] == model) | (compared["worse"] == model)]
     share, how_often = _share(table, model)
     first = f"Use {model}: right on {how_often} new texts{_trade(model, held_out, costs)}."
-    chosen = f"Measured: {share}. It was chosen on validation texts, the cheapest within one point of the best."
+    rule = "the cheapest within one point of the best" if names[0] in seconds else "the best (costs were not measured)"
+    chosen = f"Measured: {share}. It was chosen on validation texts: {rule}."
     words = [f"{verdict}." for verdict in own["verdict"]]
     return Recommendation(model, [first, chosen, _how_sure(own, model), *words, *gone, *_costs(model, costs)])
 
 
 def _share(table: pd.DataFrame, model: str) -> tuple[str, str]:
     """Test accuracy with its interval, and as a child would say it: ``"9 of 10"``."""
-    from statsmodels.stats.proportion import proportion_confint
-
     test = table[(table["split"] == "test") & (table["model"] == model)]
     value, low, high = intervals(evaluation.targets(test), evaluation.probabilities(test)).loc["accuracy"]
     if low == high:  # each class wholly right or wrong, so that all resamples are alike
         low, high = proportion_confint(round(value * len(test)), len(test), method="wilson")
     of = 10 if 0.05 <= value < 0.95 else 100
-    often = f"{value * of:.0f} of {of}" if value * 100 < 99.5 else "nearly all"
     said = f"{100 * value:.1f} % of {len(test)} test texts (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
-    return f"right on {said}", often
+    return f"right on {said}", f"{value * of:.0f} of {of}" if value < 0.995 else "nearly all"
 
 
 def _trade(model: str, held_out: dict[str, float], costs: pd.DataFrame) -> str:
@@ -230,11 +211,11 @@ def _how_sure(own: pd.DataFrame, model: str) -> str:
     beaten, unsure = own[(own["worse"] == model) & (own["p_holm"] < LEVEL)], own[own["p_holm"] >= LEVEL]
     if len(beaten):
         return f"The test texts contradict the choice: on them {beaten['better'].iloc[0]} is better."
-    if len(unsure):
-        others = [r.worse if r.better == model else r.better for r in unsure.itertuples()]
-        return f"How sure: the test texts cannot tell it from {' and '.join(others)}; more test texts would."
-    known = "it is better than every other model" if len(own) else "there is no other model to compare it with"
-    return f"How sure: {'on the test texts ' if len(own) else ''}{known}."
+    if not len(own):
+        return "How sure: there is no other model to compare it with."
+    others = [r.worse if r.better == model else r.better for r in unsure.itertuples()]
+    open_ = f"the test texts cannot tell it from {' and '.join(others)}; more test texts would"
+    return f"How sure: {open_ if others else 'on the test texts it is better than every other model'}."
 
 
 def _costs(model: str, costs: pd.DataFrame) -> list[str]:
