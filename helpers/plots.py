@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SIZES = {"small": (7.2, 3.3), "medium": (7.2, 4.2), "large": (7.2, 5.6)}  # inches: one width
 PALETTE = ("#1f4e79", "#e07b1f", "#2a8c6e", "#a3246b", "#b5473a", "#5aa6d8", "#5b3a8c", "#777777", "#3f7d20", "#111111")
-DPI, COLOURS = 200, 64
+DPI, COLOURS = 200, 24
 STYLE = {
     "axes.axisbelow": True,
     "axes.grid": True,
@@ -98,7 +98,7 @@ def new_axes(size: str = "medium", rows: int = 1, columns: int = 1) -> Any:
 
 
 def to_png(ax: Axes) -> bytes:
-    """The figure of ``ax`` as PNG, white behind, 200 dots an inch in 64 colours; titles that are too long wrap."""
+    """The figure of ``ax`` as PNG, white behind, 200 dots an inch in 24 colours; titles that are too long wrap."""
     import textwrap
 
     import matplotlib as mpl

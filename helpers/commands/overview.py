@@ -118,9 +118,9 @@ def number(value: Any) -> str:
     """Returns a metric as a page shows it: three decimals, or thousands apart; a dash where there is none."""
     if value is None:
         return "–"
-    if isinstance(value, float):
+    if isinstance(value, float) and not (value.is_integer() and abs(value) >= 10):
         return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
-    return f"{value:,}" if is_number(value) else str(value)
+    return f"{value:,.0f}" if is_number(value) else str(value)
 
 
 def duration(seconds: Any) -> str:
