@@ -33,11 +33,11 @@ lab: $(READY)  ## open JupyterLab on notebooks/
 	@$(VENV)/bin/jupyter lab --notebook-dir=notebooks
 
 notebooks: $(READY)  ## execute all notebooks with their defaults and store their outputs
-	@HELPERS_HEADLESS=1 HELPERS_PROGRESS=/dev/null $(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace \
+	@HELPERS_HEADLESS=1 TQDM_DISABLE=1 $(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace \
 	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.kernel_name=python3 \
 	  $(filter-out %05_evaluation_plots.ipynb,$(wildcard notebooks/*.ipynb))
 	@$(PY) -m helpers.recording
-	@HELPERS_HEADLESS=1 HELPERS_PROGRESS=/dev/null $(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace \
+	@HELPERS_HEADLESS=1 TQDM_DISABLE=1 $(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace \
 	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.kernel_name=python3 notebooks/05_evaluation_plots.ipynb
 
 bench: $(READY)  ## speed, as ratios from one run on this machine

@@ -126,7 +126,7 @@ def main():
     parser.add_argument("--pairs", help="a file of word, word, score")
     parser.add_argument("--ptb", help="a text to learn from for --pairs, a sentence a line")
     options = parser.parse_args()
-    os.environ.setdefault("HELPERS_PROGRESS", os.devnull)
+    os.environ.setdefault("TQDM_DISABLE", "1")
     search()
     if not options.gensim:
         print("To compare, install gensim into an environment of its own and name its Python: --gensim PYTHON")

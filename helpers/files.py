@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import math
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from helpers import InputError
 
-FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EEXIST}
-
 
 def project_root() -> Path:
-    """The folder that holds ``data/`` and ``notebooks/``: above this package, else above the current directory."""
+    """Returns the folder with ``data/`` and ``notebooks/``: above this package, else above the current directory."""
     for start in (Path(__file__).resolve().parent.parent, Path.cwd(), *Path.cwd().parents):
         if (start / "data" / "news_en.csv").exists():
             return start
@@ -27,23 +23,23 @@ def project_root() -> Path:
 
 
 def bases() -> list[Path]:
-    """Where a relative path is looked up: here, then where the command was typed, then in the project's root."""
+    """Returns where a relative path is looked up: here, where the command was typed, in the project."""
     return [Path.cwd(), Path(os.environ.get("HELPERS_CWD", ".")), project_root()]
 
 
 def cache_folder() -> Path:
-    """Where weights are kept: ``$HELPERS_CACHE``, else ``~/.cache/helpers-notebooks``."""
+    """Returns where weights are kept: ``$HELPERS_CACHE``, else ``~/.cache/helpers-notebooks``."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("HELPERS_CACHE") or Path(base) / "helpers-notebooks")
 
 
 def runs_root() -> Path:
-    """The folder of all runs: ``$HELPERS_RUNS``, else ``runs/`` in the project."""
+    """Returns the folder of all runs: ``$HELPERS_RUNS``, else ``runs/`` in the project."""
     return Path(os.environ.get("HELPERS_RUNS") or project_root() / "runs").resolve()
 
 
 def shown(path: Path) -> str:
-    """A path without what lies above the project or above ``runs/``."""
+    """Returns a path without what lies above the project or above ``runs/``."""
     root = project_root() if path.is_relative_to(project_root()) else runs_root().parent
     return os.path.relpath(path, root)
 
@@ -88,16 +84,10 @@ def writable(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        if error.errno not in FAULTS:
-            raise
         raise InputError(
             f"The run folder {shown(folder)} cannot be written ({error.strerror or error}): free space, "
             "or set HELPERS_RUNS."
         ) from None
-    finally:
-        with contextlib.suppress(OSError):  # leaves no empty folders behind
-            folder.rmdir()
-            folder.parent.rmdir()
 
 
 @contextlib.contextmanager
@@ -107,54 +97,28 @@ def locked(path: Path, what: str, wait: float = 0.0) -> Iterator[None]:
     Raises:
         InputError: another process holds it, and still does after ``wait`` seconds.
     """
-    end = time.monotonic() + wait
-    while (file := _lock(path)) is None:
-        if time.monotonic() >= end:
-            raise InputError(f"Another process is building {what}: wait for it, or choose another --name.")
-        time.sleep(0.2)
+    import filelock
+
     try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        file.close()
-
-
-def _lock(path: Path) -> Any:
-    """The locked file, or None if another process has it."""
-    import fcntl
-
-    file = path.open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-            return file
-    except (BlockingIOError, FileNotFoundError):
-        pass  # FileNotFoundError: its former owner has just removed it
-    file.close()
-    return None
-
-
-def _old(target: Path) -> Path:
-    return target.with_name(f".{target.name}.old")
+        with filelock.FileLock(path, timeout=wait):
+            yield
+            path.unlink(missing_ok=True)  # filelock sees a name that is gone, and makes it anew
+    except filelock.Timeout:
+        raise InputError(f"Another process is building {what}: wait for it, or choose another --name.") from None
 
 
 def recover(target: Path) -> None:
-    """Brings back the run that a process killed in :func:`replace_folder` had just moved away."""
-    if _old(target).exists() and not target.exists():
-        _old(target).rename(target)
+    """Brings back the folder that a process killed in :func:`replace_folder` had just moved away."""
+    old = target.with_name(f".{target.name}.old")
+    if old.exists() and not target.exists():
+        old.rename(target)
 
 
 def replace_folder(source: Path, target: Path) -> None:
     """Gives a finished folder its name; one that had it is gone only then."""
-    old = _old(target)
+    old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)
     source.rename(target)
-    with contextlib.suppress(OSError):  # not every disk can sync a folder
-        place = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(place)
-        finally:
-            os.close(place)
     shutil.rmtree(old, ignore_errors=True)

@@ -1,14 +1,11 @@
-"""One progress display: a bar in a notebook by hand, a line in the terminal for ``python -m helpers run``."""
+"""Bars, until the rooms that use them take tqdm."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import shutil
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,72 +53,24 @@ def note(folder: Path) -> str:
     return ""
 
 
-class Progress:
-    """The terminal's side: section and share done, plus what the kernel reports of its training.
-
-    On a terminal one line is rewritten; elsewhere (CI) one line is printed for each section.
-    """
-
-    def __init__(self, notebook: Path, folder: Path) -> None:
-        cells = json.loads(notebook.read_text("utf-8"))["cells"]
-        self._total, self._name, self._folder = len(cells), notebook.stem, folder
-        self._section, self._index, self._clock = "starting the kernel", 0, time.monotonic()
-        self._line = Line(self._text)
-
-    def __enter__(self) -> Progress:
-        self._line.__enter__()
-        if not self._line.live:
-            print(f"{self._name}: {self._total} cells", file=sys.stderr, flush=True)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._line.__exit__()
-        (self._folder / FILE).unlink(missing_ok=True)
-
-    def cell(self, index: int, cell: Any) -> None:
-        """Notes that a cell starts."""
-        self._index = index
-        if cell.cell_type == "markdown" and cell.source.startswith("#"):
-            self._section = cell.source.splitlines()[0].lstrip("# ")
-            with contextlib.suppress(OSError):
-                (self._folder / FILE).write_text(self._section, "utf-8")
-            if not self._line.live:
-                print(f"  {time.monotonic() - self._clock:4.0f} s  {self._section}", file=sys.stderr, flush=True)
-
-    def _text(self) -> str:
-        said = note(self._folder)
-        more = "" if said == self._section else said
-        seconds = time.monotonic() - self._clock
-        return f"{self._name} {bar(self._index, self._total)} {seconds:.0f} s  {self._section}  {more}"
-
-
 class Bar:
-    """The kernel's side: a bar by hand, a note to the terminal in a run; nothing stays in the notebook.
+    """A bar by hand, and nothing where ``TQDM_DISABLE`` is set, as in a run; nothing stays in the notebook.
 
     Use as ``with Bar(total, "LSTM") as bar: bar.step("loss 0.3")``.
     """
 
     def __init__(self, total: int, label: str) -> None:
-        self._total, self._label, self._done, self._bar = total, label, 0, None
-        self._file = os.environ.get("HELPERS_PROGRESS")
+        from tqdm.auto import tqdm
+
+        self._bar = tqdm(total=total, desc=label, leave=False)
 
     def __enter__(self) -> Bar:
-        if self._file is None:
-            from tqdm.auto import tqdm
-
-            self._bar = tqdm(total=self._total, desc=self._label, leave=False)
         return self
 
     def step(self, note: str = "") -> None:
         """One unit of work is done."""
-        self._done += 1
-        if self._bar is not None:
-            self._bar.set_postfix_str(note)
-            self._bar.update()
-        elif self._file:
-            with contextlib.suppress(OSError):
-                Path(self._file).write_text(f"{self._label} {self._done}/{self._total} {note}", "utf-8")
+        self._bar.set_postfix_str(note)
+        self._bar.update()
 
     def __exit__(self, *_: Any) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()

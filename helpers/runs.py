@@ -20,10 +20,9 @@ from typing import Any
 from urllib.parse import quote
 
 from helpers import InputError, parameters
-from helpers.files import project_root, recover, replace_folder, runs_root, write_atomic, write_json
-from helpers.masking import MASK
+from helpers.files import bases, project_root, recover, replace_folder, runs_root, write_atomic, write_json
 
-FOLDER_VARIABLE, SECRETS_VARIABLE = "HELPERS_RUN_FOLDER", "HELPERS_SECRETS"
+FOLDER_VARIABLE = "HELPERS_RUN_FOLDER"
 CHECKPOINT = "checkpoint"
 PACKAGES = ("tensorflow", "keras", "keras-hub", "numpy", "pandas", "scikit-learn", "matplotlib", "papermill")
 
@@ -66,12 +65,11 @@ class Run:
 
     def finish(self) -> None:
         """Writes ``metrics.json``; a run by hand is now moved to its final name."""
-        secrets = os.environ.get(SECRETS_VARIABLE, "").split()
         record = {
             "notebook": self.notebook,
             "name": "interactive",
             "status": "completed",
-            "parameters": self.values | {name: MASK for name in secrets if name in self.values},
+            "parameters": self.values,
             "metrics": self.metrics,
             "seconds": round(time.monotonic() - self._clock, 1),
             "versions": versions(),
@@ -96,26 +94,17 @@ def start(notebook: str, variables: dict[str, Any]) -> Run:
     values = {k: v for k, v in variables.items() if k.isupper() and not k.startswith("_") and k != "REPO"}
     if given := os.environ.get(FOLDER_VARIABLE):
         return Run(notebook, Path(given), values, None)
+    import psutil
+
     final = runs_root() / notebook / "interactive"
     recover(final)
     for left in final.parent.glob(".interactive.*.partial"):  # of kernels that were stopped before the last cell
-        if not _lives(int(left.name.split(".")[2])):
+        if not psutil.pid_exists(int(left.name.split(".")[2])):
             shutil.rmtree(left, ignore_errors=True)
     folder = final.with_name(f".interactive.{os.getpid()}.partial")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return Run(notebook, folder, values, final)
-
-
-def _lives(process: int) -> bool:
-    """Whether another process of that number is there."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return process != os.getpid()
 
 
 _fits: collections.Counter[str] = collections.Counter()
@@ -173,8 +162,7 @@ def load(folder: str | Path) -> dict[str, Any]:
 
 def find_run(folder: str | Path) -> Path:
     """Resolves a run folder from the current directory, from where the command was typed, or from the project."""
-    bases = [Path.cwd(), Path(os.environ.get("HELPERS_CWD", ".")), runs_root().parent, project_root()]
-    for base in bases:
+    for base in (*bases(), runs_root().parent):
         with contextlib.suppress(OSError):  # a name can be too long for a folder
             if (base / folder).is_dir():
                 return (base / folder).resolve()

@@ -52,7 +52,7 @@ class Approximate(str):
 
 
 def pytest_configure() -> None:
-    os.environ["HELPERS_PROGRESS"] = os.devnull
+    os.environ["TQDM_DISABLE"] = "1"
     os.environ["HELPERS_HEADLESS"] = "1"
     os.environ["HELPERS_RUNS"] = tempfile.mkdtemp(prefix="helpers-nbval-")
 
