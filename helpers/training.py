@@ -136,30 +136,10 @@ def dataset(generator: Callable[[], Iterator[Any]], signature: Any, count: int) 
 
 
 def bar(total: int, label: str) -> Any:
-    """Returns a bar of ``tqdm``; under ``$HELPERS_PROGRESS`` it is a line in that file, never in the notebook."""
-    if (path := os.environ.get("HELPERS_PROGRESS")) is None:
-        from tqdm.auto import tqdm
+    """Returns a bar of ``tqdm``; there is none where ``$TQDM_DISABLE`` is set, as in a run."""
+    from tqdm.auto import tqdm
 
-        return tqdm(total=total, desc=label, leave=False)
-    from tqdm import tqdm
-
-    return tqdm(
-        total=total, desc=label, leave=False, file=_Line(path), ncols=60, bar_format="{desc} {n}/{total}{postfix}"
-    )
-
-
-class _Line:
-    """A file that holds the last line written to it."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def write(self, line: str) -> None:
-        with contextlib.suppress(OSError), open(self._path, "w", encoding="utf-8") as file:
-            file.write(line.strip())
-
-    def flush(self) -> None:
-        """Has nothing to do."""
+    return tqdm(total=total, desc=label, leave=False)
 
 
 def fit(

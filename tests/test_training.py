@@ -183,12 +183,3 @@ def test_a_text_without_any_token_is_read_like_any_other(keras):
 
 def test_no_data_set_waits_for_the_tuner():
     assert training.bucketed(ids(), np.arange(50), 8, 3).options().autotune.enabled is False
-
-
-def test_progress_is_a_line_in_a_file(tmp_path, monkeypatch):
-    monkeypatch.setenv("HELPERS_PROGRESS", str(tmp_path / "line"))
-    with training.bar(3, "LSTM") as bar:
-        bar.update()
-        bar.refresh()
-        assert (tmp_path / "line").read_text().startswith("LSTM")
-        assert "1/3" in (tmp_path / "line").read_text()

@@ -28,7 +28,7 @@ from helpers import InputError, parameters, runs
 from helpers.files import bases, locked, project_root, recover, replace_folder, runs_root, shown, writable, write_json
 
 MISTAKE = "InputError: "  # how papermill tells it
-WEB = ("http://", "https://")
+REMOTE = ("http://", "https://", "hf:")
 
 
 def find_notebook(name: str) -> Path:
@@ -101,37 +101,38 @@ def plan(notebook: Path, given: dict[str, Any], name: str = "default") -> Plan:
 def _check_inputs(values: dict[str, Any]) -> None:
     """Reads DATA and TEST, where they are files, and RUNS once, so that mistakes show at once."""
     source, test = values.get("DATA"), values.get("TEST", "")
-    if source and not source.startswith((*WEB, "hf:")):
-        test = "" if test.startswith((*WEB, "hf:")) else test
+    if source and not source.lower().startswith(REMOTE):
+        test = "" if test.lower().startswith(REMOTE) else test
         _check_data(source, test, values.get("TEXT_COLUMN", "text"), values.get("LABEL_COLUMN", "label"))
     for folder in values.get("RUNS", []):
         runs.load(folder)
 
 
 @functools.lru_cache(maxsize=4)  # the runs of a sweep read the same files
-def _check_data(*arguments: str) -> None:
-    from helpers import data
+def _check_data(source: str, test: str, text_column: str, label_column: str) -> None:
+    from helpers import data, tables
 
-    if not len(data.load(*arguments).validation):
-        raise InputError(f"{arguments[0]} has too few texts to choose a model by: give every class three or more.")
+    if not (text_column and label_column):
+        guessed = data.guess_columns(tables.read_table(source)[0])
+        text_column, label_column = text_column or guessed[0], label_column or guessed[1]
+    if not len(data.load(source, test, text_column, label_column).validation):
+        raise InputError(f"{source} has too few texts to choose a model by: give every class three or more.")
 
 
 def fingerprint(notebook: Path, values: dict[str, Any]) -> str:
     """Returns a digest of what decides a run: cells, helpers, parameters, and the bytes of the data they name."""
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     cells = json.loads(notebook.read_text("utf-8"))["cells"]
-    digest.update("\0".join("".join(c["source"]) for c in cells).encode())
+    digest = hashlib.sha256(json.dumps([values, [c["source"] for c in cells]], sort_keys=True).encode())
     package = Path(__file__).parent.parent
-    files = sorted(package.rglob("*.py")) + sorted(p for p in package.glob("report/*") if p.is_file())
+    files = [*sorted(package.rglob("*.py")), *sorted(p for p in package.glob("report/*") if p.is_file())]
     for item in (i for value in values.values() for i in (value if isinstance(value, list) else [value])):
         files += named_files(item)
-        if isinstance(item, str) and item.lower().startswith(WEB):
+        if isinstance(item, str) and item.lower().startswith(REMOTE[:2]):
             digest.update(_web_digest(item))
     if values.get("RUNS") == []:
         files += sorted((project_root() / "data" / "recorded").rglob("*.*"))
     for path in files:
-        state = path.stat()
-        digest.update(_digest(path, state.st_mtime_ns, state.st_size))
+        digest.update(_digest(path, path.stat().st_mtime_ns, path.stat().st_size))
     return digest.hexdigest()[:32]
 
 
@@ -143,9 +144,9 @@ def _digest(path: Path, changed: int, size: int) -> bytes:
 
 @functools.lru_cache(maxsize=4)
 def _web_digest(address: str) -> bytes:
-    from helpers import data
+    from helpers import tables
 
-    return hashlib.sha256(data._download(address)).digest()
+    return hashlib.sha256(tables._download(address, address.rpartition("@")[2].split("?")[0])).digest()
 
 
 def named_files(value: Any) -> list[Path]:
@@ -153,18 +154,16 @@ def named_files(value: Any) -> list[Path]:
 
     Of a run, these are its record and its tables; of another folder, such as a corpus or pretrained weights, all.
     """
-    if not isinstance(value, str) or not value:
-        return []
-    for base in (*bases(), project_root() / "data"):
-        for path in (base / value, base / f"{value}.csv"):
-            with contextlib.suppress(OSError, ValueError):
-                if path.is_file():
-                    return [path]
-                if (path / "metrics.json").is_file():
-                    return [path / "metrics.json", *sorted(path.glob("*.csv"))]
-                if path.is_dir():
-                    found = [*path.glob("*"), *path.glob("assets/**/*")]
-                    return sorted(p for p in found if p.is_file() and not p.name.startswith("."))
+    places = [*bases(), project_root() / "data"] if isinstance(value, str) and value else []
+    for path in (base / name for base in places for name in (value, f"{value}.csv")):
+        with contextlib.suppress(OSError, ValueError):
+            if path.is_file():
+                return [path]
+            if path.is_dir():
+                is_run = (path / "metrics.json").is_file()
+                patterns = ("metrics.json", "*.csv") if is_run else ("*", "assets/**/*")
+                found = sorted(p for pattern in patterns for p in path.glob(pattern))
+                return [p for p in found if p.is_file() and not p.name.startswith(".")]
     return []
 
 
