@@ -92,8 +92,6 @@ BAD = [
     run("--cell-timeout", "soon"),
     run("--time-limit", "0"),
     run("--time-limit", "nan"),
-    run("--secret", "TOKEN"),
-    run("--secret", "EPOCHS"),
     ["run", "data.ipynb", "-p", "DATA", "nowhere.csv"],
     ["run", "data.ipynb", "-p", "DATA", "empty.ipynb"],
     ["run", "data.ipynb", "-p", "TEST", "nowhere.csv"],
