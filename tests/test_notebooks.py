@@ -181,12 +181,12 @@ def test_03_runs_on_another_csv(small_runs):
 )
 def test_a_run_labels_new_texts(small_runs, tmp_path, notebook_name, model):
     new = tmp_path / "new.csv"
-    new.write_text("body,label\nteam goal coach,x\nbank loan,y\n", "utf-8")
+    new.write_text("body\nteam goal coach\nbank loan\n", "utf-8")
     chosen = ["--model", model] if model else []
     done = ["predict", small_runs / notebook_name / "small", new, "--out", tmp_path / "out.csv"]
     run(*done, "--text-column", "body", *chosen, runs=small_runs)
     labelled = pd.read_csv(tmp_path / "out.csv")
-    assert labelled.columns.tolist() == ["body", "label", "prediction", "p_<b>&x", "p_money", "p_体育"]
+    assert labelled.columns.tolist() == ["body", "label", "p_<b>&x", "p_money", "p_体育"]
     assert labelled.filter(like="p_").sum(axis=1).sub(1).abs().max() < 1e-4
 
 
