@@ -1,0 +1,167 @@
+"""The networks of "which model should I use?": an LSTM from scratch and a fine-tuned BERT, within a time that is given.
+
+How long an epoch takes is measured on this machine, from the first batches; constants of another one would lie. Taught
+in notebooks 03, 04 and 06.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from helpers import InputError, pretrained, text, training
+
+if TYPE_CHECKING:
+    import keras
+    import pandas as pd
+
+LSTM_EPOCHS, LEAST_EPOCHS, MOST_TOKENS = 20, 3, 200
+BERT_RATE, BERT_BATCH, MOST_PIECES = 2e-4, 16, 256
+
+
+class OutOfTime(InputError):
+    """The time that is left is too short for a model; the sentence says what it needs."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network.
+
+    Attributes:
+        classify: n texts to probabilities (n, classes).
+        history: one row an epoch, as of :func:`helpers.training.fit`.
+        texts: how many it learned from.
+        save: writes it into a folder, from where :mod:`helpers.predict` reads it.
+        parameters: how many numbers it has.
+    """
+
+    classify: Callable[[Sequence[str]], np.ndarray]
+    history: pd.DataFrame
+    texts: int
+    save: Callable[[Path], None]
+    parameters: int
+
+
+def epoch_seconds(model: keras.Model, batches: Any, count: int) -> float:
+    """Returns the seconds of an epoch of ``count`` batches, from eight of them after compiling; weights are put back."""
+    start = [np.array(w) for w in model.get_weights()]
+    model.fit(batches.take(2), epochs=1, verbose=0)
+    clock = time.monotonic()
+    model.fit(batches.take(8), epochs=1, verbose=0)
+    spent = time.monotonic() - clock
+    model.set_weights(start)
+    return spent / min(8, count) * count
+
+
+def fit_lstm(
+    texts: Sequence[str], y: np.ndarray, held_texts: Sequence[str], y_held: np.ndarray, unit: str, labels: list[str],
+    seconds: float, seed: int,
+) -> Network:  # fmt: skip
+    """Trains a bidirectional LSTM on all texts, stopped by the loss on the held-out ones.
+
+    Args:
+        texts, y: n texts and their classes (n,), from 0.
+        held_texts, y_held: validation rows, which stop the training.
+        unit: see :func:`helpers.text.tokenize`.
+        labels: the classes' names.
+        seconds: the time it may take.
+        seed: initial weights and order.
+
+    Raises:
+        OutOfTime: fewer than three epochs fit.
+        InputError: it diverged.
+    """
+    training.import_tensorflow()
+    import keras
+    from keras import layers
+
+    cut = [text.tokenize(t, unit) for t in texts]
+    counts = Counter(token for tokens in cut for token in tokens)
+    vocabulary = ["", "[UNK]", *(token for token, _ in counts.most_common(20_000))]
+    length = int(np.clip(np.quantile([len(tokens) for tokens in cut], 0.95), 8, MOST_TOKENS))
+    rows, held = (training.encode(t, vocabulary, unit, length) for t in (texts, held_texts))
+    keras.utils.set_random_seed(seed)
+    parts = [
+        keras.Input((None,), dtype="int32"),
+        layers.Embedding(len(vocabulary), 128, mask_zero=True),
+        layers.SpatialDropout1D(0.4),
+        layers.Bidirectional(layers.LSTM(64, return_sequences=True)),
+        layers.GlobalAveragePooling1D(),
+        layers.Dropout(0.5),
+        layers.Dense(len(labels), activation="softmax"),
+    ]
+    model = keras.Sequential(parts)
+    model.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    batches = training.bucketed(rows, y.astype("int32"), 32, seed)
+    each = epoch_seconds(model, batches, -(-len(rows) // 32))
+    if LEAST_EPOCHS * each > seconds:
+        raise OutOfTime(f"three epochs need about {LEAST_EPOCHS * each:.0f} s")
+    held_batches = training.bucketed(held, y_held.astype("int32"), 256)
+    epochs = int(min(LSTM_EPOCHS, seconds / each))
+    history = training.fit(model, batches, held_batches, epochs, "lstm", 3, monitor="val_loss")
+
+    def classify(some: Sequence[str]) -> np.ndarray:
+        return training.predict_proba(model, training.encode(some, vocabulary, unit, length))
+
+    def save(folder: Path) -> None:
+        training.save_classifier(folder, model, vocabulary, labels, unit=unit, length=length)
+
+    return Network(classify, history, len(texts), save, model.count_params())
+
+
+def fit_bert(
+    preset: str, ids: np.ndarray, y: np.ndarray, held_ids: np.ndarray, y_held: np.ndarray, others: int,
+    words: Any, labels: list[str], seconds: float, seed: int,
+) -> Network:  # fmt: skip
+    """Fine-tunes a pretrained BERT; the time decides how many epochs, or on how many rows.
+
+    Args:
+        preset: see :func:`helpers.pretrained.load`.
+        ids, y: word pieces (n, length) and classes (n,) to learn from.
+        held_ids, y_held: validation rows; the best epoch on them is kept.
+        others: texts that will be read once after training, in the same time.
+        words: the tokenizer.
+        labels: the classes' names.
+        seconds: the time it may take.
+        seed: head, order and sample.
+
+    Raises:
+        OutOfTime: not even a fair sample of the rows fits into one epoch.
+        InputError: it diverged.
+    """
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    clock = time.monotonic()
+    model, _ = pretrained.classifier(preset, len(labels), dropout=0.1)
+    y, y_held, length = y.astype("int32"), y_held.astype("int32"), ids.shape[1]
+    pretrained.compile_adamw(model, BERT_RATE, 100)
+    steps = -(-len(ids) // BERT_BATCH)
+    learn = epoch_seconds(model, pretrained.batches(ids, y, BERT_BATCH, seed), steps)
+    read = 0.4 * learn / len(ids)  # a text forward only takes about this share of a step
+    available = seconds - (time.monotonic() - clock) - 1.2 * read * others - 12
+    each = learn + read * len(held_ids)
+    epochs, rows = int(min(5 if len(ids) < 3000 else 4, available / each)), np.arange(len(ids))
+    if epochs < 1:
+        share = int((available - read * len(held_ids)) / learn * len(ids))
+        if share < max(20 * len(labels), 500):
+            raise OutOfTime(f"one pass over all texts needs about {max(1, each / 60):.0f} minutes")
+        rows, epochs = np.sort(np.random.default_rng(seed).permutation(len(ids))[:share]), 1
+    pretrained.compile_adamw(model, BERT_RATE, epochs * -(-len(rows) // BERT_BATCH))
+    batches = pretrained.batches(ids[rows], y[rows], BERT_BATCH, seed)
+    held = pretrained.batches(held_ids, y_held, 64)
+    history = training.fit(model, batches, held, epochs, "bert", epochs)
+
+    def classify(some: Sequence[str]) -> np.ndarray:
+        return training.predict_proba(model, words(some, length), 64, pretrained.inputs)
+
+    def save(folder: Path) -> None:
+        pretrained.save_classifier(folder, model, words, labels, length)
+
+    return Network(classify, history, len(rows), save, model.count_params())
