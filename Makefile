@@ -25,9 +25,9 @@ test: $(READY)  ## ruff, unit tests, nbval on every notebook, papermill runs wit
 	@$(PY) -m pytest tests
 	@$(PY) -m pytest -c pyproject.toml --nbval --nbval-current-env --nbval-cell-timeout 600 -p tests.nbval_plugin notebooks
 
-compare: $(READY)  ## make compare DATA=my.csv [TEST=test.csv] [BUDGET=10m]: which model should I use?
+compare: $(READY)  ## make compare DATA=my.csv [TEST=test.csv] [MINUTES=10] [SEEDS=3]: which model should I use?
 	@test -n "$(DATA)" || { echo "error: say which file: make compare DATA=my.csv" >&2; exit 2; }
-	@$(PY) -m helpers compare "$(DATA)" $(if $(TEST),--test "$(TEST)") $(if $(BUDGET),--budget $(BUDGET))
+	@$(PY) -m helpers compare "$(DATA)" $(if $(TEST),--test "$(TEST)") $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEEDS),--seeds $(SEEDS))
 
 lab: $(READY)  ## open JupyterLab on notebooks/
 	@$(VENV)/bin/jupyter lab --notebook-dir=notebooks

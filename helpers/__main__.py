@@ -29,12 +29,10 @@ def parser() -> Parser:
     compare.add_argument("--test", default="", metavar="FILE", help="a test file (default: a fifth of the texts)")
     compare.add_argument("--text-column", default="", metavar="NAME", help="default: guessed, and said")
     compare.add_argument("--label-column", default="", metavar="NAME", help="default: guessed, and said")
-    compare.add_argument("--budget", type=_time, metavar="TIME", help="choose settings that fit, such as 10m or 1h")
-    compare.add_argument("--seeds", type=_count, default=1, metavar="N", help="repeat with N splits (default: 1)")
+    compare.add_argument("--minutes", type=_seconds, default=10.0, metavar="M", help="the time you give (default: 10)")
+    compare.add_argument("--seeds", type=_count, default=1, metavar="N", help="repeat the cheap models on N splits")
     compare.add_argument("--preset", default="minilm", help="the pretrained model (default: minilm)")
-    compare.add_argument("--checks-only", action="store_true", help="stop after the checks of the data")
     compare.add_argument("--name", default="", help="the comparison's name (default: the file's)")
-    compare.add_argument("--out", type=Path, help="where to write the pages (default: reports/<name>/)")
     compare.add_argument("--force", action="store_true", help="run again what is finished")
     run = commands.add_parser("run", help="execute a notebook once, strictly, into runs/<notebook>/<name>/")
     run.add_argument("notebook", help="name, number or path, such as 03_lstm_classifier or 03")
@@ -83,11 +81,6 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
-def _time(text: str) -> float:
-    units = {"s": 1, "m": 60, "h": 3600}
-    return _seconds(text[:-1]) * units[text[-1]] if text[-1:] in units else _seconds(text)
-
-
 def _count(text: str) -> int:
     if int(text) < 1:
         raise ValueError
@@ -120,13 +113,13 @@ def _given(options: argparse.Namespace, notebook: Path) -> dict:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from helpers import comparison
+    from helpers.commands import compare
 
-    question = comparison.Question(
-        options.data, options.test, options.text_column, options.label_column, options.name, options.budget,
-        options.seeds, preset=options.preset,
-    )  # fmt: skip
-    return comparison.compare(question, options.out, checks_only=options.checks_only, force=options.force)
+    given = {
+        "TEST": options.test, "TEXT_COLUMN": options.text_column, "LABEL_COLUMN": options.label_column,
+        "MINUTES": options.minutes, "SEEDS": options.seeds, "PRESET": options.preset,
+    }  # fmt: skip
+    return compare.compare(options.data, given, options.name, force=options.force)
 
 
 def _run(options: argparse.Namespace) -> int:

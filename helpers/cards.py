@@ -43,8 +43,10 @@ def _opening(record: dict[str, Any], model: str, saved: dict[str, Any]) -> str:
     data = Path(str(record["parameters"].get("DATA", "?"))).name
     kinds = {"lstm": "an LSTM trained from scratch", "bert": "a pretrained BERT encoder with a classification head"}
     kinds |= {"tfidf": "logistic regression on TF-IDF", "frozen": "logistic regression on vectors of a frozen BERT"}
-    kind = kinds.get(saved.get("kind", model), model)
-    read = f"It reads up to {saved['length']} {saved.get('unit', 'word piece')}s of a text." if saved else ""
+    kinds |= {"mixture": "the normalised product of the run's other models"}
+    kind = kinds.get(saved.get("kind")) or kinds.get(model, model)
+    unit = saved.get("unit", "word piece")
+    read = f"It reads up to {saved['length']} {unit}s of a text." if "length" in saved else ""
     return (
         f"# Model card: {plain(model)} on {plain(data)}\n\nA text classifier, {kind}. {read}\n\n"
         "**Meant for** texts like those it was trained on, in the same language and with the same classes. "

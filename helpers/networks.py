@@ -49,7 +49,7 @@ class Network:
 
 
 def epoch_seconds(model: keras.Model, batches: Any, count: int) -> float:
-    """Returns the seconds of an epoch of ``count`` batches, from eight of them after compiling; weights are put back."""
+    """Returns the seconds of an epoch of ``count`` batches, from eight of them; the weights are put back."""
     start = [np.array(w) for w in model.get_weights()]
     model.fit(batches.take(2), epochs=1, verbose=0)
     clock = time.monotonic()

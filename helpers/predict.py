@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers import InputError, data, training
+from helpers import InputError, contenders, data, pretrained, training
 from helpers.runs import find_run
 
 CHUNK = 4096
@@ -40,7 +40,8 @@ def load_classifier(run: str | Path, model: str = "") -> tuple[Classify, list[st
         labels = settings["labels"]
         if len(set(labels)) < 2 or not all(isinstance(label, str) for label in labels):
             raise ValueError("its labels are not two or more texts")
-        classify = (_network if not model else _contender)(folder, model, settings)
+        model = model or settings.get("recommended", "")
+        classify = _contender(folder, model, settings) if model else _network(folder, settings)
         if np.shape(classify(["a text"])) != (1, len(labels)):
             raise ValueError(f"the model has another number of outputs than the {len(labels)} labels")
     except InputError:
@@ -51,16 +52,14 @@ def load_classifier(run: str | Path, model: str = "") -> tuple[Classify, list[st
     return classify, labels
 
 
-def _network(folder: Path, _: str, settings: dict[str, Any]) -> Classify:
+def _network(folder: Path, settings: dict[str, Any]) -> Classify:
     training.import_tensorflow()
-    length, kind = settings["length"], settings["kind"]
-    if kind == "bert":
-        from helpers import pretrained
-
+    length = settings["length"]
+    if settings["kind"] == "bert":
         bert, words = pretrained.load_classifier(folder, settings)
         return lambda texts: training.predict_proba(bert, words(texts, length), 64, pretrained.inputs)
-    if kind != "lstm":
-        return _contender(folder, kind, settings)
+    if settings["kind"] != "lstm":
+        raise ValueError(f"it is of the unknown kind {settings['kind']!r}")
     import keras
 
     network = keras.models.load_model(folder / "classifier.keras", compile=False)
@@ -72,21 +71,23 @@ def _network(folder: Path, _: str, settings: dict[str, Any]) -> Classify:
 
 
 def _contender(folder: Path, name: str, settings: dict[str, Any]) -> Classify:
-    import joblib
-
-    known = sorted(p.stem for p in folder.glob("*.joblib"))
+    """A model beside the run's own: counting, frozen, a network of 06 in a folder of its own, or their mixture."""
+    powers = settings.get("mixture", {})
+    if name == "mixture" and powers:
+        parts = [_contender(folder, part, {}) for part in powers]
+        return lambda texts: contenders.mix([part(texts) for part in parts], list(powers.values()))
+    if (folder / name / "classifier.json").is_file():
+        return _network(folder / name, json.loads((folder / name / "classifier.json").read_text("utf-8")))
+    known = sorted({p.stem for p in folder.glob("*.npz")} | {p.parent.name for p in folder.glob("*/classifier.json")})
     if name not in known:
-        raise InputError(
-            f"The run has no model {name!r}: leave --model out, or use {' or '.join(known) or 'another run'}."
-        )
-    parts = joblib.load(folder / f"{name}.joblib")
-    if "preset" not in parts:
-        return parts["model"].predict_proba
-    from helpers import pretrained
-
+        others = " or ".join([*known, *(["mixture"] if powers else [])])
+        raise InputError(f"The run has no model {name!r}: leave --model out, or use {others or 'another run'}.")
+    fitted, said = contenders.load(folder, name)
+    if fitted.kind == "words":
+        return fitted.predict_proba
     training.import_tensorflow()
-    encoder, words = pretrained.load(parts["preset"])
-    return lambda texts: parts["model"].predict_proba(pretrained.encode_ids(encoder, words(texts, parts["length"])))
+    encoder, words = pretrained.load(said["preset"])
+    return lambda texts: fitted.predict_proba(pretrained.encode_ids(encoder, words(texts, said["length"])))
 
 
 def predict_file(run: str, source: str, out: Path, text_column: str = "text", model: str = "") -> int:

@@ -1,0 +1,101 @@
+"""``python -m helpers compare my.csv``: notebook 06 on a file, its leaderboard live, the answer last."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from helpers import InputError, files
+from helpers.commands import execution, plans
+
+
+def compare(source: str, given: dict[str, Any], name: str = "", *, force: bool = False) -> int:
+    """Answers "which model should I use?" for a file of texts and labels; the same command goes on where it ended.
+
+    Args:
+        source: the value of ``DATA``.
+        given: further parameters of 06, such as ``TEST`` and ``MINUTES``; empty ones are left to the notebook.
+        name: the run's name; by default the file's, numbered where that name belongs to other data.
+        force: run again what is finished.
+
+    Returns:
+        The exit status of the run.
+
+    Raises:
+        InputError: what is wrong with the file, the columns or the name, before any training.
+    """
+    notebook = plans.find_notebook("06")
+    given = {"DATA": source} | {key: value for key, value in given.items() if value not in (None, "")}
+    folder = files.runs_root() / notebook.stem
+    name = name or _free_name(folder, source)
+    if (other := _data_of(folder / name)) not in (None, source) and not force:
+        raise InputError(f"The run {name} belongs to {other}: choose another --name, or replace it with --force.")
+    print(f"{source}: run {name}, {given.get('MINUTES', 10):g} minutes", flush=True)
+    with _shown_live(folder, name):
+        status = execution.execute(notebook, given, name, update=True, resume=True, force=force)
+    answer = folder / name / "answer.txt"
+    if status == 0 and answer.is_file():
+        print("\n" + answer.read_text("utf-8"))
+        print(f"\nThe whole report: {files.shown(folder / name / 'report.html')}")
+    return status
+
+
+def _free_name(folder: Path, source: str) -> str:
+    path = Path(source)
+    stem = path.parent.name if path.stem in ("train", "data") else path.stem
+    stem = re.sub(r"[^\w-]+", "-", stem).strip("-")[:60] or "data"
+    names = [stem, *(f"{stem}-{i}" for i in range(2, 1000))]
+    name = next(n for n in names if _data_of(folder / n) in (None, source))
+    if name != stem:
+        print(f"The name {stem} belongs to {_data_of(folder / stem)}: this one is {name}.")
+    return name
+
+
+def _data_of(run: Path) -> str | None:
+    """The DATA of a finished or failed run of that name, or None."""
+    for place in (run, run.with_name(f"{run.name}.failed")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return str(json.loads((place / "metrics.json").read_text("utf-8"))["parameters"]["DATA"])
+    return None
+
+
+@contextlib.contextmanager
+def _shown_live(folder: Path, name: str) -> Iterator[None]:
+    """Within it, each new state of the run's leaderboard is printed."""
+    done, seen = threading.Event(), [""]
+
+    def look() -> None:
+        for path in folder.glob(f".{name}.*/leaderboard.csv"):
+            with contextlib.suppress(OSError):
+                if (board := path.read_text("utf-8")) not in seen:
+                    seen.append(board)
+                    print("\n".join(_aligned(board)), flush=True)
+
+    def follow() -> None:
+        while not done.wait(1):
+            look()
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _aligned(board: str) -> list[str]:
+    """The lines of a small CSV as a table.
+
+    Examples:
+        >>> _aligned("model,validation\\ntfidf,0.8125\\n")
+        ['model  validation', 'tfidf  0.8125', '']
+    """
+    rows = [line.split(",") for line in board.strip().splitlines()]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=False)).rstrip() for row in rows] + [""]
