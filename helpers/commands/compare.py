@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import InputError, files
-from helpers.commands import execution, plans
+from helpers.commands import run
 
 
 def compare(source: str, given: dict[str, Any], name: str = "", *, force: bool = False) -> int:
@@ -29,7 +29,7 @@ def compare(source: str, given: dict[str, Any], name: str = "", *, force: bool =
     Raises:
         InputError: what is wrong with the file, the columns or the name, before any training.
     """
-    notebook = plans.find_notebook("06")
+    notebook = run.find_notebook("06")
     given = {"DATA": source} | {key: value for key, value in given.items() if value not in (None, "")}
     folder = files.runs_root() / notebook.stem
     name = name or _free_name(folder, source)
@@ -37,7 +37,7 @@ def compare(source: str, given: dict[str, Any], name: str = "", *, force: bool =
         raise InputError(f"The run {name} belongs to {other}: choose another --name, or replace it with --force.")
     print(f"{source}: run {name}, {given.get('MINUTES', 10):g} minutes", flush=True)
     with _shown_live(folder, name):
-        status = execution.execute(notebook, given, name, update=True, resume=True, force=force)
+        status = run.execute(notebook, given, name, update=True, resume=True, force=force)
     answer = folder / name / "answer.txt"
     if status == 0 and answer.is_file():
         print("\n" + answer.read_text("utf-8"))
@@ -56,9 +56,9 @@ def _free_name(folder: Path, source: str) -> str:
     return name
 
 
-def _data_of(run: Path) -> str | None:
+def _data_of(folder: Path) -> str | None:
     """The DATA of a finished or failed run of that name, or None."""
-    for place in (run, run.with_name(f"{run.name}.failed")):
+    for place in (folder, folder.with_name(f"{folder.name}.failed")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             return str(json.loads((place / "metrics.json").read_text("utf-8"))["parameters"]["DATA"])
     return None
