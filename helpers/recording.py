@@ -15,7 +15,7 @@ from helpers import evaluation, files, plots, runs
 from helpers.files import project_root
 
 MODELS = {
-    "03_lstm_classifier": ("tfidf", "as_printed", "plain", "bilstm"),
+    "03_lstm_classifier": ("tfidf", "as_printed", "mended", "bilstm", "bilstm_pretrained"),
     "04_bert_finetune": ("frozen", "bert"),
 }
 COLUMNS = {"tfidf_accuracy": "TF-IDF", "03": "LSTM", "frozen_accuracy": "frozen BERT", "04": "fine-tuned BERT"}

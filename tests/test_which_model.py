@@ -1,0 +1,92 @@
+"""Notebook 06 and the compare command: an answer for a small file with texts without words, and names kept apart."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from helpers import InputError
+from helpers.commands import compare
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def command(*words, runs, ok=True):
+    done = subprocess.run(
+        [sys.executable, "-m", "helpers", *map(str, words)],
+        cwd=ROOT, env=os.environ | {"HELPERS_RUNS": str(runs)}, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert (done.returncode == 0) == ok, done.stdout[-2000:] + done.stderr[-2000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory):
+    place = tmp_path_factory.mktemp("compare")
+    words = {"sport": "goal team match coach win", "money": "bank rate loan share price"}
+    rows = [
+        (" ".join(tokens.split()[(i + j) % 5] for j in range(3 + i % 3)) if i % 5 else ":)", label)
+        for label, tokens in words.items()
+        for i in range(40)
+    ]
+    pd.DataFrame(rows, columns=["body", "kind"]).to_csv(place / "my.csv", index=False)
+    done = command("compare", place / "my.csv", "--minutes", 1.5, runs=place / "runs")
+    return place, done
+
+
+@pytest.mark.slow
+def test_a_file_gets_an_answer_with_all_its_rows(answered):
+    place, done = answered
+    folder = place / "runs" / "06_which_model" / "my"
+    record = json.loads((folder / "metrics.json").read_text("utf-8"))
+    assert record["status"] == "completed" and record["parameters"]["MINUTES"] == 1.5
+    assert {"accuracy", "log_loss", "tfidf_accuracy", "first_line_seconds"} <= set(record["metrics"])
+    board = pd.read_csv(folder / "leaderboard.csv").set_index("model")
+    table = pd.read_csv(folder / "predictions.csv")
+    assert board.loc["tfidf", "texts learned from"] == 80 - len(table[["row"]].drop_duplicates())
+    for part in ("validation", "test"):
+        assert (table[table["split"] == part]["text"] == ":)").any()
+    said = (folder / "answer.txt").read_text("utf-8")
+    assert said.splitlines()[0] in done.stdout and "tfidf" in done.stdout and "report.html" in done.stdout
+    assert record["seconds"] < 60 * 1.5 + 60 + 60  # a loaded machine starts its kernel slowly
+
+
+@pytest.mark.slow
+def test_the_winner_and_the_cheap_model_label_new_texts(answered, tmp_path):
+    place, _ = answered
+    folder = place / "runs" / "06_which_model" / "my"
+    (tmp_path / "new.csv").write_text("text\nteam goal coach\nbank loan\n:)\n", "utf-8")
+    for model in ([], ["--model", "tfidf"]):
+        command("predict", folder, tmp_path / "new.csv", "--out", tmp_path / "out.csv", *model, runs=place / "runs")
+        assert pd.read_csv(tmp_path / "out.csv")["label"].tolist()[:2] == ["sport", "money"]
+
+
+@pytest.mark.slow
+def test_the_same_command_changes_nothing_and_a_name_of_other_data_is_kept(answered, tmp_path):
+    place, _ = answered
+    again = command("compare", place / "my.csv", "--minutes", 1.5, runs=place / "runs")
+    assert "unchanged" in again.stdout + again.stderr
+    (tmp_path / "my.csv").write_text("text,label\na,x\n", "utf-8")
+    other = command("compare", tmp_path / "my.csv", "--name", "my", runs=place / "runs", ok=False)
+    assert other.returncode == 2 and "belongs to" in other.stderr
+
+
+def test_names_come_from_the_file_and_are_numbered(tmp_path, capsys):
+    assert compare._free_name(tmp_path, "d1/my file.csv") == "my-file"
+    assert compare._free_name(tmp_path, "trec6/train.csv") == "trec6"
+    (tmp_path / "my").mkdir()
+    (tmp_path / "my" / "metrics.json").write_text('{"parameters": {"DATA": "d1/my.csv"}}', "utf-8")
+    assert compare._free_name(tmp_path, "d1/my.csv") == "my"
+    assert compare._free_name(tmp_path, "d2/my.csv") == "my-2"
+    assert "belongs to d1/my.csv" in capsys.readouterr().out
+
+
+def test_what_is_wrong_is_said_before_any_work(tmp_path):
+    with pytest.raises(InputError, match=r"none\.csv"):
+        compare.compare(str(tmp_path / "none.csv"), {})
+    with pytest.raises(InputError, match="MINUTES"):
+        compare.compare("news_en", {"MINUTES": 0.01})
