@@ -89,8 +89,6 @@ def _count(text: str) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit status: 2 for a mistake in the input, told in one sentence."""
-    # jsonschema would compile a grammar of web addresses for a second, which no notebook needs.
-    sys.modules.setdefault("rfc3987_syntax", None)
     try:
         options = parser().parse_args(arguments)
         return globals()[f"_{options.command}"](options)

@@ -101,8 +101,10 @@ def locked(path: Path, what: str, wait: float = 0.0) -> Iterator[None]:
 
     try:
         with filelock.FileLock(path, timeout=wait):
-            yield
-            path.unlink(missing_ok=True)  # filelock sees a name that is gone, and makes it anew
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)  # filelock sees that the name is gone, and makes it anew
     except filelock.Timeout:
         raise InputError(f"Another process is building {what}: wait for it, or choose another --name.") from None
 

@@ -152,7 +152,7 @@ def load(folder: str | Path) -> dict[str, Any]:
         record = json.loads(path.read_text("utf-8"))
         if not isinstance(record["notebook"] + record["name"], str) or not isinstance(record["parameters"], dict):
             raise ValueError
-        record["metrics"] = {str(name): float(value) for name, value in record["metrics"].items()}
+        record["metrics"] = {str(k): float("nan" if v is None else v) for k, v in record["metrics"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
             f"{folder} is not a finished run (no readable metrics.json): run the notebook again."
@@ -161,7 +161,7 @@ def load(folder: str | Path) -> dict[str, Any]:
 
 
 def find_run(folder: str | Path) -> Path:
-    """Resolves a run folder from the current directory, from where the command was typed, or from the project."""
+    """Returns a run folder, looked up from :func:`helpers.files.bases` and beside ``runs/``."""
     for base in (*bases(), runs_root().parent):
         with contextlib.suppress(OSError):  # a name can be too long for a folder
             if (base / folder).is_dir():

@@ -171,8 +171,8 @@ def test_a_failed_run_says_what_failed_and_what_never_ran(case, notebook, runs_f
     assert nbformat.read(folder / "notebook.ipynb", 4).metadata.papermill["exception"]
     assert [p.name for p in (runs_folder / "toy").iterdir()] == ["default.failed"]
     said = capsys.readouterr().err.splitlines()
-    assert error in said[-2]
-    assert said[-1] == "What it had done is kept in runs/toy/default.failed/"
+    assert error in said[-1]
+    assert said[-2] == "What toy (default) had done is kept in runs/toy/default.failed/"
     if SLEEP in sources:
         assert "so far" in (folder / "notebook.ipynb").read_text("utf-8")
 
@@ -296,7 +296,7 @@ def test_a_mistake_found_after_training_keeps_the_training(notebook, runs_folder
         with pytest.raises(InputError, match=r"^The hub is away: try again.$"):
             run.execute(path, {}, report=False, resume=True)
         assert record(runs_folder / "toy" / "default.failed")["status"] == "failed"
-        assert "What it had done is kept in runs/toy/default.failed/" in capsys.readouterr().err
+        assert "is kept in runs/toy/default.failed/" in capsys.readouterr().err
     assert "begins after epoch 3" in (runs_folder / "toy" / "default.failed" / "notebook.ipynb").read_text("utf-8")
 
 

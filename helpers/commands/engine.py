@@ -10,7 +10,6 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +28,7 @@ SAVE_EVERY = 1.0  # seconds
 
 
 class OwnPython(AsyncKernelManager):
-    """Starts the Python that runs this process; a kernel installed as python3 may belong to another environment.
-
-    What the kernel itself says, such as a library's last words, goes into ``log_file``.
-    """
+    """Starts the Python that runs this process, and logs what it says of itself, such as a library's last words."""
 
     log_file = Unicode(os.devnull).tag(config=True)
     variables = Dict().tag(config=True)
@@ -56,7 +52,7 @@ class Manager(NotebookExecutionManager):
     _saved = -SAVE_EVERY
 
     def notebook_start(self, **kwargs: Any) -> None:
-        """Takes out what would differ from one run to the next, and starts."""
+        """Starts, without what would differ from one run to the next."""
         about = self.nb.metadata.papermill
         about |= {name: about[name] and Path(about[name]).name for name in ("input_path", "output_path")}
         for cell in self.nb.cells:
@@ -103,22 +99,16 @@ class HonestEngine(NBClientEngine):
         progress_bar: bool | dict = True,
         log_output: bool = False,
         folder: Path | None = None,
-        variables: Mapping[str, str] | None = None,
+        variables: dict[str, str] | None = None,
         **kwargs: Any,
     ) -> NotebookNode:
-        """Runs a notebook.
-
-        Args:
-            nb, kernel_name, output_path, progress_bar, log_output, kwargs: see papermill.
-            folder: of a run, for ``notebook.ipynb`` without such marks and ``kernel.log``.
-            variables: of the kernel's environment.
-        """
+        """Runs a notebook as papermill does; ``folder`` of a run gets ``notebook.ipynb`` and ``kernel.log``."""
         kwargs.pop("autosave_cell_every", None)
         if kernel_name == "python3":
-            kwargs.setdefault("kernel_manager_class", OwnPython)
-        own = {"variables": dict(variables or {})} | ({"log_file": str(folder / "kernel.log")} if folder else {})
+            kwargs["kernel_manager_class"] = OwnPython
+        own = {"variables": variables or {}, "log_file": str(folder / "kernel.log") if folder else os.devnull}
         output = folder / "notebook.ipynb" if folder else output_path
-        manager = Manager(nb, output, log_output, progress_bar, autosave_cell_every=SAVE_EVERY)
+        manager = Manager(nb, output, log_output, progress_bar, SAVE_EVERY)
         manager.notebook_start()
         try:
             with tempfile.TemporaryDirectory(prefix="helpers-", ignore_cleanup_errors=True) as place:

@@ -45,10 +45,9 @@ def find_notebook(name: str) -> Path:
         if name.endswith(".ipynb") and Path(name).is_file():
             return Path(name).resolve()
     known = {p.stem: p for p in sorted((project_root() / "notebooks").glob("[0-9]*.ipynb"))}
-    stem = Path(name).stem if name.endswith(".ipynb") else name
-    for known_stem, path in known.items():
-        if stem in (known_stem, known_stem.split("_")[0]):
-            return path
+    stem = name.removesuffix(".ipynb").rpartition("/")[2]
+    if found := [path for key, path in known.items() if stem in (key, key.split("_")[0])]:
+        return found[0]
     hint = parameters.near(stem, known, 0.4).replace("it has", "there are")
     raise InputError(f"There is no notebook {name[:80]}: {hint}")
 
@@ -58,26 +57,18 @@ def find_notebook(name: str) -> Path:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run that is checked and may start.
-
-    Attributes:
-        notebook: the file.
-        name: the run's name.
-        given, values: the parameters that were given, and all of them.
-        fingerprint: a digest of what decides the result.
-        final: the run's folder.
-    """
+    """A run that is checked and may start."""
 
     notebook: Path
     name: str
-    given: dict[str, Any]
-    values: dict[str, Any]
-    fingerprint: str
-    final: Path
+    given: dict[str, Any]  # parameters
+    values: dict[str, Any]  # all parameters
+    fingerprint: str  # of what decides the result
+    final: Path  # the run's folder
 
     @property
     def failed(self) -> Path:
-        """Where a failed attempt is kept; a run's own name cannot have a dot."""
+        """Where a failed attempt is kept."""
         return self.final.with_name(f"{self.name}.failed")
 
 
@@ -93,19 +84,14 @@ def plan(notebook: Path, given: dict[str, Any], name: str = "default") -> Plan:
         )
     values = parameters.resolve(parameters.read(notebook), given, notebook.stem)
     parameters.refuse_overwritten(notebook, given)
-    _check_inputs(values)
-    used = {key: values[key] for key in given}
-    return Plan(notebook, name, used, values, fingerprint(notebook, values), runs_root() / notebook.stem / name)
-
-
-def _check_inputs(values: dict[str, Any]) -> None:
-    """Reads DATA and TEST, where they are files, and RUNS once, so that mistakes show at once."""
     source, test = values.get("DATA"), values.get("TEST", "")
     if source and not source.lower().startswith(REMOTE):
         test = "" if test.lower().startswith(REMOTE) else test
         _check_data(source, test, values.get("TEXT_COLUMN", "text"), values.get("LABEL_COLUMN", "label"))
     for folder in values.get("RUNS", []):
         runs.load(folder)
+    used = {key: values[key] for key in given}
+    return Plan(notebook, name, used, values, fingerprint(notebook, values), runs_root() / notebook.stem / name)
 
 
 @functools.lru_cache(maxsize=4)  # the runs of a sweep read the same files
@@ -202,10 +188,13 @@ def execute(
     run = plan(notebook, given, name)
     with writable(run.final.parent), locked(run.final.with_name(f".{name}.lock"), shown(run.final)):
         recover(run.final)
-        if not force and run.final.exists() and _is_current(run, update, resume):
+        done = run.final.exists() and not force
+        if done and (update or resume) and runs.load(run.final).get("fingerprint") == run.fingerprint:
             shutil.rmtree(run.failed, ignore_errors=True)  # of an attempt with other code or data
             print(f"{notebook.stem} ({name}): unchanged, skipped")
             return 0
+        if done and not update:
+            raise InputError(f"The run {shown(run.final)} is finished: add --force, or choose another --name.")
         folder, resumed = _open(run, resume)
         record = {
             "notebook": notebook.stem,
@@ -214,25 +203,11 @@ def execute(
             "parameters": run.values,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "fingerprint": run.fingerprint,
-        } | ({"resumed": True} if resumed else {})
+            "resumed": resumed,
+        }
         status = _papermill(run, folder, record, cell_timeout)
         with _signals(signal.SIG_IGN, signal.SIGINT):  # what is computed is kept first
             return _close(run, folder, record, status, report)
-
-
-def _is_current(run: Plan, update: bool, resume: bool) -> bool:
-    """Whether a finished run makes this one needless.
-
-    Raises:
-        InputError: it does not, and may not be replaced.
-    """
-    if (update or resume) and runs.load(run.final).get("fingerprint") == run.fingerprint:
-        return True
-    if not update:
-        raise InputError(
-            f"The run {shown(run.final)} is finished: add --force to replace it, or choose another --name."
-        )
-    return False
 
 
 def _open(run: Plan, resume: bool) -> tuple[Path, bool]:
@@ -243,21 +218,19 @@ def _open(run: Plan, resume: bool) -> tuple[Path, bool]:
     old = list(run.final.parent.glob(f".{run.name}.*.partial"))
     folder = run.final.with_name(f".{run.name}.{time.time_ns()}.partial")
     folder.mkdir()
-    fitting = [p / runs.CHECKPOINT for p in (*old, run.failed) if _is_resumable(p / runs.CHECKPOINT, run.fingerprint)]
+    kept, fitting = folder / runs.CHECKPOINT, []
+    for mark in (p / runs.CHECKPOINT / ".fingerprint" for p in (*old, run.failed)):
+        if mark.is_file() and mark.read_text("utf-8") == run.fingerprint and any(mark.parent.glob("*/*")):
+            fitting.append(mark.parent)
     if fitting and resume:
-        max(fitting, key=lambda p: p.stat().st_mtime).rename(folder / runs.CHECKPOINT)
+        max(fitting, key=lambda p: p.stat().st_mtime).rename(kept)
     elif fitting:
         print("An interrupted run of this name is given up: --resume would have continued it.", file=sys.stderr)
     for left in old:
         shutil.rmtree(left, ignore_errors=True)
-    (folder / runs.CHECKPOINT).mkdir(exist_ok=True)
-    (folder / runs.CHECKPOINT / ".fingerprint").write_text(run.fingerprint, "utf-8")
+    kept.mkdir(exist_ok=True)
+    (kept / ".fingerprint").write_text(run.fingerprint, "utf-8")
     return folder, bool(fitting and resume)
-
-
-def _is_resumable(checkpoint: Path, fingerprint: str) -> bool:
-    mark = checkpoint / ".fingerprint"
-    return mark.is_file() and mark.read_text("utf-8") == fingerprint and any(checkpoint.glob("*/*"))
 
 
 @contextlib.contextmanager
@@ -339,6 +312,7 @@ def _close(run: Plan, folder: Path, record: dict, status: int, report: bool) -> 
             _report(folder)
     except OSError as error:
         status = 1
+        (folder / "metrics.json").unlink(missing_ok=True)  # the notebook's own may say that it is completed
         record |= {"status": "failed", "error": f"its record cannot be written ({error.strerror}): free space"}
     if status == 0:
         shutil.rmtree(folder / runs.CHECKPOINT, ignore_errors=True)
@@ -350,11 +324,10 @@ def _close(run: Plan, folder: Path, record: dict, status: int, report: bool) -> 
         return 0
     replace_folder(folder, run.failed)
     error = " ".join(str(record["error"]).split())
-    if status != 2:
-        print(f"{run.notebook.stem} ({run.name}) failed: {error}", file=sys.stderr)
-    print(f"What it had done is kept in {shown(run.failed)}/", file=sys.stderr)
+    print(f"What {run.notebook.stem} ({run.name}) had done is kept in {shown(run.failed)}/", file=sys.stderr)
     if status == 2:
         raise InputError(error.removeprefix(MISTAKE))
+    print(f"{run.notebook.stem} ({run.name}) failed: {error}", file=sys.stderr)
     return status
 
 
