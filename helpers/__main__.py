@@ -69,10 +69,8 @@ def parser() -> Parser:
 def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter")
     command.add_argument("-f", metavar="FILE", type=Path, help="parameters from a YAML or JSON file, - for stdin")
-    command.add_argument("--secret", action="append", default=[], metavar="NAME", help="no file shows its value")
     command.add_argument("--no-report", action="store_true", help="write no report.html into the run's folder")
     command.add_argument("--cell-timeout", type=_seconds, metavar="S", help="seconds that one cell may take")
-    command.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds that the whole run may take")
 
 
 def _seconds(text: str) -> float:
@@ -121,15 +119,15 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from helpers.commands import execution, plans
+    from helpers.commands import execution
+    from helpers.commands import run as runs
 
     if options.with_parent:
         execution.end_with_parent(options.with_parent)
-    notebook = plans.find_notebook(options.notebook)
-    return execution.execute(
+    notebook = runs.find_notebook(options.notebook)
+    return runs.execute(
         notebook, _given(options, notebook), options.name, force=options.force, update=options.update,
-        resume=options.resume, secrets=options.secret, report=not options.no_report,
-        wait=30.0 if options.with_parent else 0.0, cell_timeout=options.cell_timeout, time_limit=options.time_limit,
+        resume=options.resume, report=not options.no_report, cell_timeout=options.cell_timeout,
     )  # fmt: skip
 
 
@@ -139,13 +137,9 @@ def _sweep(options: argparse.Namespace) -> int:
 
     notebook = plans.find_notebook(options.notebook)
     cluster = sweeps.Cluster(options.backend, options.jobs, options.scheduler)
-    limits = {"--cell-timeout": options.cell_timeout, "--time-limit": options.time_limit}
-    extra = ["--no-report"] * options.no_report + [
-        str(word) for name, value in limits.items() if value for word in (name, value)
-    ]
-    return sweeps.execute(
-        notebook, options.grid, _given(options, notebook), cluster, options.secret, options.metric, extra
-    )
+    limit = ["--cell-timeout", str(options.cell_timeout)] if options.cell_timeout else []
+    extra = ["--no-report"] * options.no_report + limit
+    return sweeps.execute(notebook, options.grid, _given(options, notebook), cluster, options.metric, extra)
 
 
 def _params(options: argparse.Namespace) -> int:

@@ -42,7 +42,7 @@ def _part(a: Axes) -> Iterable[str]:
         elif tallest := max(bars, key=lambda bar: bar.get_height(), default=None):
             yield f"{len(bars)} bars, the tallest {tallest.get_height():.3g} at {tallest.get_x():.3g}"
     for line in a.lines:
-        px, py = (np.asarray(values, float) for values in line.get_data())
+        px, py = (np.asarray(values, float) for values in line.get_data(orig=False))
         name = line.get_label()
         if name.startswith("_") or not len(px):
             continue

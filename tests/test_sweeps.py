@@ -226,6 +226,15 @@ def test_a_run_travels_as_a_value(notebook, here, tiny_csv, runs_folder):
     assert record(other.final)["fingerprint"] == orders[0].mark
 
 
+RECORD = {
+    "notebook": "toy",
+    "status": "completed",
+    "parameters": {},
+    "seconds": 1,
+    "started": "2026-01-01T00:00:00+00:00",
+}
+
+
 def page_of(grid: Path, notebook: Path, runs_folder: Path, metrics: list[dict]) -> str:
     """The page of a sweep whose runs are completed, with these metrics and a report each."""
     orders, varied = sweeps.plan(notebook, grid, {})
@@ -234,7 +243,7 @@ def page_of(grid: Path, notebook: Path, runs_folder: Path, metrics: list[dict]) 
     for order, found in zip(orders, metrics, strict=True):
         order.final.mkdir()
         (order.final / "report.html").touch()
-        files.write_json(order.final / "metrics.json", order.record() | {"metrics": found, "seconds": 1})
+        files.write_json(order.final / "metrics.json", {**RECORD, "name": order.name, "metrics": found})
     sweeps.Sweep(orders, varied, folder).write_page(None)
     return (folder / "report.html").read_text("utf-8")
 

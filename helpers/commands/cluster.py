@@ -96,7 +96,7 @@ class Job:
     """One run as it travels to a worker.
 
     Attributes:
-        name, given, secrets, options: what ``python -m helpers run`` is told.
+        name, given, options: what ``python -m helpers run`` is told.
         notebook: its path here, or its file name if it travels.
         folder: the folder of all runs here; None sends notebook and data along, and the run back.
         files: relative path to content of what travels.
@@ -104,8 +104,7 @@ class Job:
     """
 
     name: str
-    given: dict[str, Any] = field(repr=False)  # secrets among them, and a cluster may log a job
-    secrets: tuple[str, ...]
+    given: dict[str, Any] = field(repr=False)  # a cluster may log a job
     options: tuple[str, ...]
     notebook: str
     folder: str | None
@@ -154,7 +153,6 @@ def _call(job: Job, notebook: str, folder: str, runs_folder: str) -> tuple[int, 
         "--with-parent",
         str(os.getpid()),
         *job.options,
-        *(word for name in job.secrets for word in ("--secret", name)),
     ]
     # A session of its own: Ctrl-C reaches the sweep alone, and its runs see their parent go.
     process = subprocess.Popen(
@@ -192,7 +190,7 @@ def pack_job(order: plans.Plan, options: Sequence[str], cluster: Cluster) -> Job
     notebook = str(order.notebook) if here else order.notebook.name
     folder = str(files.runs_root()) if here else None
     options = ("--update", "--resume", *options)
-    return Job(order.name, order.given, order.secrets, options, notebook, folder, _cargo(order, here), os.getpid())
+    return Job(order.name, order.given, options, notebook, folder, _cargo(order, here), os.getpid())
 
 
 def _cargo(order: plans.Plan, here: bool) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from helpers.files import locked, replace_folder, shown
 from helpers.runs import load
 
 
-def execute(*arguments: Any, secrets: Any = (), wait: float = 0, time_limit: Any = None, **options: Any) -> int:
+def execute(*arguments: Any, **options: Any) -> int:
     """Executes a notebook; see :func:`helpers.commands.run.execute`."""
     return run.execute(*arguments, **options)
 

@@ -1,14 +1,7 @@
 """For the sweep, until it takes these from :mod:`helpers.commands.run`."""
 
-from typing import Any
-
-from helpers.commands.run import Plan, find_notebook, named_files
-from helpers.commands.run import plan as check
+from helpers.commands.run import Plan, find_notebook, named_files, plan
 
 __all__ = ["Plan", "find_notebook", "named_files", "plan"]
-Plan.mark, Plan.secrets, Plan.mask = property(lambda run: run.fingerprint), (), lambda run, text: text
-
-
-def plan(*arguments: Any) -> Plan:
-    """Returns a run that is checked; secrets, a fourth argument, are no more."""
-    return check(*arguments[:3])
+Plan.mark = property(lambda run: run.fingerprint)
+Plan.mask = lambda run, text: text

@@ -59,9 +59,7 @@ def read_grid(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def plan(
-    notebook: Path, grid: Path, given: Mapping[str, Any], secrets: Sequence[str] = ()
-) -> tuple[list[plans.Plan], list[str]]:
+def plan(notebook: Path, grid: Path, given: Mapping[str, Any]) -> tuple[list[plans.Plan], list[str]]:
     """The runs of a grid, each checked, and the names of the parameters that it varies.
 
     Raises:
@@ -71,10 +69,10 @@ def plan(
         raise InputError(f"{grid.name} cannot name a sweep: use up to 40 letters, digits, - and _.")
     points, orders = read_grid(grid), {}
     varied = list(dict.fromkeys(name for point in points for name in point))
-    if twice := [name for name in varied if name in given or name in secrets]:
-        raise InputError(f"{twice[0]} is in the grid {grid.name}: give it there only, and not as a secret.")
+    if twice := [name for name in varied if name in given]:
+        raise InputError(f"{twice[0]} is in the grid {grid.name}: give it there only.")
     for point in points:
-        order = plans.plan(notebook, {**given, **point}, f"{grid.stem}-0", secrets)
+        order = plans.plan(notebook, {**given, **point}, f"{grid.stem}-0")
         name = _name(grid.stem, {n: order.values[n] for n in point})
         if name in orders:
             raise InputError(f"{grid.name} has the point {json.dumps(point)[:80]} twice: keep one.")
@@ -97,7 +95,6 @@ def execute(
     grid: Path,
     given: Mapping[str, Any],
     where: Cluster,
-    secrets: Sequence[str] = (),
     metric: str | None = None,
     options: Sequence[str] = (),
 ) -> int:
@@ -108,7 +105,6 @@ def execute(
         grid: the grid's file; its name names the sweep.
         given: parameters that are the same for every run.
         where: where to run.
-        secrets: names of parameters whose values no file shows.
         metric: what the page plots; by default the first headline metric that the runs have.
         options: more words for ``python -m helpers run``, such as a time limit.
 
@@ -118,7 +114,7 @@ def execute(
     Raises:
         InputError: a mistake in the grid, before any run.
     """
-    orders, varied = plan(notebook, grid, given, secrets)
+    orders, varied = plan(notebook, grid, given)
     folder = files.runs_root() / notebook.stem / f"sweep-{grid.stem}"
     try:
         with _stoppable(), where.open(), files.writable(folder), files.locked(folder / ".lock", folder.name):
