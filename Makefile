@@ -7,7 +7,7 @@ RUN := $(PY) -m helpers run
 UPDATE := $(if $(FORCE),--force,--update --resume)
 RUNS := $(or $(HELPERS_RUNS),runs)
 CLASSIFIERS := 03_lstm_classifier 04_bert_finetune
-OTHERS := $(filter-out $(CLASSIFIERS) 05_evaluation_plots,$(sort $(basename $(notdir $(wildcard notebooks/0*.ipynb)))))
+OTHERS := $(filter-out $(CLASSIFIERS) 05_evaluation_plots 06_which_model,$(sort $(basename $(notdir $(wildcard notebooks/0*.ipynb)))))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
@@ -15,7 +15,7 @@ export PYTHONUTF8 := 1
 
 report: $(READY)  ## run every notebook and write reports/index.html
 	@status=0; step() { "$$@" || { status=$$?; [ $$status -lt 128 ] || exit $$status; }; }; \
-	for nb in $(OTHERS) $(CLASSIFIERS); do step $(RUN) $$nb $(UPDATE); done; \
+	for nb in $(OTHERS) $(CLASSIFIERS) 06_which_model; do step $(RUN) $$nb $(UPDATE); done; \
 	if [ $$status = 0 ]; then step $(RUN) 05_evaluation_plots $(UPDATE) $(foreach nb,$(CLASSIFIERS),-p RUNS $(RUNS)/$(nb)/default); \
 	else echo "05_evaluation_plots is left out, because a notebook before it failed." >&2; fi; \
 	shopt -s nullglob; step $(PY) -m helpers report $(RUNS)/0*/default{,.failed} --out reports; exit $$status

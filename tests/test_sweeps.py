@@ -243,7 +243,16 @@ def page_of(grid: Path, notebook: Path, runs_folder: Path, metrics: list[dict]) 
     for order, found in zip(orders, metrics, strict=True):
         order.final.mkdir()
         (order.final / "report.html").touch()
-        files.write_json(order.final / "metrics.json", {**RECORD, "name": order.name, "metrics": found})
+        files.write_json(
+            order.final / "metrics.json",
+            {
+                **RECORD,
+                "name": order.name,
+                "parameters": order.values,
+                "fingerprint": order.fingerprint,
+                "metrics": found,
+            },
+        )
     sweeps.Sweep(orders, varied, folder).write_page(None)
     return (folder / "report.html").read_text("utf-8")
 
@@ -311,7 +320,7 @@ def test_only_what_was_running_is_blamed_for_a_dead_worker(notebook, here, runs_
     assert ["its worker died" in row["error"] for row in rows(folder)] == [True, False, False, False]
 
 
-def test_a_job_stays_in_its_folder_and_shows_no_secret(notebook, tmp_path, tiny_csv, monkeypatch):
+def test_a_job_stays_in_its_folder_and_shows_no_parameter(notebook, tmp_path, tiny_csv, monkeypatch):
     inner = tmp_path / "inner"
     inner.mkdir()
     monkeypatch.chdir(inner)
@@ -320,7 +329,7 @@ def test_a_job_stays_in_its_folder_and_shows_no_secret(notebook, tmp_path, tiny_
     (order,), _ = sweeps.plan(notebook(WORK), grid, {"NOTE": "../tiny.csv"})
     with pytest.raises(InputError, match="does not travel"):
         cluster_module.pack_job(order, [], dask)
-    (order,), _ = sweeps.plan(notebook(WORK), grid, {"NOTE": "hunter2-hunter2"}, ["NOTE"])
+    (order,), _ = sweeps.plan(notebook(WORK), grid, {"NOTE": "hunter2-hunter2"})
     job = cluster_module.pack_job(order, [], dask)
     assert "hunter2" not in repr(job)
     for name in ("../up.csv", str(tmp_path / "up.csv")):
