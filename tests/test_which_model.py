@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -90,3 +92,26 @@ def test_what_is_wrong_is_said_before_any_work(tmp_path):
         compare.compare(str(tmp_path / "none.csv"), {})
     with pytest.raises(InputError, match="MINUTES"):
         compare.compare("news_en", {"MINUTES": 0.01})
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_holds_the_answer_so_far_and_goes_on(answered, tmp_path):
+    place, _ = answered
+    words = [sys.executable, "-m", "helpers", "compare", place / "my.csv", "--minutes", "1.5", "--name", "stopped"]
+    environment = os.environ | {"HELPERS_RUNS": str(tmp_path)}
+    with subprocess.Popen(list(map(str, words)), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
+        folder = tmp_path / "06_which_model"
+        for _ in range(1200):
+            boards = [p for p in folder.glob(".stopped*/leaderboard.csv") if "frozen" in p.read_text("utf-8")]
+            if boards or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    assert boards and process.returncode
+    kept = folder / "stopped.failed"
+    assert {"tfidf", "frozen"} <= set(pd.read_csv(kept / "leaderboard.csv")["model"])
+    assert {"tfidf", "frozen"} <= set(pd.read_csv(kept / "predictions.csv")["model"])
+    done = subprocess.run(list(map(str, words)), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert {"tfidf", "frozen"} <= set(pd.read_csv(folder / "stopped" / "leaderboard.csv")["model"])
