@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import settings
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, and so inherited, in a background job
 settings.register_profile("any_machine", deadline=None, derandomize=True)
 settings.load_profile("any_machine")
 

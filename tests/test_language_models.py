@@ -435,7 +435,7 @@ def test_word_pieces_are_put_together_again():
         (["a b c"] * 50, ["a b c"] * 50, 1, "vocabulary of 1 cannot tell words apart"),
         (["a a a"] * 50, ["a a a"] * 50, 100, "has 1 different word"),
         (["a b"], ["a b c"] * 50, 100, "train part has 2 tokens"),
-        (["a b c"] * 50, ["..."] * 50, 100, "validation part has 0 tokens"),
+        (["a b c"] * 50, ["..."] * 50, 100, "validation part has no known word"),
     ],
 )
 def test_bad_corpora_get_one_sentence(train, valid, size, told):
