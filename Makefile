@@ -8,10 +8,11 @@ UPDATE := $(if $(FORCE),--force,--update --resume)
 RUNS := $(or $(HELPERS_RUNS),runs)
 CLASSIFIERS := 03_lstm_classifier 04_bert_finetune
 OTHERS := $(filter-out $(CLASSIFIERS) 05_evaluation_plots 06_which_model,$(sort $(basename $(notdir $(wildcard notebooks/0*.ipynb)))))
+EXAMPLES = $(shell grep -rl --include='*.py' '>>> ' helpers)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
-.PHONY: report test compare lab notebooks bench stress clean .venv colab
+.PHONY: report test check compare lab notebooks bench stress clean .venv colab
 
 report: $(READY)  ## run every notebook and write reports/index.html
 	@status=0; step() { "$$@" || { status=$$?; [ $$status -lt 128 ] || exit $$status; }; }; \
@@ -20,9 +21,13 @@ report: $(READY)  ## run every notebook and write reports/index.html
 	else echo "05_evaluation_plots is left out, because a notebook before it failed." >&2; fi; \
 	shopt -s nullglob; step $(PY) -m helpers report $(RUNS)/0*/default{,.failed} --out reports; exit $$status
 
+check: $(READY)  ## the fast half of the tests: ruff, and tests that neither train nor start a kernel
+	@$(VENV)/bin/ruff check --quiet . && $(VENV)/bin/ruff format --quiet --check .
+	@$(PY) -m pytest --doctest-modules -m "not slow and not kernel" tests $(EXAMPLES)
+
 test: $(READY)  ## ruff, unit tests, nbval on every notebook, papermill runs with small parameters
 	@$(VENV)/bin/ruff check --quiet . && $(VENV)/bin/ruff format --quiet --check .
-	@$(PY) -m pytest tests
+	@$(PY) -m pytest --doctest-modules tests $(EXAMPLES)
 	@$(PY) -m pytest -c pyproject.toml --nbval --nbval-current-env --nbval-cell-timeout 600 -p tests.nbval_plugin notebooks
 
 compare: $(READY)  ## make compare DATA=my.csv [TEST=test.csv] [MINUTES=10] [SEEDS=3]: which model should I use?
