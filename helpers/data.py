@@ -13,17 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers import InputError
-from helpers.tables import (  # noqa: F401 (what other rooms read by this name)
-    MAX_CHARACTERS,
-    SHIPPED,
-    SUFFIXES,
-    column,
-    decode,
-    find_file,
-    read,
-    read_table,
-    refuse,
-)
+from helpers.tables import MAX_CHARACTERS, column, decode, find_file, read_table, refuse  # noqa: F401
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,38 +57,40 @@ def read_labelled(
     """
     import pandas as pd
 
-    table, notes, separator = read(source)
+    table, notes = read_table(source)
     if text_column == label_column:
         raise InputError(f"Text and label are both the column {text_column!r}: set TEXT_COLUMN or LABEL_COLUMN.")
     texts, labels = column(table, text_column, source), column(table, label_column, source)
-    if separator:
-        notes += _check_header(table, text_column, label_column, source)
-    refuse(texts.isna() | (texts.astype(str).str.strip() == ""), source, "an empty text", "fill or remove the row")
-    spelled = labels.astype(str).str.strip()
-    refuse(labels.isna() | spelled.isin(["", "nan", "NaN"]), source, "no label", "fill or remove the row")
-    huge = texts.astype(str).str.len() > MAX_CHARACTERS
-    refuse(huge, source, f"a text of over {MAX_CHARACTERS:,} characters", "look for a missing quote, or split it")
-    texts, spelled = (c.astype(str).str.replace(r"\r\n?", "\n", regex=True) for c in (texts, spelled))
+    is_csv = not re.search(r"^hf:|\.(jsonl|parquet)(\?|$)", source, re.IGNORECASE)
+    if is_csv:
+        notes += _check_header(texts, labels, source)
+    missing = labels.isna()
+    texts, labels = (c.fillna("").astype(str).str.replace(r"\r\n?", "\n", regex=True) for c in (texts, labels))
+    labels = labels.str.strip()
+    refuse(texts.str.strip() == "", source, "an empty text", "fill or remove the row")
+    refuse(missing | labels.isin(["", "nan", "NaN"]), source, "no label", "fill or remove the row")
+    huge = f"a text of over {MAX_CHARACTERS:,} characters"
+    refuse(texts.str.len() > MAX_CHARACTERS, source, huge, "look for a missing quote, or split it")
     if not any(re.search(r"[^\W_]", text) for text in texts):
         raise InputError(f"{source} has no text with a letter or a digit in column {text_column!r}: look at the file.")
-    if separator:
-        notes += _check_quotes(texts, set(spelled), source, separator, len(table.columns))
-    return pd.DataFrame({"row": range(1, len(table) + 1), "text": texts, "label": spelled}), notes
+    if is_csv:
+        notes += _check_quotes(texts, set(labels), source, len(table.columns))
+    return pd.DataFrame({"row": range(1, len(table) + 1), "text": texts, "label": labels}), notes
 
 
-def _check_header(table: pd.DataFrame, text_column: str, label_column: str, source: str) -> list[str]:
+def _check_header(texts: pd.Series, labels: pd.Series, source: str) -> list[str]:
     """Refuses a file whose header is surely its first row, or comes again, and notes where it may be no header."""
-    long, again = len(text_column) > 40, table[label_column] == label_column
+    long, again = len(texts.name) > 40, labels == labels.name
     if long and again.any():
         raise InputError(f"{source} seems to have no header row: put a line such as text,label above its first line.")
-    refuse(again & (table[text_column] == text_column), source, "its header again", "remove that row")
+    refuse(again & (texts == texts.name), source, "its header again", "remove that row")
     if not (long or again.any()):
         return []
-    shown = label_column if not long else text_column[:40] + "…"
+    shown = texts.name[:40] + "…" if long else labels.name
     return [f"{source}: is {shown!r} a column's name? If not, put a header above the first line, which is not read."]
 
 
-def _check_quotes(texts: pd.Series, labels: set[str], source: str, separator: str, size: int) -> list[str]:
+def _check_quotes(texts: pd.Series, labels: set[str], source: str, size: int) -> list[str]:
     """Refuses, or notes where it is less sure, a text with whole rows in it, which an open quote has swallowed.
 
     A text with line breaks may well be quoted. Here every line of it but the last is a row: it has as many cells as
@@ -106,15 +98,13 @@ def _check_quotes(texts: pd.Series, labels: set[str], source: str, separator: st
     """
     for row, text in texts[texts.str.contains("\n", regex=False)].items():
         *lines, last = text.split("\n")
-        if not all(
-            line.count(separator) == size - 1 and not labels.isdisjoint(line.split(separator)) for line in lines
-        ):
+        separator = max(",;\t|", key=lines[0].count)
+        if any(x.count(separator) != size - 1 or labels.isdisjoint(x.split(separator)) for x in lines):
             continue
         if len(lines) > 1 or '"' in last:
-            raise InputError(
-                f"{source} seems to have a quote in row {row + 1} that is not closed, for its text goes on over whole "
-                "rows: close or double the quote, or save the file as .jsonl if the text is meant so."
-            )
+            said = f"{source} seems to have a quote in row {row + 1} that is not closed, for its text goes on over"
+            way_out = "close or double the quote, or save the file as .jsonl if the text is meant so."
+            raise InputError(f"{said} whole rows: {way_out}")
         return [f"{source}: the text of row {row + 1} looks like two rows: is a quote in it not closed?"]
     return []
 
@@ -143,30 +133,22 @@ def load(source: str, test: str = "", text_column: str = "text", label_column: s
     if test:
         held_out, test_notes = read_labelled(test, text_column, label_column)
         notes += test_notes
-        _check_test(set(held_out["label"]), set(frame["label"]), test, source)
+        known = set(held_out["label"])
+        if unseen := ", ".join(sorted(known - set(counts.index))[:3]):
+            way_out = "add training rows of them, or remove those test rows."
+            raise InputError(f"{test} has labels that {source} lacks, {unseen}: {way_out}")
+        if len(known) < 2:
+            raise InputError(f"{test} has one class only, {known.pop()!r}: a test needs two or more.")
     else:
         frame, held_out = stratified_split(frame, 0.2, seed)
     train, validation = stratified_split(frame, 0.2, seed)
     return Splits(train, validation, held_out, sorted(counts.index), Path(source).stem, notes)
 
 
-def _check_test(labels: set[str], known: set[str], test: str, source: str) -> None:
-    if unseen := sorted(labels - known):
-        raise InputError(
-            f"{test} has labels that {source} lacks, {', '.join(unseen[:3])}: add training rows of them, "
-            "or remove those test rows."
-        )
-    if len(labels) < 2:
-        raise InputError(f"{test} has one class only, {labels.pop()!r}: a test needs two or more.")
-
-
 def stratified_split(frame: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Holds out ``share`` of every class, at least one row of it, and never the last row of a class.
+    """Returns the kept and the held-out rows, in file order: ``share`` of every class, at least one row, never all.
 
     scikit-learn's splitter refuses small classes; a CSV of the real world has them.
-
-    Returns:
-        The kept and the held-out rows, each in file order.
     """
     counts = frame["label"].value_counts()
     held = _draw(frame["label"], {c: min(max(1, round(share * n)), n - 1) for c, n in counts.items()}, seed)
@@ -174,7 +156,7 @@ def stratified_split(frame: pd.DataFrame, share: float, seed: int) -> tuple[pd.D
 
 
 def _draw(labels: pd.Series, sizes: Mapping[str, int], seed: int) -> np.ndarray:
-    """A mask of ``sizes[label]`` random rows of each class."""
+    """Returns a mask of ``sizes[label]`` random rows of each class."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
@@ -185,7 +167,7 @@ def _draw(labels: pd.Series, sizes: Mapping[str, int], seed: int) -> np.ndarray:
 
 
 def sample(frame: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
-    """``size`` rows, drawn by class and seed, in file order; the frame itself where it is no larger.
+    """Returns ``size`` rows, drawn by class and seed, in file order; the frame itself where it is no larger.
 
     Every class stays, with two rows or the one that it has, so that the sample can be split again; what is left of
     ``size`` is shared out in proportion. Many classes may therefore give more than ``size`` rows, two a class at most.
@@ -207,31 +189,29 @@ def guess_columns(table: pd.DataFrame) -> tuple[str, str]:
     By content the label is the only column whose values repeat, the text is the longest of the others.
 
     Args:
-        table: from :func:`read_table`.
+        table: from :func:`helpers.tables.read_table`.
 
     Raises:
         InputError: it cannot be said which column is which.
     """
-    lengths = {name: float(table[name].astype(str).str.len().mean()) for name in table.columns}
-    distinct = {name: int(table[name].astype(str).nunique()) for name in table.columns}
-    texts = sorted(_named(table, TEXT_NAMES.split()), key=lambda name: -lengths[name])
-    labels = [name for name in _named(table, LABEL_NAMES.split()) if name not in texts[:1]]
+    columns = list(table.columns)
+    lengths = {name: float(table[name].astype(str).str.len().mean()) for name in columns}
+    texts = sorted(_named(columns, TEXT_NAMES.split()), key=lambda name: -lengths[name])
+    labels = [name for name in _named(columns, LABEL_NAMES.split()) if name not in texts[:1]]
     if not labels:
-        labels = [n for n in table.columns if n not in texts[:1] and 2 <= distinct[n] <= len(table) / 2]
-        labels = labels if len(labels) == 1 else []
-    if not texts and labels:
-        texts = sorted((n for n in table.columns if n != labels[0]), key=lambda name: -lengths[name])
-    if not texts or not labels:
+        repeating = [n for n in columns if 2 <= table[n].astype(str).nunique() <= len(table) / 2 and n not in texts[:1]]
+        labels = repeating if len(repeating) == 1 else []
+    texts = texts or sorted((n for n in columns if n not in labels[:1]), key=lambda name: -lengths[name])
+    if not (texts and labels):
         raise InputError(
-            f"It cannot be said which of the columns {', '.join(map(str, table.columns[:12]))} holds the text "
+            f"It cannot be said which of the columns {', '.join(map(str, columns[:12]))} holds the text "
             "and which the label: name them as TEXT_COLUMN and LABEL_COLUMN, or --text-column and --label-column."
         )
     return texts[0], labels[0]
 
 
-def _named(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Columns with one of the names, in the order of the names: whole, else as one of their words."""
-    lower = {column: str(column).strip().lower() for column in table.columns}
-    whole = [column for name in names for column in table.columns if lower[column] == name]
-    parts = {column: re.split(r"[\W_]+", spelled) for column, spelled in lower.items()}
-    return whole or [column for name in names for column in table.columns if name in parts[column]]
+def _named(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Returns the columns with one of the names, in the order of the names: whole, else as one of their words."""
+    lower = {column: str(column).strip().lower() for column in columns}
+    whole = [column for name in names for column in columns if lower[column] == name]
+    return whole or [c for name in names for c in columns if name in re.split(r"[\W_]+", lower[c])]

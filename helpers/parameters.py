@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import dis
 import functools
 import io
 import json
@@ -17,9 +18,11 @@ import math
 import operator
 import os
 import re
-import symtable
+import reprlib
 import sys
 import tokenize
+import types
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +34,7 @@ SCALARS = {"int": int, "float": float, "bool": bool, "str": str}
 NEEDED = ("DATA", "CORPUS", "TEXTS", "PRESET")  # never empty
 MAX_INT, MAX_TEXT = 2**32 - 1, 100_000  # the largest seed that numpy and TensorFlow both take
 _UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, SyntaxError, MemoryError, RecursionError, StopIteration)
+_SCALAR = "(int|float|bool|str)"
 _NUMBER = r"(?<![\w.])(-?\d+(?:\.\d+)?(?:e-?\d+)?)(?![\w])"
 _LIMITS = {"at least": operator.ge, "above": operator.gt, "at most": operator.le, "below": operator.lt}
 
@@ -77,45 +81,36 @@ class Parameter:
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) and value and value.isprintable() else repr(value)
+    text = value if isinstance(value, str) and value and value.isprintable() else reprlib.repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _convert(value: Any, kind: ast.expr) -> Any:
     """Returns ``value`` in the type that the annotation ``kind`` names; raises one of ``_UNREADABLE`` otherwise."""
     if isinstance(kind, ast.BinOp):
-        return None if value is None or str(value).lower() in ("none", "null") else _convert(value, kind.left)
-    if isinstance(kind, ast.Subscript) and kind.value.id == "Literal":
-        choices = ast.literal_eval(kind.slice)
-        same = (c for c in choices if (value == c and type(value) is type(c)) or value == str(c))
-        return next(same if isinstance(choices, tuple) else (c for c in (choices,) if str(value) == str(c)))
-    if isinstance(kind, ast.Subscript):
-        return [_convert(item, kind.slice) for item in _as_list(value)]
-    return _scalar(value, SCALARS[kind.id])
-
-
-def _as_list(value: Any) -> list:
-    if isinstance(value, str):
-        value = ast.literal_eval(value.strip()) if value.strip().startswith("[") else [value]
-    if not isinstance(value, list | tuple):
-        raise TypeError
-    return list(value)
+        return None if str(value).lower() in ("none", "null", "~") else _convert(value, kind.left)
+    if isinstance(kind, ast.Name):
+        return _scalar(value, SCALARS[kind.id])
+    if kind.value.id == "list":
+        items = list(value) if isinstance(value, list | tuple) else [value]
+        lists = [ast.literal_eval(i.strip()) if str(i).lstrip()[:1] == "[" else [i] for i in items]
+        return [_scalar(item, SCALARS[kind.slice.id]) for part in lists for item in part]
+    choices = ast.literal_eval(kind.slice)
+    return next(c for c in (choices if isinstance(choices, tuple) else (choices,)) if str(value) == str(c))
 
 
 def _scalar(value: Any, kind: type) -> Any:
     value = os.fspath(value) if isinstance(value, os.PathLike) else value
     value = value.item() if hasattr(value, "item") else value  # a number of numpy
-    allowed = {str: str, bool: bool | str}.get(kind, int | float | str)
-    if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError
     if kind is bool:
         return {"true": True, "false": False}[str(value).lower()]
-    number = kind(value)
-    if kind is str and (len(value.encode()) > 4 * MAX_TEXT or len(value) > MAX_TEXT or "\0" in value):
+    if isinstance(value, bool) or not isinstance(value, str if kind is str else int | float | str):
+        raise TypeError
+    found = kind(value)
+    fits = len(value.encode()) <= MAX_TEXT and "\0" not in value if kind is str else math.isfinite(found)
+    if not fits or (isinstance(value, float) and value != found):
         raise ValueError
-    if kind is not str and (not math.isfinite(number) or (isinstance(value, float) and value != number)):
-        raise ValueError
-    return number
+    return found
 
 
 def _cells(notebook: Path) -> list[tuple[list[str], str]]:
@@ -128,11 +123,7 @@ def _cells(notebook: Path) -> list[tuple[list[str], str]]:
 
 
 def read(notebook: Path) -> dict[str, Parameter]:
-    """Returns the parameters of a notebook file, in order.
-
-    Raises:
-        InputError: the file is no notebook, or its parameters cell breaks the contract.
-    """
+    """Returns the parameters of a notebook file, in order, or raises InputError where it breaks the contract."""
     sources = [source for tags, source in _cells(notebook) if "parameters" in tags]
     if len(sources) != 1:
         raise InputError(f"{notebook.name} has {len(sources)} cells tagged parameters: it needs exactly one.")
@@ -153,9 +144,7 @@ def parse(source: str, where: str = "the notebook") -> dict[str, Parameter]:
         raise InputError(f"The parameters cell of {where} is not valid Python: mend it.") from None
     comments = {t.start[0]: t.string.lstrip("# ").strip() for t in tokens if t.type == tokenize.COMMENT}
     found: dict[str, Parameter] = {}
-    for node in body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            continue
+    for node in (n for n in body if not isinstance(n, ast.Import | ast.ImportFrom)):
         parameter = _declared(node, comments.get(node.end_lineno, ""), where)
         if parameter.name in found:
             raise InputError(f"The parameters cell of {where} sets {parameter.name} twice: remove one line.")
@@ -166,12 +155,10 @@ def parse(source: str, where: str = "the notebook") -> dict[str, Parameter]:
 def _declared(node: ast.stmt, meaning: str, where: str) -> Parameter:
     """Returns one line of the cell, with a type that can be checked and a default that passes its own check."""
     if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value):
-        raise InputError(
-            f"Line {node.lineno} of the parameters cell of {where} is not of the form NAME: type = literal."
-        )
+        said = f"Line {node.lineno} of the parameters cell of {where} is not of the form NAME: type = literal."
+        raise InputError(said)
     name, kind = node.target.id, ast.unparse(node.annotation)
-    scalar = "(int|float|bool|str)"
-    if not re.fullmatch(rf"({scalar}|list\[{scalar}\]|Literal\[.+\])( \| None)?", kind):
+    if not re.fullmatch(rf"({_SCALAR}|list\[{_SCALAR}\]|Literal\[.+\])( \| None)?", kind):
         raise InputError(f"{name} in {where} has the type {kind}: use int, float, bool, str, list or Literal.")
     try:
         parameter = Parameter(name, kind, ast.literal_eval(node.value), meaning)
@@ -211,10 +198,8 @@ def near(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 def refuse_overwritten(notebook: Path, names: Iterable[str]) -> None:
     """Refuses values that would have no effect, because a cell below the parameters sets the name again."""
     if lost := sorted(set(names) & overwritten(notebook)):
-        raise InputError(
-            f"{lost[0]} is set again further down in {notebook.name}, so a value given for it would be lost: "
-            "remove that line."
-        )
+        said = f"{lost[0]} is set again further down in {notebook.name}"
+        raise InputError(f"{said}, so a value given for it would be lost: remove that line.")
 
 
 def overwritten(notebook: Path) -> set[str]:
@@ -232,42 +217,34 @@ def _set_names(source: str) -> frozenset[str]:
     plain = re.sub(r"(?m)^([\w, ]+=) *[!%].*", r"\1 0", plain)
     plain = re.sub(r"(?m)^ *([!%].*|.*\?)$", "", plain)
     try:
-        waiting, found = [symtable.symtable(plain, "cell", "exec")], set()
+        with warnings.catch_warnings(action="ignore"):
+            codes, names = [compile(plain, "cell", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)], set()
     except _UNREADABLE:
         return frozenset()
-    while waiting:
-        scope = waiting.pop()
-        waiting += scope.get_children()
-        top = scope.get_type() == "module"
-        for symbol in scope.get_symbols():
-            bound = symbol.is_assigned() or symbol.is_imported()
-            if symbol.is_declared_global() or (top and (bound or symbol.is_namespace())):
-                found.add(symbol.get_name())
-    return frozenset(found)
+    for code in codes:  # which grows: functions within functions
+        ends = ("_NAME", "_GLOBAL") if code is codes[0] else ("_GLOBAL",)
+        stores = (i for i in dis.get_instructions(code) if i.opname.startswith(("STORE", "DELETE")))
+        names |= {i.argval for i in stores if i.opname.endswith(ends)}
+        codes += [part for part in code.co_consts if isinstance(part, types.CodeType)]
+    return frozenset(names)
 
 
 def from_pairs(declared: dict[str, Parameter], pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Returns parameters from a command line; a name that is a list may be given many times.
-
-    Raises:
-        InputError: a name given twice that takes one value, or a list that cannot be read.
-    """
-    given: dict[str, Any] = {}
+    """Returns parameters from a command line; a name that is a list may be given many times, any other once."""
+    given: dict[str, list] = {}
     for name, value in pairs:
-        if name in given and not (name in declared and declared[name].type.startswith("list")):
-            raise InputError(f"{_short(name)} is given twice: keep one value.")
-        try:
-            given[name] = [*_as_list(given[name]), *_as_list(value)] if name in given else value
-        except _UNREADABLE:
-            raise InputError(f"{_short(name)} is given a list that cannot be read: write it as '[1, 2]'.") from None
-    return given
+        given.setdefault(name, []).append(value)
+    lists = {name for name, p in declared.items() if p.type.startswith("list")}
+    if twice := [name for name, values in given.items() if len(values) > 1 and name not in lists]:
+        raise InputError(f"{_short(twice[0])} is given twice: keep one value.")
+    return {name: values if name in lists else values[0] for name, values in given.items()}
 
 
 def load_file(path: Path, kinds: type | tuple[type, ...] = dict) -> Any:
-    """Returns what a YAML or JSON file holds; ``-`` reads standard input.
+    """Returns what a JSON or YAML file holds; ``-`` reads standard input.
 
-    YAML's own types are not used (it takes ``1e-3`` for text and ``no`` for false): scalars stay text, ``~`` and
-    nothing at all are None, and the declared types decide.
+    YAML's own types are not used (it takes ``1e-3`` for text and ``no`` for false): scalars stay text, and the
+    declared types decide.
 
     Raises:
         InputError: no such file, not well formed, or a name that is given twice.
@@ -275,31 +252,27 @@ def load_file(path: Path, kinds: type | tuple[type, ...] = dict) -> Any:
     import yaml
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        for i, (name, _) in enumerate(pairs):
-            if name in dict(pairs[:i]):
-                raise InputError(f"The parameter file {path} gives {_short(name)} twice: keep one value.")
-        return dict(pairs)
+        if len(found := dict(pairs)) < len(pairs):
+            name = next(n for i, (n, _) in enumerate(pairs) if n in dict(pairs[:i]))
+            raise InputError(f"The parameter file {path} gives {_short(name)} twice: keep one value.")
+        return found
 
     class Loader(yaml.BaseLoader):
-        def construct_scalar(self, node: yaml.ScalarNode) -> str | None:
-            empty = node.style is None and node.value in ("", "~")
-            return None if empty else super().construct_scalar(node)
-
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
             once([(str(key.value), None) for key, _ in node.value])
             return super().construct_mapping(node, deep)
 
     try:
         content = sys.stdin.read() if str(path) == "-" else path.read_text("utf-8-sig")
-        if content.lstrip()[:1] in ("{", "[") and path.suffix not in (".yaml", ".yml"):
+        try:
             found = json.loads(content, object_pairs_hook=once)
-        else:
+        except json.JSONDecodeError:
             found = yaml.load(content, Loader=Loader)
+    except InputError:
+        raise
     except OSError:
         raise InputError(f"The parameter file {path} cannot be read: check the path.") from None
-    except (*_UNREADABLE, yaml.YAMLError) as error:
-        if isinstance(error, InputError):
-            raise
+    except (*_UNREADABLE, AttributeError, yaml.YAMLError):  # AttributeError: there is no standard input
         raise InputError(f"The parameter file {path} is not well-formed YAML or JSON: mend it.") from None
     if not isinstance(found, kinds):
         raise InputError(f"The parameter file {path} is not a mapping of names to values.")
@@ -307,10 +280,7 @@ def load_file(path: Path, kinds: type | tuple[type, ...] = dict) -> Any:
 
 
 def describe(notebook: Path) -> str:
-    """Returns a notebook's parameters as a text table: name, type, default, meaning, and whether they have an effect.
-
-    The last column says where a later cell sets the name again.
-    """
+    """Returns a notebook's parameters as a text table, with a word on those that a later cell sets again."""
     declared, lost = read(notebook), overwritten(notebook)
     rows = [("name", "type", "default", "meaning, allowed values")]
     for p in declared.values():

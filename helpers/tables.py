@@ -12,7 +12,7 @@ import re
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from helpers import InputError
 from helpers.files import bases
@@ -25,24 +25,9 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 MAX_BYTES, MAX_CHARACTERS, MAX_COLUMNS = 1_000_000_000, 1_000_000, 10_000
 DOWNLOAD_SECONDS = 120.0
 _TOO_LARGE = f"{{}} is larger than {MAX_BYTES // 10**9} GB: draw a sample of its rows first."
-_WESTERN = (
-    "àâæçèéêëîïôœùûüÿ",
-    "äöüß",
-    "áéíóúñüç",
-    "àèéìíîòóùú",
-    "àáâãçéêíóõôúü",
-    "åäöæøéèêóôü",
-    "ëïéèêöüáóíúà",
-    "áéíóúýðþæö",
-)
-
-
-class Table(NamedTuple):
-    """A table, notes on how it was read, and what separates its cells if it is a CSV file."""
-
-    frame: pd.DataFrame
-    notes: list[str]
-    separator: str = ""  # of a CSV file
+_NO_FILE = f"check the path, or use one of {', '.join(SHIPPED)}."
+# Accents of French, German, Spanish, Italian, Portuguese, the Nordic languages, Dutch, Icelandic.
+_WESTERN = "àâæçèéêëîïôœùûüÿ äöüß áéíóúñüç àèéìíîòóùú àáâãçéêíóõôúü åäöæøéèêóôü ëïéèêöüáóíúà áéíóúýðþæö"
 
 
 def find_file(name: str) -> Path:
@@ -57,12 +42,9 @@ def find_file(name: str) -> Path:
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"The file name {name[:80]!r} cannot be used ({error}): give a path.") from None
     if not name.strip():
-        raise InputError(f"No file is named: give a path, or one of {', '.join(SHIPPED)}.")
+        raise InputError(f"No file is named: {_NO_FILE}")
     if path is None:
-        raise InputError(
-            f"{name} does not exist, looked up from {Path.cwd().name or '/'}/ and from the project's root: "
-            f"check the path, or use one of {', '.join(SHIPPED)}."
-        )
+        raise InputError(f"{name} does not exist, looked up from here and from the project's root: {_NO_FILE}")
     if path.is_dir():
         raise InputError(f"{name} is a folder: name the file in it ({', '.join(SUFFIXES)}).")
     if not path.is_file():
@@ -80,6 +62,10 @@ def decode(raw: bytes, name: str = "the file") -> tuple[str, str]:
     The last two are believed only where the text is common simplified Chinese, or has the accents of one Western
     language; a detector names what else it may be, but is wrong too often on short files to be followed.
 
+    Examples:
+        >>> decode("好,正".encode("gbk"))
+        ('好,正', 'GBK (GB18030)')
+
     Raises:
         InputError: the bytes are no text, UTF-8 with a byte here and there that is none, or another encoding.
     """
@@ -87,7 +73,9 @@ def decode(raw: bytes, name: str = "the file") -> tuple[str, str]:
     controls = sum(raw.count(i) for i in range(32) if i not in b"\t\n\v\f\r")
     if not wide and (b"\x00" in raw or controls > len(raw) / 100):
         raise InputError(f"{name} holds bytes that are no text: export it as a CSV file in UTF-8.")
-    for encoding in ("utf-16",) if wide else ("utf-8-sig", "gb18030", "cp1252"):
+    mark = "UTF-8 with a byte order mark" if raw.startswith(b"\xef\xbb\xbf") else "utf-8"
+    known = {"utf-8-sig": mark, "gb18030": "GBK (GB18030)", "cp1252": "cp1252"}
+    for encoding, said in ({"utf-16": "utf-16"} if wide else known).items():
         try:
             text = raw.decode(encoding)
         except UnicodeDecodeError:
@@ -96,9 +84,8 @@ def decode(raw: bytes, name: str = "the file") -> tuple[str, str]:
             continue
         if encoding == "cp1252":
             _refuse_damaged(raw, name, 0.9)
-        if _is_plausible(text, encoding):
-            mark = "UTF-8 with a byte order mark" if raw.startswith(b"\xef\xbb\xbf") else "utf-8"
-            return text, {"utf-8-sig": mark, "gb18030": "GBK (GB18030)"}.get(encoding, encoding)
+        if _PLAUSIBLE.get(encoding, bool)(text):
+            return text, said
     from charset_normalizer import from_bytes
 
     names = list(dict.fromkeys(match.encoding for match in from_bytes(raw[:100_000])))[:3]
@@ -115,25 +102,29 @@ def _refuse_damaged(raw: bytes, name: str, accidents: float) -> None:
         raise InputError(f"{name} is UTF-8, but line {line} holds a byte that is no text: mend that line.")
 
 
-def _is_plausible(text: str, encoding: str) -> bool:
-    """True if the characters beyond ASCII are those of a language which is written in this encoding."""
-    found = Counter(c for c in text.lower() if ord(c) > 127)
-    if encoding == "gb18030":
-        pairs = [(c.encode("gb2312", "ignore"), n) for c, n in found.items()]
-        common = [(pair, n) for pair, n in pairs if b"\xb0" <= pair[:1] <= b"\xd7"]
-        chinese = sum(n for _, n in common)
-        marks = sum(n for pair, n in pairs if pair[:1] in (b"\xa1", b"\xa3")) + found["\u20ac"]
-        late = sum(n for pair, n in common if pair[0] > 0xC8)  # Korean, read as GBK, has none of these
-        russian = sum(n for pair, n in common if 0xC0 <= pair[1] <= 0xDF)  # KOI8-R, read as GBK, has these alone
-        fits = chinese + marks >= 0.97 * found.total() and late >= 0.1 * chinese
-        return fits and (chinese < 3 or russian < 0.9 * chinese)
-    if encoding == "cp1252":
-        accents = Counter({c: n for c, n in found.items() if c.isalpha() and c not in "ªº"})
-        most = max(sum(accents[c] for c in alphabet) for alphabet in _WESTERN)
-        few = accents.total() <= 0.02 * sum(map(str.isalpha, text)) and set(accents) <= set("".join(_WESTERN))
-        polish = re.search(r"[a-z][³¹¿][a-z]|[a-z]{2}[³¹]|\b[³¹¿][a-z]{2}", text)
-        return (few or most >= 0.97 * accents.total()) and not polish and not re.search(r"õ(?![eó])", text)
-    return True
+def _is_chinese(text: str) -> bool:
+    """True if nearly all beyond ASCII are common simplified characters, and not Korean or KOI8-R read as such."""
+    found = Counter(c for c in text if ord(c) > 127)
+    pairs = [(c.encode("gb2312", "ignore"), n) for c, n in found.items()]
+    common = [(pair, n) for pair, n in pairs if b"\xb0" <= pair[:1] <= b"\xd7"]
+    chinese = sum(n for _, n in common)
+    marks = sum(n for pair, n in pairs if pair[:1] in (b"\xa1", b"\xa3")) + found["\u20ac"]
+    late = sum(n for pair, n in common if pair[0] > 0xC8)  # Korean, read as GBK, has none of these
+    russian = sum(n for pair, n in common if 0xC0 <= pair[1] <= 0xDF)  # KOI8-R, read as GBK, has these alone
+    fits = chinese + marks >= 0.97 * found.total() and late >= 0.1 * chinese
+    return fits and (chinese < 3 or russian < 0.9 * chinese)
+
+
+def _is_western(text: str) -> bool:
+    """True if the accents are those of one Western language, or few; Polish and Estonian have others."""
+    accents = Counter(c for c in text.lower() if ord(c) > 127 and c.isalpha() and c not in "ªº")
+    most = max(sum(accents[c] for c in alphabet) for alphabet in _WESTERN.split())
+    few = accents.total() <= 0.02 * sum(map(str.isalpha, text)) and set(accents) <= set(_WESTERN)
+    polish = re.search(r"[a-z][³¹¿][a-z]|[a-z]{2}[³¹]|\b[³¹¿][a-z]{2}", text.lower())
+    return (few or most >= 0.97 * accents.total()) and not polish and not re.search(r"õ(?![eó])", text)
+
+
+_PLAUSIBLE = {"gb18030": _is_chinese, "cp1252": _is_western}
 
 
 def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
@@ -145,39 +136,45 @@ def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
     Raises:
         InputError: one sentence on what is wrong and the way out.
     """
-    return read(source)[:2]
-
-
-def read(source: str) -> Table:
-    """Returns what :func:`read_table` does, and the separator."""
     if source.startswith("hf:"):
-        return Table(_read_hub(source), [f"{source} was read through the datasets library."])
+        return _read_hub(source), [f"{source} was read through the datasets library."]
     source = f"data/{source}.csv" if source in SHIPPED else source
     remote = re.match(r"https?://", source, re.IGNORECASE)
-    shown = re.sub(r"(://)[^/]*@", r"\1", source.split("?")[0]) if remote else source
+    shown = without_password(source) if remote else source
     suffix = Path(shown).suffix.lower()
     if suffix not in SUFFIXES:
         if not remote:
             find_file(source)
         raise InputError(f"{shown} is none of {', '.join(SUFFIXES)}: export it as CSV, or name it so.")
     try:
-        raw = _download(source, shown) if remote else find_file(source).read_bytes()
+        raw = download(source) if remote else find_file(source).read_bytes()
     except OSError as error:
         raise InputError(f"{shown} cannot be read ({error.strerror}): allow it, or copy the file.") from None
-    table = _parse(raw, suffix, Path(shown).name)
-    names = table.frame.columns
-    if names.duplicated().any():
-        raise InputError(f"{shown} has two columns named {names[names.duplicated()][0]!r}: rename or remove one.")
-    if not len(table.frame):
+    frame, notes = _parse(raw, suffix, Path(shown).name)
+    if frame.columns.duplicated().any():
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise InputError(f"{shown} has two columns named {twice!r}: rename or remove one.")
+    if not len(frame):
         raise InputError(f"{shown} has a header and no rows: it needs one row per text.")
-    return table
+    return frame, notes
 
 
-def _download(address: str, shown: str) -> bytes:
+def without_password(address: str) -> str:
+    """Returns an address as it may be shown.
+
+    Examples:
+        >>> without_password("https://me:secret@host/a.csv?key=1")
+        'https://host/a.csv'
+    """
+    return re.sub(r"(://)[^/]*@", r"\1", address.split("?")[0])
+
+
+def download(address: str) -> bytes:
+    """Returns what an http(s) address holds, or raises InputError where it is slow, cut, too large or not there."""
     import urllib.request
     from http.client import HTTPException, IncompleteRead
 
-    end, parts, size = time.monotonic() + DOWNLOAD_SECONDS, [], 0
+    shown, end, parts, size = without_password(address), time.monotonic() + DOWNLOAD_SECONDS, [], 0
     try:
         with urllib.request.urlopen(address, timeout=20) as answer:
             while size <= MAX_BYTES and (part := answer.read1(1 << 20)):
@@ -189,8 +186,7 @@ def _download(address: str, shown: str) -> bytes:
                 raise IncompleteRead(b"", answer.length)
     except (OSError, ValueError, HTTPException) as error:
         reason = " ".join(str(error).replace(address, shown).split())[:160]
-        if "@" in address:
-            reason = type(error).__name__  # its words may hold the password
+        reason = type(error).__name__ if "@" in address else reason  # its words may hold the password
         raise InputError(f"{shown} could not be read ({reason}): download it yourself and give its path.") from None
     if size > MAX_BYTES:
         raise InputError(_TOO_LARGE.format(shown))
@@ -211,14 +207,14 @@ def _read_hub(source: str) -> pd.DataFrame:
         raise InputError(f"{source} could not be read from the hub ({reason}): download it and give a file.") from None
 
 
-def _parse(raw: bytes, suffix: str, name: str) -> Table:
+def _parse(raw: bytes, suffix: str, name: str) -> tuple[pd.DataFrame, list[str]]:
     import pandas as pd
 
     if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body)\b", raw[:200], re.IGNORECASE):
         raise InputError(f"{name} is a web page (HTML), perhaps to log in: download the table itself, and name that.")
     if suffix == ".parquet":
         try:
-            return Table(pd.read_parquet(io.BytesIO(raw)).astype("object"), [])
+            return pd.read_parquet(io.BytesIO(raw)).astype("object"), []
         except Exception:
             raise InputError(f"{name} is not a parquet file that can be read: export it again, or as CSV.") from None
     text, encoding = decode(raw, name)
@@ -226,7 +222,7 @@ def _parse(raw: bytes, suffix: str, name: str) -> Table:
         raise InputError(f"{name} holds nothing but white space: it needs a header such as text,label.")
     notes = [] if encoding == "utf-8" else [f"{name} was decoded as {encoding}."]
     if suffix == ".jsonl":
-        return Table(_parse_jsonl(text, name), notes)
+        return _parse_jsonl(text, name), notes
     try:
         return _parse_csv(text, suffix, name, notes)
     except ValueError as error:
@@ -239,23 +235,20 @@ def _parse_jsonl(text: str, name: str) -> pd.DataFrame:
 
     rows = []
     for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
         try:
-            row = json.loads(line)
+            row = json.loads(line) if line.strip() else {}
             if "\\ud" in line.lower():
-                json.dumps(row, ensure_ascii=False).encode("utf-8")  # half a character is no text
+                json.dumps(row, ensure_ascii=False).encode()  # half a character is no text
         except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
-            raise InputError(
-                f'Line {number} of {name} is no JSON object such as {{"text": "…", "label": "…"}}: mend it.'
-            )
-        rows.append(row)
+            way_out = 'such as {"text": "…", "label": "…"}: mend it.'
+            raise InputError(f"Line {number} of {name} is no JSON object {way_out}")
+        rows += [row] if line.strip() else []
     return pd.DataFrame(rows, dtype="object")
 
 
-def _parse_csv(text: str, suffix: str, name: str, notes: list[str]) -> Table:
+def _parse_csv(text: str, suffix: str, name: str, notes: list[str]) -> tuple[pd.DataFrame, list[str]]:
     import pandas as pd
 
     text = re.sub(r"\Asep=.\r?\n", "", text)  # Excel's hint
@@ -275,7 +268,7 @@ def _parse_csv(text: str, suffix: str, name: str, notes: list[str]) -> Table:
     frame = pd.read_csv(io.BytesIO(text.encode("utf-8", "surrogatepass")), **options)  # a StringIO takes more memory
     frame.columns = ["" if pd.isna(c) else str(c).strip().strip('"') for c in frame.iloc[0]]
     frame = frame.iloc[1:].reset_index(drop=True).astype("object")
-    return Table(frame.loc[:, (frame.columns != "") | frame.notna().any().to_numpy()], notes, separator)
+    return frame.loc[:, (frame.columns != "") | frame.notna().any().to_numpy()], notes
 
 
 def column(table: pd.DataFrame, name: str, source: str, way_out: str = "set TEXT_COLUMN and LABEL_COLUMN") -> pd.Series:

@@ -132,7 +132,7 @@ def _digest(path: Path, changed: int, size: int) -> bytes:
 def _web_digest(address: str) -> bytes:
     from helpers import tables
 
-    return hashlib.sha256(tables._download(address, address.rpartition("@")[2].split("?")[0])).digest()
+    return hashlib.sha256(tables.download(address)).digest()
 
 
 def named_files(value: Any) -> list[Path]:
