@@ -169,10 +169,10 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    from helpers import pretrained
+    from helpers import weights
 
-    folder = pretrained.fetch(options.weights)
-    print(f"{options.weights} is in {folder}; verified by SHA-256: {' and '.join(pretrained.CHECKSUMS)}")
+    folder = weights.fetch(options.weights)
+    print(f"{options.weights} is in {folder}; verified by SHA-256: {' and '.join(weights.CHECKSUMS)}")
     return 0
 
 

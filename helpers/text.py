@@ -52,9 +52,9 @@ def tokenize(text: str, unit: str = "word") -> list[str]:
     """
     plain = normalise(text).lower()
     if unit == "wordpiece":
-        from helpers import pretrained
+        from helpers import weights
 
-        tokens = pretrained.tokenizer().split(text)
+        tokens = weights.tokenizer().split(text)
     elif unit == "jieba":
         tokens = [word for word in _jieba().lcut(plain) if any(c.isalnum() for c in word)]
     else:
