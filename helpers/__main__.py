@@ -7,8 +7,9 @@ import math
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from helpers import InputError
 
@@ -21,74 +22,74 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message}: see {self.prog} --help.")
 
 
+def positive(kind: type) -> Callable[[str], Any]:
+    """Returns what reads an option's text as an int or a float above 0."""
+
+    def read(text: str) -> Any:
+        with suppress(ValueError):
+            if 0 < (value := kind(text)) < math.inf:
+                return value
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a {'whole ' * (kind is int)}number above 0")
+
+    return read
+
+
 def parser() -> Parser:
     """Returns the commands and their options; each command names the function that runs it."""
     top = Parser(prog="python -m helpers", description="Notebooks as runs, reports and answers, from the command line.")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, function: Callable[[argparse.Namespace], int], text: str) -> Parser:
+    def command(name: str, function: Callable[[argparse.Namespace], int], text: str) -> Callable[..., Any]:
         made = commands.add_parser(name, help=text, description=text)
         made.set_defaults(function=function)
-        return made
+        return made.add_argument
 
-    one = command("compare", _compare, "which model should I use for this file of texts and labels?")
-    one.add_argument("data", help="a file with texts and labels, or any other value of DATA")
-    one.add_argument("--test", default="", metavar="FILE", help="a test file (default: a fifth of the texts)")
-    one.add_argument("--text-column", default="", metavar="NAME", help="default: guessed, and said")
-    one.add_argument("--label-column", default="", metavar="NAME", help="default: guessed, and said")
-    one.add_argument("--minutes", type=_seconds, default=10.0, metavar="M", help="the time you give (default: 10)")
-    one.add_argument("--seeds", type=_count, default=1, metavar="N", help="repeat the cheap models on N splits")
-    one.add_argument("--preset", default="minilm", help="the pretrained model (default: minilm)")
-    one.add_argument("--name", default="", help="the comparison's name (default: the file's)")
-    one.add_argument("--force", action="store_true", help="run again what is finished")
-    one = command("run", _run, "execute a notebook once, strictly, into runs/<notebook>/<name>/")
-    one.add_argument("notebook", help="name, number or path, such as 03_lstm_classifier or 03")
-    one.add_argument("--name", default="default", help="the run's name (default: default)")
-    one.add_argument("--force", action="store_true", help="replace a finished run of that name")
-    one.add_argument("--update", action="store_true", help="replace it only if code, parameters or data changed")
-    one.add_argument("--resume", action="store_true", help="skip a finished run, continue an interrupted one")
-    _add_common(one)
-    one = command("sweep", _sweep, "execute a notebook once for each point of a grid, into one table")
-    one.add_argument("notebook", help="name, number or path")
-    one.add_argument("grid", type=Path, help="YAML or JSON: NAME: [value, ...] for each parameter, or a list of runs")
-    one.add_argument("--jobs", type=_count, metavar="N", help="runs at the same time on this machine (default: 1)")
-    one.add_argument("--backend", choices=("local", "dask"), default="local", help="here, or on a Dask cluster whose "
-                     "workers see project, data and runs under the same paths")  # fmt: skip
-    one.add_argument("--scheduler", default="", metavar="ADDRESS", help="of the cluster, such as tcp://host:8786")
-    _add_common(one)
-    one = command("params", _params, "list a notebook's parameters")
-    one.add_argument("notebook")
-    one = command("report", _report, "HTML reports and an index from finished and failed runs")
-    one.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run, a sweep, a notebook's runs, or runs/")
-    one.add_argument("--out", type=Path, default=Path("reports"), help="where to write (default: reports/)")
-    one = command("predict", _predict, "apply a finished classifier to new texts")
-    one.add_argument("run", help="a run folder with model/")
-    one.add_argument("data", help="a file with a column of texts")
-    one.add_argument("--out", type=Path, required=True, help="the CSV file to write")
-    one.add_argument("--text-column", default="text")
-    one.add_argument("--model", default="", metavar="NAME", help="such as tfidf or frozen (default: the run's own)")
-    one = command("fetch", _fetch, "pretrained weights into the cache, verified")
-    one.add_argument("weights", nargs="?", default="minilm", help="which (default: minilm)")
+    add = command("compare", _compare, "which model should I use for this file of texts and labels?")
+    add("data", help="a file with texts and labels, or any other value of DATA")
+    add("--test", default="", metavar="FILE", help="a test file (default: a fifth of the texts)")
+    add("--text-column", default="", metavar="NAME", help="default: guessed, and said")
+    add("--label-column", default="", metavar="NAME", help="default: guessed, and said")
+    add("--minutes", type=positive(float), default=10.0, metavar="M", help="the time you give (default: 10)")
+    add("--seeds", type=positive(int), default=1, metavar="N", help="repeat the cheap models on N splits")
+    add("--preset", default="minilm", help="the pretrained model (default: minilm)")
+    add("--name", default="", help="the comparison's name (default: the file's)")
+    add("--force", action="store_true", help="run again what is finished")
+    add = command("run", _run, "execute a notebook once, strictly, into runs/<notebook>/<name>/")
+    add("notebook", help="name, number or path, such as 03_lstm_classifier or 03")
+    add("--name", default="default", help="the run's name (default: default)")
+    add("--force", action="store_true", help="replace a finished run of that name")
+    add("--update", action="store_true", help="replace it only if code, parameters or data changed")
+    add("--resume", action="store_true", help="skip a finished run, continue an interrupted one")
+    _add_common(add)
+    add = command("sweep", _sweep, "execute a notebook once for each point of a grid, into one table")
+    add("notebook", help="name, number or path")
+    add("grid", type=Path, help="YAML or JSON: NAME: [value, ...] for each parameter, or a list of runs")
+    add("--jobs", type=positive(int), metavar="N", help="runs at the same time on this machine (default: 1)")
+    add("--backend", choices=("local", "dask"), default="local", help="here (default), or on a Dask cluster whose "
+        "workers see project, data and runs under the same paths")  # fmt: skip
+    add("--scheduler", default="", metavar="ADDRESS", help="of the cluster, such as tcp://host:8786")
+    _add_common(add)
+    add = command("params", _params, "list a notebook's parameters")
+    add("notebook", help="name, number or path")
+    add = command("report", _report, "HTML reports and an index from finished and failed runs")
+    add("runs", nargs="+", type=Path, metavar="RUN", help="a run, a sweep, a notebook's runs, or runs/")
+    add("--out", type=Path, default=Path("reports"), help="where to write (default: reports/)")
+    add = command("predict", _predict, "apply a finished classifier to new texts")
+    add("run", help="a run folder with model/")
+    add("data", help="a file with a column of texts")
+    add("--out", type=Path, required=True, help="the CSV file to write")
+    add("--text-column", default="text", metavar="NAME", help="default: text")
+    add("--model", default="", metavar="NAME", help="such as tfidf or frozen (default: the run's own)")
+    add = command("fetch", _fetch, "pretrained weights into the cache, verified")
+    add("weights", nargs="?", default="minilm", help="which (default: minilm)")
     return top
 
 
-def _add_common(one: argparse.ArgumentParser) -> None:
-    one.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter")
-    one.add_argument("-f", metavar="FILE", type=Path, help="parameters from a YAML or JSON file, - for stdin")
-    one.add_argument("--no-report", action="store_true", help="write no report.html into the run's folder")
-    one.add_argument("--cell-timeout", type=_seconds, metavar="S", help="seconds that one cell may take")
-
-
-def _seconds(text: str) -> float:
-    if not 0 < float(text) < math.inf:
-        raise ValueError
-    return float(text)
-
-
-def _count(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
+def _add_common(add: Callable[..., Any]) -> None:
+    add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter")
+    add("-f", metavar="FILE", type=Path, help="parameters from a YAML or JSON file, - for stdin")
+    add("--no-report", action="store_true", help="write no report.html into the run's folder")
+    add("--cell-timeout", type=positive(float), metavar="S", help="seconds that one cell may take")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -107,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def _given(options: argparse.Namespace, notebook: Path) -> dict:
+def _given(options: argparse.Namespace, notebook: Path) -> dict[str, Any]:
     from helpers import parameters
 
     given = parameters.load_file(options.f) if options.f else {}
@@ -142,10 +143,8 @@ def _sweep(options: argparse.Namespace) -> int:
     notebook = run.find_notebook(options.notebook)
     more = ["--no-report"] * options.no_report
     more += ["--cell-timeout", str(options.cell_timeout)] if options.cell_timeout else []
-    given = _given(options, notebook)
-    return sweep.execute(
-        notebook, options.grid, given, jobs=options.jobs or 1, scheduler=options.scheduler, options=more
-    )
+    given, jobs = _given(options, notebook), options.jobs or 1
+    return sweep.execute(notebook, options.grid, given, jobs=jobs, scheduler=options.scheduler, options=more)
 
 
 def _params(options: argparse.Namespace) -> int:

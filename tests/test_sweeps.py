@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import stress
 from bs4 import BeautifulSoup
-from conftest import record
+from conftest import wait_for
 
-from helpers import InputError
-from helpers.commands import sweep as sweeps
+from helpers import InputError, files
+from helpers.commands import report, run, sweep
 
 WORK = """
 assert UNIT != "character", "no characters today"
@@ -33,7 +30,7 @@ run.finish()
 EVIL = "<script>alert(1)</script>"
 
 
-def rows(folder: Path) -> list[dict]:
+def table(folder: Path) -> list[dict]:
     with (folder / "results.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -45,16 +42,7 @@ def write(path: Path, grid: object) -> Path:
 
 def start(path: Path, grid: Path, *words: str) -> subprocess.Popen:
     arguments = [sys.executable, "-m", "helpers", "sweep", str(path), str(grid), "--no-report", *words]
-    default = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731 - ignored in the background
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=default)
-
-
-def wait_for(test, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not test():
-        if time.monotonic() > end:
-            raise TimeoutError
-        time.sleep(0.1)
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture
@@ -63,107 +51,166 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def metrics(monkeypatch):
+    """Runs without a kernel: each has the next of these metrics at once, and an empty report."""
+    waiting: list[dict] = []
+
+    def run_one(words, given, *_):
+        made = run.plan(Path(words[0]), given, words[2])
+        made.final.mkdir(parents=True)
+        (made.final / "report.html").touch()
+        record = {"notebook": "toy", "name": made.name, "parameters": given, "seconds": 1}
+        files.write_json(
+            made.final / "metrics.json", record | {"fingerprint": made.fingerprint, "metrics": waiting.pop()}
+        )
+        return 0, ""
+
+    monkeypatch.setattr(sweep, "run_one", run_one)
+    return waiting
+
+
+# ---------------------------------------------------------------- the grid
+
+
 def test_a_grid_is_every_combination_or_a_list_of_runs(tmp_path):
-    path = write(tmp_path / "g.yaml", "RATE: [1e-3, 0.1]\nUNIT: [word, character]\nEPOCHS: 4\n")
-    expected = [{"RATE": r, "UNIT": u, "EPOCHS": "4"} for r in ("1e-3", "0.1") for u in ("word", "character")]
-    assert sweeps.read_grid(path) == expected
+    path = write(tmp_path / "g.yaml", "UNIT: [word, character]\nRATE: [1e-3, 0.1]\nEPOCHS: 4\n")
+    expected = [{"UNIT": u, "RATE": r, "EPOCHS": "4"} for u in ("word", "character") for r in ("1e-3", "0.1")]
+    assert sweep.read_grid(path) == expected
     points = [{"EPOCHS": 1}, {"EPOCHS": 2, "RATE": 0.5}]
-    assert sweeps.read_grid(write(tmp_path / "g.json", points)) == points
+    assert sweep.read_grid(write(tmp_path / "g.json", points)) == points
 
 
 @pytest.mark.parametrize("text", ["", "a", "[]", "{}", "[1]", "[{}]", "EPOCHS: []", "[[1]]"])
 def test_a_grid_without_points_is_refused(tmp_path, text):
     with pytest.raises(InputError, match="has no points"):
-        sweeps.read_grid(write(tmp_path / "g.json", text))
+        sweep.read_grid(write(tmp_path / "g.json", text))
 
 
 def test_a_grid_that_is_too_large_or_has_a_point_twice_is_refused(notebook, tmp_path):
     with pytest.raises(InputError, match="more than 10,000 points"):
-        sweeps.read_grid(write(tmp_path / "g.json", {name: list(range(30)) for name in "ABC"}))
+        sweep.read_grid(write(tmp_path / "g.json", {name: list(range(30)) for name in "ABC"}))
     grid = write(tmp_path / "g.json", [{"EPOCHS": 2}, {"EPOCHS": "2"}])
     with pytest.raises(InputError, match="twice: keep one"):
-        sweeps.plan_all(notebook(WORK), grid, {})
+        sweep.plan_all(notebook(WORK), grid, {})
 
 
 def test_names_tell_the_point_and_never_clash(notebook, tmp_path):
     grid = write(tmp_path / "g.yaml", "RATE: [0.003, 0.3]\nNOTE: [新闻, '../../x', '']\n")
-    found, varied = sweeps.plan_all(notebook(WORK), grid, {})
-    assert sorted(varied) == ["NOTE", "RATE"]
+    found, varied = sweep.plan_all(notebook(WORK), grid, {})
+    assert varied == ["RATE", "NOTE"]
     assert len(found) == 6
     assert all(re.fullmatch(r"g-[a-z0-9_-]+-[0-9a-f]{12}", name) for name in found)
-    assert list(found) == list(sweeps.plan_all(notebook(WORK), grid, {})[0])
+    assert list(found) == list(sweep.plan_all(notebook(WORK), grid, {})[0])
 
 
-def test_a_sweep_runs_all_and_then_only_what_is_missing(notebook, here, runs_folder, capsys):
-    path = notebook(WORK)
-    grid = write(here / "g.yaml", "EPOCHS: [1, 2]\nUNIT: [word, character]\n")
-    assert sweeps.execute(path, grid, {"SIZES": [1]}, jobs=2) == 1
+# ---------------------------------------------------------------- table and page
+
+
+def test_the_page_shows_the_mean_by_each_parameter_and_links_each_run(notebook, here, runs_folder, metrics, capsys):
+    grid = write(here / "g.json", {"SIZES": [[1, 2], [3]], "EPOCHS": [1]})
+    metrics += [{"accuracy": 0.2, "own": 1}, {"accuracy": 0.1, "own": 1}]
+    assert sweep.execute(notebook(WORK), grid, {}) == 0
     folder = runs_folder / "toy" / "sweep-g"
-    table = pd.read_csv(folder / "results.csv")
-    assert list(table) == ["run", "status", "EPOCHS", "UNIT", "accuracy", "own", "seconds", "error"]
-    assert list(table["status"]) == ["completed", "failed", "completed", "failed"]
-    assert list(table["accuracy"].dropna()) == [0.1, 0.2]
-    assert list(table["error"].dropna()) == ["AssertionError: no characters today"] * 2
+    assert list(table(folder)[0]) == ["run", "status", "SIZES", "EPOCHS", "accuracy", "own", "seconds", "error"]
     page = BeautifulSoup((folder / "report.html").read_text("utf-8"), "html.parser")
-    assert "no characters today" in page.get_text()
-    assert [image["alt"].partition(":")[0] for image in page.find_all("img")] == ["Mean accuracy by EPOCHS"]
     links = [a["href"] for a in page.find_all("a") if a["href"].startswith("../")]
-    assert len(links) == 4
-    assert all((folder / link).exists() for link in links)
-    assert "4 runs: 2 completed, 2 failed; runs/toy/sweep-g/report.html" in capsys.readouterr().out
-    stamps = {p: p.stat().st_mtime_ns for p in runs_folder.glob("toy/g-*/metrics.json") if ".failed" not in str(p)}
-    assert len(stamps) == 2
-    grid = write(here / "g.yaml", "EPOCHS: [1, 2, 3]\nUNIT: [word]\n")
-    assert sweeps.execute(path, grid, {"SIZES": [1]}, options=["--no-report"]) == 0
-    assert "3 runs, 2 of them done before" in capsys.readouterr().err
-    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
-    assert [row["status"] for row in rows(folder)] == ["completed"] * 3
+    assert len(links) == 2 and all((folder / link).exists() for link in links)
+    (image,) = page.find_all("img")
+    assert image["alt"] == "Mean accuracy by SIZES (accuracy); bars: SIZES [1, 2] 0.1, SIZES [3] 0.2"
+    assert "2 runs: 2 completed; runs/toy/sweep-g/report.html" in capsys.readouterr().out
     assert sorted(p.name for p in folder.iterdir()) == ["report.html", "results.csv", "sweep.ipynb"]
 
 
+@pytest.mark.parametrize("value", [None, float("nan")])
+def test_a_metric_that_no_run_has_is_not_drawn(value, notebook, here, runs_folder, metrics):
+    metrics += [{"accuracy": value}] * 2
+    assert sweep.execute(notebook(WORK), write(here / "g.json", {"EPOCHS": [1, 2]}), {}) == 0
+    assert "<img" not in (runs_folder / "toy" / "sweep-g" / "report.html").read_text("utf-8")
+
+
+def test_texts_from_parameters_and_metrics_are_only_text(notebook, here, runs_folder, metrics):
+    metrics += [{EVIL: 0}, {EVIL: 1}]
+    assert sweep.execute(notebook(WORK), write(here / "g.json", [{"NOTE": EVIL}, {"NOTE": "b"}]), {}) == 0
+    page = (runs_folder / "toy" / "sweep-g" / "report.html").read_text("utf-8")
+    assert EVIL not in page and "&lt;script&gt;alert(1)" in page
+
+
+def test_code_that_changes_while_a_sweep_runs_is_told(notebook, here, runs_folder, monkeypatch):
+    monkeypatch.setattr(sweep, "run_one", lambda *_: (0, ""))
+    assert sweep.execute(notebook(WORK), write(here / "g.json", {"EPOCHS": [1]}), {}) == 1
+    assert "other code or data" in table(runs_folder / "toy" / "sweep-g")[0]["error"]
+
+
+def test_a_broken_page_and_a_full_disk_are_told_in_a_sentence(
+    notebook, here, runs_folder, metrics, monkeypatch, capsys
+):
+    grid, path = write(here / "g.json", {"EPOCHS": [1]}), notebook(WORK)
+    metrics += [{"accuracy": 1}]
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "render", full)
+        assert sweep.execute(path, grid, {}) == 0
+    said = capsys.readouterr()
+    assert "no report.html (OSError)" in said.err
+    assert said.out.strip().endswith("results.csv")
+    monkeypatch.setattr(sweep, "_write", full)
+    with pytest.raises(InputError, match="No space left"):
+        sweep.execute(path, grid, {})
+    assert len(table(runs_folder / "toy" / "sweep-g")) == 1
+
+
+# ---------------------------------------------------------------- processes
+
+
+@pytest.mark.slow
+def test_a_sweep_runs_all_and_then_only_what_is_missing(notebook, here, runs_folder, capsys):
+    die = 'import os\nif NOTE == "die":\n    os.kill(os.getppid(), 9)'
+    path, folder = notebook(die, WORK), runs_folder / "toy" / "sweep-g"
+    points = [{"EPOCHS": 1}, {"UNIT": "character"}, {"NOTE": "die"}]
+    assert sweep.execute(path, write(here / "g.json", points), {"SIZES": [1]}, jobs=2, options=["--no-report"]) == 1
+    assert [(row["status"], row["accuracy"], row["error"]) for row in table(folder)] == [
+        ("completed", "0.1", ""),
+        ("failed", "", "AssertionError: no characters today"),
+        ("failed", "", "the run ended with status -9"),
+    ]
+    (done,) = (p for p in runs_folder.glob("toy/g-*/metrics.json") if "failed" not in str(p))
+    stamp = done.stat().st_mtime_ns
+    points = [{"EPOCHS": 1}, {"EPOCHS": 2}]
+    assert sweep.execute(path, write(here / "g.json", points), {"SIZES": [1]}, options=["--no-report"]) == 0
+    assert "2 runs, 1 of them done before" in capsys.readouterr().err
+    assert done.stat().st_mtime_ns == stamp
+    assert [row["status"] for row in table(folder)] == ["completed"] * 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_sweep_goes_on_where_it_was(number, notebook, here, runs_folder):
-    path = notebook(WORK, name=f"toy{number:d}")
-    grid = write(here / "g.yaml", "SIZES: [[1], [25], [26]]\n")
-    process = start(path, grid, "--jobs", "2")
-    top = runs_folder / path.stem
+    path, top = notebook(WORK), runs_folder / "toy"
+    process = start(path, write(here / "g.yaml", "SIZES: [[1], [40], [41]]\n"), "--jobs", "2")
     wait_for(lambda: list(top.glob("g-*/metrics.json")) and list(top.glob(".g-*.partial/step")))
     process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
-    done = {p: p.stat().st_mtime_ns for p in top.glob("g-*/metrics.json") if "failed" not in str(p)}
-    assert len(done) == 1
-    grid = write(here / "g.yaml", "SIZES: [[1], [25]]\n")
-    assert sweeps.execute(path, grid, {}, options=["--no-report"]) == 0  # what a killed sweep left running is waited for
-    assert {p: p.stat().st_mtime_ns for p in done} == done
-    assert [row["status"] for row in rows(top / "sweep-g")] == ["completed"] * 2
+    (done,) = (p for p in top.glob("g-*/metrics.json") if "failed" not in str(p))
+    stamp = done.stat().st_mtime_ns
+    if number != signal.SIGKILL:
+        assert not list(top.glob(".*.lock")), "what it had begun has ended in order"
+    # What a killed sweep has left running is waited for.
+    assert sweep.execute(path, write(here / "g.yaml", "SIZES: [[1], [40]]\n"), {}, options=["--no-report"]) == 0
+    assert done.stat().st_mtime_ns == stamp
+    assert [row["status"] for row in table(top / "sweep-g")] == ["completed"] * 2
 
 
-def test_a_process_that_dies_takes_only_its_own_run(notebook, here, runs_folder):
-    kill = 'import os\nif UNIT == "character":\n    os.kill(os.getppid(), 9)'
-    grid = write(here / "g.yaml", "UNIT: [word, character]\n")
-    assert sweeps.execute(notebook(kill, WORK), grid, {"SIZES": [1]}, jobs=2, options=["--no-report"]) == 1
-    table = rows(runs_folder / "toy" / "sweep-g")
-    assert [(row["status"], row["error"]) for row in table] == [
-        ("completed", ""),
-        ("failed", "the run ended with status -9"),
-    ]
-
-
-def test_texts_from_parameters_and_metrics_are_only_text(notebook, here, runs_folder):
-    path = notebook(f'run.record(**{{"{EVIL}": EPOCHS}})\nrun.finish()')
-    grid = write(here / "g.json", [{"NOTE": EVIL}, {"NOTE": "b"}])
-    assert sweeps.execute(path, grid, {}, jobs=2, options=["--no-report"]) == 0
-    page = (runs_folder / "toy" / "sweep-g" / "report.html").read_text("utf-8")
-    assert EVIL not in page
-    assert "&lt;script&gt;alert(1)" in page
-
-
-def test_code_that_changes_while_a_sweep_runs_is_told(notebook, here, runs_folder, monkeypatch):
-    monkeypatch.setattr(sweeps, "run_one", lambda *_: (0, ""))
-    grid = write(here / "g.json", {"EPOCHS": [1]})
-    assert sweeps.execute(notebook(WORK), grid, {}) == 1
-    assert "other code or data" in rows(runs_folder / "toy" / "sweep-g")[0]["error"]
+@pytest.mark.slow
+def test_three_kills_at_random_times_damage_nothing(notebook, here, runs_folder):
+    grid = write(here / "g.yaml", "SIZES: [[4], [5], [6]]\n")
+    command = ["sweep", str(notebook(WORK)), str(grid), "--jobs", "2", "--no-report"]
+    stress.attack(command, runs_folder, kills=3, longest=9, seed=1)
+    assert [row["status"] for row in stress.table(runs_folder).values()] == ["completed"] * 3
 
 
 # ---------------------------------------------------------------- a Dask cluster on loopback
@@ -195,32 +242,19 @@ def cluster(tmp_path):
 @pytest.mark.slow
 def test_a_cluster_that_loses_a_worker_runs_all(cluster, notebook, here, tiny_csv, runs_folder):
     address, workers = cluster
-    opening = "import os\nfrom helpers import data\nassert len(data.load(NOTE).train)\nrun.record(pid=os.getppid())"
-    path = notebook(opening, WORK)
+    path = notebook("from helpers import data\nassert len(data.load(NOTE).train)", WORK)
     grid = write(here / "g.yaml", "SIZES: [[10], [11], [12]]\nUNIT: [word]\n")
     process = start(path, grid, "--backend", "dask", "--scheduler", address, "-p", "NOTE", "tiny.csv")
     wait_for(lambda: len(list(runs_folder.glob("toy/.g-*.partial/step"))) == 2)
     workers[0].kill()
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
-    table = rows(runs_folder / "toy" / "sweep-g")
-    assert [row["status"] for row in table] == ["completed"] * 3
+    assert [row["status"] for row in table(runs_folder / "toy" / "sweep-g")] == ["completed"] * 3
     assert not list(here.glob("elsewhere/**/metrics.json"))
-    assert record(runs_folder / "toy" / table[0]["run"])["status"] == "completed"
 
 
 def test_a_scheduler_that_is_not_there(notebook, here, runs_folder):
     pytest.importorskip("distributed")
-    grid = write(here / "g.yaml", "EPOCHS: [1]\n")
-    with pytest.raises(InputError, match="No Dask scheduler answers at"):
-        sweeps.execute(notebook(WORK), grid, {}, scheduler="tcp://127.0.0.1:9")
-    assert not os.path.exists(runs_folder)
-
-
-@pytest.mark.slow
-def test_three_kills_at_random_times_damage_nothing(notebook, here, runs_folder):
-    path = notebook(WORK)
-    grid = write(here / "g.yaml", "SIZES: [[4], [5], [6]]\n")
-    command = ["sweep", str(path), str(grid), "--jobs", "2", "--no-report"]
-    stress.attack(command, runs_folder, kills=3, longest=9, seed=1)
-    assert [row["status"] for row in stress.table(runs_folder).values()] == ["completed"] * 3
+    with pytest.raises(InputError, match="No Dask scheduler with a worker answers at"):
+        sweep.execute(notebook(WORK), write(here / "g.yaml", "EPOCHS: [1]\n"), {}, scheduler="tcp://127.0.0.1:9")
+    assert not runs_folder.exists()

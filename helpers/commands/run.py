@@ -206,7 +206,7 @@ def execute(
             "resumed": resumed,
         }
         status = _papermill(run, folder, record, cell_timeout)
-        with _signals(signal.SIG_IGN, signal.SIGINT):  # what is computed is kept first
+        with signals(signal.SIG_IGN, signal.SIGINT):  # what is computed is kept first
             return _close(run, folder, record, status, report)
 
 
@@ -234,7 +234,7 @@ def _open(run: Plan, resume: bool) -> tuple[Path, bool]:
 
 
 @contextlib.contextmanager
-def _signals(handler: Any, *more: int) -> Iterator[None]:
+def signals(handler: Any, *more: int) -> Iterator[None]:
     """Within it, SIGTERM and SIGHUP are handled so; only a main thread can have it."""
     main = threading.current_thread() is threading.main_thread()
     before = {n: signal.signal(n, handler) for n in (signal.SIGTERM, signal.SIGHUP, *more)} if main else {}
@@ -245,7 +245,8 @@ def _signals(handler: Any, *more: int) -> Iterator[None]:
             signal.signal(number, old)
 
 
-def _exit(number: int, _: Any) -> None:
+def exit_by(number: int, _: Any) -> None:
+    """Ends this process in order after a signal."""
     raise SystemExit(128 + number)  # an event loop holds back any other exception
 
 
@@ -258,7 +259,7 @@ def _papermill(run: Plan, folder: Path, record: dict, cell_timeout: float | None
     variables = {runs.FOLDER_VARIABLE: str(folder), "HELPERS_CWD": str(Path.cwd()), "TQDM_DISABLE": "1"}
     clock, status = time.monotonic(), 1
     try:
-        with _signals(_exit):
+        with signals(exit_by):
             papermill.execute_notebook(
                 str(run.notebook).replace("{", "{{").replace("}", "}}"), None, run.given, engine_name="honest",
                 kernel_name="python3", language="python", cwd=str(run.notebook.parent), start_timeout=120,
