@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import InputError, files, parameters, runs
-from helpers.commands.run import Plan, exit_by, plan, signals
+from helpers.commands.run import STOPS, Plan, plan, signals
 
 MAX_RUNS = 10_000
 _stopped, _starting, _processes = threading.Event(), threading.Lock(), set()
@@ -153,7 +153,7 @@ def _pool(jobs: int, scheduler: str) -> Iterator[Executor]:
     _stopped.clear()
     pool = ThreadPoolExecutor(jobs)
     try:
-        with signals(exit_by), _client(scheduler) if scheduler else contextlib.nullcontext() as client:
+        with signals(STOPS), _client(scheduler) if scheduler else contextlib.nullcontext() as client:
             yield client.get_executor(pure=False) if client else pool
     except (KeyboardInterrupt, SystemExit):
         print("Stopped: the same command again runs what is missing.", file=sys.stderr)
