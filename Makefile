@@ -14,12 +14,14 @@ export PYTHONUTF8 := 1
 
 .PHONY: report test check compare lab notebooks bench stress clean .venv colab
 
-report: $(READY)  ## run every notebook and write reports/index.html
-	@status=0; step() { "$$@" || { status=$$?; [ $$status -lt 128 ] || exit $$status; }; }; \
-	for nb in $(OTHERS) $(CLASSIFIERS) 06_which_model; do step $(RUN) $$nb $(UPDATE); done; \
-	if [ $$status = 0 ]; then step $(RUN) 05_evaluation_plots $(UPDATE) $(foreach nb,$(CLASSIFIERS),-p RUNS $(RUNS)/$(nb)/default); \
+report: $(READY)  ## run every notebook and write reports/index.html, anew after each
+	@status=0; shopt -s nullglob; step() { "$$@" || { status=$$?; [ $$status -lt 128 ] || exit $$status; }; }; \
+	pages() { step $(PY) -m helpers report $(RUNS)/0*/default{,.failed} --out reports "$$@"; }; \
+	run() { step $(RUN) "$$@" $(UPDATE); pages --update > /dev/null; }; \
+	for nb in $(OTHERS) $(CLASSIFIERS) 06_which_model; do run $$nb; done; \
+	if [ $$status = 0 ]; then run 05_evaluation_plots $(foreach nb,$(CLASSIFIERS),-p RUNS $(RUNS)/$(nb)/default); \
 	else echo "05_evaluation_plots is left out, because a notebook before it failed." >&2; fi; \
-	shopt -s nullglob; step $(PY) -m helpers report $(RUNS)/0*/default{,.failed} --out reports; exit $$status
+	pages; exit $$status
 
 check: $(READY)  ## the fast half of the tests: ruff, and tests that neither train nor start a kernel
 	@$(VENV)/bin/ruff check --quiet . && $(VENV)/bin/ruff format --quiet --check .

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,26 +25,21 @@ NOTICE = "A report contains texts of the data it was made from: share it only wi
 HEADLINE = overview.HEADLINE
 _TEMPLATES = Path(__file__).parent.parent / "report"
 _TYPES = ("text/html", "image/png", "image/jpeg", "text/markdown", "text/latex", "text/vnd.mermaid", "text/plain")
+_TITLE = re.compile(r"\s*# +(\S.*)")
 
 
-def render(notebook: Path, out: Path, *, title: str = "", pages: Mapping[str, str] | None = None) -> Path:
+def render(notebook: Path, out: Path) -> Path:
     """Writes an executed notebook as one self-contained HTML file; returns ``out``.
 
     Cells tagged ``answer`` come first; ``check`` cells are left out; the setup is folded; ``remove-input`` hides code.
-
-    Args:
-        notebook: the executed ``.ipynb``; run time, metrics and parameters come from ``metrics.json`` beside it.
-        out: the file to write; its folder is made where it is missing.
-        title: the report's title; the notebook's first heading by default.
-        pages: notebook to file name of the reports beside ``out``. Without it the page is taken to stay in its run's
-            folder, where the relative links of its tables lead.
+    Run time, metrics and parameters come from ``metrics.json`` beside the notebook.
 
     Raises:
         InputError: the notebook cannot be read, or ``out`` cannot be written.
     """
-    folder = Path(notebook).parent
-    run = _read_run(folder) if (folder / "metrics.json").is_file() else {"notebook": Path(notebook).stem}
-    return _write(Path(out), _html(_read_notebook(Path(notebook)), run, title, pages))
+    notebook = Path(notebook)
+    known = (notebook.parent / "metrics.json").is_file()
+    return _write(Path(out), _html(_read(notebook), load(notebook.parent) if known else {"notebook": notebook.stem}))
 
 
 def collect(folders: Iterable[Path]) -> list[Path]:
@@ -70,8 +64,10 @@ def _is_run(folder: Path) -> bool:
     return not hidden and all((folder / file).is_file() for file in files)
 
 
-def build(runs: Sequence[Path], out: Path) -> Path:
+def build(runs: Sequence[Path], out: Path, *, update: bool = False) -> Path:
     """Writes a report for each run folder or sweep, and ``index.html``; returns the index's path.
+
+    With ``update``, a page that is younger than its run stays as it is; its links to pages that are new do not.
 
     Raises:
         InputError: no run is given, a folder is no run, or ``out`` cannot be written.
@@ -83,18 +79,18 @@ def build(runs: Sequence[Path], out: Path) -> Path:
     taken = {"index"}
     for entry in entries:
         entry["file"] = _file_name(entry, taken)
-    single = [entry for entry in entries if not entry["sweep"]]
-    first = {entry["notebook"]: entry for entry in reversed(single)}
+    first = {entry["notebook"]: entry for entry in reversed(entries) if not entry["sweep"]}
     main = sorted(first.values(), key=lambda entry: entry["notebook"])
-    index = overview.contents(entries, main)  # before the pages, which take cells away
+    around = {entry["notebook"]: sides for entry, *sides in zip(main, [None, *main], [*main[1:], None], strict=False)}
     for entry in entries:
-        siblings = [other for other in single if other["notebook"] == entry["notebook"]]
+        file, book = Path(out) / entry["file"], entry["folder"] / "notebook.ipynb"
+        if update and file.is_file() and book.is_file() and file.stat().st_mtime > book.stat().st_mtime:
+            continue
+        same = [other for other in entries if other["notebook"] == entry["notebook"] and not other["sweep"]]
         pages = {name: other["file"] for name, other in first.items()}
-        pages |= {f"../{other['folder'].name}/report.html": other["file"] for other in siblings}
-        place = next((i for i, other in enumerate(main) if other["notebook"] == entry["notebook"]), None)
-        around = (main[place - 1] if place else None, next(iter(main[place + 1 :]), None)) if place is not None else ()
-        _write(Path(out) / entry["file"], _html(entry["nb"], entry, pages=pages, around=around))
-    return _write(Path(out) / "index.html", _template("index.html.j2", "Reports", **index))
+        pages |= {f"../{other['folder'].name}/report.html": other["file"] for other in same}
+        _write(file, _html(entry["nb"], entry, pages, around.get(entry["notebook"], ())))
+    return _write(Path(out) / "index.html", _template("index.html.j2", "Reports", **overview.contents(entries, main)))
 
 
 def _write(path: Path, text: str) -> Path:
@@ -106,11 +102,9 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-def _read_notebook(path: Path, *, or_empty: bool = False) -> Any:
+def _read(path: Path) -> Any:
     import nbformat
 
-    if or_empty and not path.exists():  # a run that failed before its first cell
-        return nbformat.v4.new_notebook()
     try:
         nb = nbformat.read(path, as_version=4)
         nbformat.validate(nb)
@@ -120,26 +114,22 @@ def _read_notebook(path: Path, *, or_empty: bool = False) -> Any:
     return nb
 
 
-def _read_run(folder: Path) -> dict[str, Any]:
-    run = load(folder)
-    tables = {key: run[key] if isinstance(run[key], dict) else {} for key in ("parameters", "metrics")}
-    return run | tables | {"notebook": str(run["notebook"]), "name": str(run.get("name", folder.name))}
-
-
 def _entry(folder: Path) -> dict[str, Any]:
     """A run, or a sweep, as the templates want it."""
+    import nbformat
+
     if folder.name.startswith("sweep-") and not (folder / "notebook.ipynb").is_file():
         if not (folder / "sweep.ipynb").is_file():
             raise InputError(f"{folder} is not a finished sweep, which has a sweep.ipynb: start the sweep again.")
-        states = overview.states(folder / "results.csv")
-        told = ", ".join(f"{count} {state}" for state, count in states.items())
-        known = {"notebook": folder.resolve().parent.name, "name": folder.name, "failed": states["failed"] > 0}
-        return known | {"nb": _read_notebook(folder / "sweep.ipynb"), "sweep": True, "told": told, "folder": folder}
-    run = _read_run(folder)
-    failed = run.get("status") == "failed"
-    nb = _read_notebook(folder / "notebook.ipynb", or_empty=failed)
+        ends = overview.states(folder / "results.csv")
+        known = {"notebook": folder.resolve().parent.name, "name": folder.name, "failed": ends["failed"] > 0}
+        known["told"] = ", ".join(f"{count} {state}" for state, count in ends.items())
+        return known | {"nb": _read(folder / "sweep.ipynb"), "sweep": True, "folder": folder}
+    run, book = load(folder), folder / "notebook.ipynb"
+    failed = run.get("status") == "failed"  # maybe before its first cell
+    nb = nbformat.v4.new_notebook() if failed and not book.exists() else _read(book)
     more = {"title": _title(nb) or run["notebook"], "values": _values(nb, run), "where": _where(nb, run)}
-    return run | more | {"nb": nb, "folder": folder, "sweep": False, "failed": failed, "figures": _figures(folder, nb)}
+    return run | more | {"nb": nb, "folder": folder, "sweep": False, "failed": failed, "figure": _figure(folder, nb)}
 
 
 def _file_name(run: Mapping[str, Any], taken: set[str]) -> str:
@@ -147,20 +137,17 @@ def _file_name(run: Mapping[str, Any], taken: set[str]) -> str:
     stem = run["notebook"] if run["name"] == "default" else f"{run['notebook']}-{run['name']}"
     stem = re.sub(r"[^\w.-]+", "_", stem).strip("._")[:80] or "run"
     stem += "-failed" if run["failed"] and not run["sweep"] else ""
-    names = (stem if i == 1 else f"{stem}-{i}" for i in range(1, 10**6))
-    name = next(name for name in names if name.casefold() not in taken)
+    name, count = stem, 1
+    while name.casefold() in taken:
+        name, count = f"{stem}-{count + 1}", count + 1
     taken.add(name.casefold())
     return f"{name}.html"
 
 
-def _title(nb: Any, *, take: bool = False) -> str:
-    """The first H1 that opens a cell, as plain text; with ``take`` it leaves the cell, because the header shows it."""
-    for cell in (cell for cell in nb.cells if cell.cell_type == "markdown"):
-        if found := re.match(r"\s*# +(\S.*)", cell.source):
-            if take:
-                cell.source = cell.source[found.end() :]
-            return re.sub(r"[*`]", "", found[1].rstrip(" #"))
-    return ""
+def _title(nb: Any) -> str:
+    """The first H1 that opens a cell, as plain text."""
+    found = (_TITLE.match(cell.source) for cell in nb.cells if cell.cell_type == "markdown")
+    return next((re.sub(r"[*`]", "", hit[1].rstrip(" #")) for hit in found if hit), "")
 
 
 def _where(nb: Any, run: Mapping[str, Any]) -> str:
@@ -178,36 +165,28 @@ def _where(nb: Any, run: Mapping[str, Any]) -> str:
 
 def _values(nb: Any, run: Mapping[str, Any]) -> list[tuple[str, Any, bool]]:
     """Each parameter with its value, and whether that differs from the notebook's default."""
-    declared: dict[str, parameters.Parameter] = {}
-    for cell in nb.cells:
-        if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", ()):
-            with contextlib.suppress(InputError):  # another tool's notebook: its record says what was used
-                declared = parameters.parse(cell.source)
-    defaults = {name: parameter.default for name, parameter in declared.items()}
-    used = defaults | dict(run.get("parameters") or {})
+    defaults: dict[str, Any] = {}
+    for cell in (cell for cell in nb.cells if "parameters" in cell.metadata.get("tags", ())):
+        with contextlib.suppress(InputError):  # another tool's notebook: its record says what was used
+            defaults = {name: parameter.default for name, parameter in parameters.parse(cell.source).items()}
+    used = defaults | run.get("parameters", {})
     return [(str(name), value, name not in defaults or defaults[name] != value) for name, value in used.items()]
 
 
-def figures(folder: Path) -> dict[str, dict[str, str]]:
-    """Returns the figures of a run folder: file name to ``data`` (base64) and ``alt``."""
-    return _figures(folder, _read_notebook(folder / "notebook.ipynb"))
-
-
-def _figures(folder: Path, nb: Any) -> dict[str, dict[str, str]]:
-    alts = {}
-    for cell in nb.cells:
-        for output in cell.get("outputs", ()):
-            if isinstance(data := output.get("data", {}).get("image/png"), str):
-                alts["".join(data.split())] = _alt(cell, output, "image/png")
-    found = {}
-    for path in sorted((folder / "figures").glob("*.png")):
+def _figure(folder: Path, nb: Any) -> dict[str, str] | None:
+    """The picture of a run's card: kept as telling.png or ladder.png, else the last one that it showed."""
+    outputs = [(cell, output) for cell in nb.cells for output in cell.get("outputs", ()) if "data" in output]
+    shown = {"".join(str(o.data["image/png"]).split()): _alt(cell, o, "image/png")
+             for cell, o in outputs if "image/png" in o.data}  # fmt: skip
+    for name in ("telling", "ladder"):
         with contextlib.suppress(OSError):
-            if (content := path.read_bytes()).startswith(b"\x89PNG\r\n\x1a\n"):
-                data = base64.b64encode(content).decode()
-                found[path.name] = {"data": data, "alt": alts.get(data) or path.stem}
-    return dict(
-        sorted(found.items(), key=lambda item: list(alts).index(item[1]["data"]) if item[1]["data"] in alts else -1)
-    )
+            data = base64.b64encode((folder / "figures" / f"{name}.png").read_bytes()).decode()
+            return {"data": data, "alt": shown.get(data, name)}
+    return next(({"data": data, "alt": alt} for data, alt in reversed(shown.items()) if _is_base64(data)), None)
+
+
+def _is_base64(text: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9+/=\s]+", text) is not None
 
 
 def _alt(cell: Any, output: Any, kind: str) -> str:
@@ -215,40 +194,38 @@ def _alt(cell: Any, output: Any, kind: str) -> str:
     return str((details.get("alt") if isinstance(details, dict) else None) or cell.metadata.get("alt") or NO_ALT)
 
 
-def _html(nb: Any, run: Mapping[str, Any], title: str = "", pages: Mapping[str, str] | None = None,
-          around: Sequence[Any] = ()) -> str:  # fmt: skip
-    data = {"run": run, "values": _values(nb, run), "where": _where(nb, run), "around": around}
-    title = title or _title(nb, take=True) or run["notebook"]
+def _html(nb: Any, run: Mapping[str, Any], pages: Mapping[str, str] | None = None, around: Sequence[Any] = ()) -> str:
+    title, folded = _title(nb), _setup(nb.cells)
+    left = title  # of the cells: the header shows it
     answer, setup, body, contents, taken = [], [], [], [], {"main", "show-code", ""}
-    folded = _setup(nb.cells)
     for place, cell in enumerate(nb.cells):
         tags = cell.metadata.get("tags", [])
         if cell.cell_type == "raw" or {"check", "remove-cell"} & set(tags):
             continue
-        shown = {"tags": tags, "source": cell.source, "caption": _caption(cell.source)}
         part = answer if "answer" in tags else setup if place in folded else body
+        shown = {"tags": tags, "source": cell.source}
         if cell.cell_type == "markdown":
-            shown["html"], found = _headings(markdown(cell.source, cell.get("attachments"), pages), taken)
+            source = cell.source
+            if left and (opening := _TITLE.match(source)):
+                left, source = "", source[opening.end() :]
+            shown["html"], found = _headings(markdown(source, pages, cell.get("attachments")), taken)
             contents += [] if part is setup else found
         else:
+            shown["caption"] = _caption(cell.source)
             shown["outputs"] = [_output(cell, output, pages) for output in cell.outputs]
         part.append(shown)
-    return _template("page.html.j2", title, data=data, parts=(answer, setup, body), contents=contents)
+    data = {"run": run, "values": _values(nb, run), "where": _where(nb, run), "around": around}
+    parts = (answer, setup, body)
+    return _template("page.html.j2", title or run["notebook"], data=data, parts=parts, contents=contents)
 
 
 def _setup(cells: Sequence[Any]) -> set[int]:
-    """Places of the cells that a report folds: tagged ``setup``, or all up to parameters and imports."""
-    code = [place for place, cell in enumerate(cells) if cell.cell_type == "code"]
-    tags = {place: set(cells[place].metadata.get("tags", ())) for place in range(len(cells))}
-    tagged = {place for place in tags if "setup" in tags[place]}
-    early = [place for place in code[:4] if tags[place] & {"parameters", "injected-parameters"}]
-    if early:
-        after = next((place for place in code if place > early[-1]), early[-1])
-        last = after if re.search(r"(?m)^(import|from) ", cells[after].source) else early[-1]
-        start = code[0] - cells[code[0] - 1].source.startswith("## Setup") if code[0] else 0
-        tagged |= set(range(start, last + 1))
-    failed = {place for place in code if any(output.output_type == "error" for output in cells[place].outputs)}
-    return tagged - failed
+    """Places of the cells that a report folds: tagged ``setup``, and what stands above the parameters; none failed."""
+    tags = [set(cell.metadata.get("tags", ())) for cell in cells]
+    last = max((place for place, own in enumerate(tags) if own & {"parameters", "injected-parameters"}), default=-1)
+    early = {i for i, cell in enumerate(cells[: last + 1]) if "outputs" in cell or cell.source.startswith("## Setup")}
+    failed = {i for i, cell in enumerate(cells) if any("traceback" in output for output in cell.get("outputs", ()))}
+    return (early | {place for place, own in enumerate(tags) if "setup" in own}) - failed
 
 
 def _caption(source: str) -> str:
@@ -277,62 +254,44 @@ def _headings(text: str, taken: set[str]) -> tuple[Any, list[tuple[int, str, str
 
 def _output(cell: Any, output: Any, pages: Mapping[str, str] | None) -> dict[str, Any]:
     """One output as the template wants it: its kind, and text that is safe already or that jinja will escape."""
-    if output.output_type in ("stream", "error"):
-        text = output.text if output.output_type == "stream" else "\n".join(output.traceback)
-        return {"kind": "error" if output.output_type == "error" else output.name, "text": plain(text)}
+    if output.output_type == "stream":
+        return {"kind": output.name, "text": plain(output.text)}
+    if output.output_type == "error":
+        return {"kind": "error", "text": plain("\n".join(output.traceback))}
     if "application/vnd.jupyter.widget-view+json" in output.data:
         return {"kind": "widget", "text": plain(output.data.get("text/plain", ""))[:200]}
-    known = [kind for kind in _TYPES if kind in output.data]
-    kind = next(iter(known), "")
+    kind = next((kind for kind in _TYPES if kind in output.data), "")
     text = output.data.get(kind, "")
-    if kind.startswith("image/"):
-        if not re.fullmatch(r"[A-Za-z0-9+/=\s]+", text):  # not base64: no picture
-            return {"kind": "none", "text": kind}
+    if kind.startswith("image/") and _is_base64(text):
         size = output.metadata.get(kind)
         width = size.get("width") if isinstance(size, dict) else None
-        address = f"data:{kind};base64," + "".join(text.split())
-        return {
-            "kind": "image",
-            "src": address,
-            "alt": _alt(cell, output, kind),
-            "width": width if isinstance(width, int) else 0,
-        }
+        picture = {"src": f"data:{kind};base64," + "".join(text.split()), "alt": _alt(cell, output, kind)}
+        return picture | {"kind": "image", "width": width if isinstance(width, int) else 0}
     if kind == "text/html":
-        return {"kind": "html", "text": clean(text, pages=pages, beside=pages is None)}
+        return {"kind": "html", "text": clean(text, pages)}
     if kind in ("text/markdown", "text/latex"):
-        return {"kind": "prose", "text": markdown(text, pages=pages)}
-    return {"kind": "stdout", "text": plain(text)} if kind else {"kind": "none", "text": ", ".join(output.data)}
+        return {"kind": "prose", "text": markdown(text, pages)}
+    if kind.startswith("text/"):
+        return {"kind": "stdout", "text": plain(text)}
+    return {"kind": "none", "text": ", ".join(output.data)}
 
 
-def _code(source: str) -> str:
-    """Python with its parts marked for colours."""
+def _template(name: str, title: str, **values: Any) -> str:
+    """A page: everything in it is escaped unless it was cleaned, and no script but ours is allowed, by its hash."""
+    from jinja2 import Environment, FileSystemLoader
+    from markupsafe import Markup
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import PythonLexer
 
-    return highlight(source, PythonLexer(), HtmlFormatter())
-
-
-def _template(name: str, title: str, **values: Any) -> str:
-    """A page; everything in it is escaped unless it was cleaned."""
-    from jinja2 import Environment, FileSystemLoader
-    from markupsafe import Markup
-
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True)
-    environment.filters |= {"plain": plain, "python": repr, "safe_code": lambda source: Markup(_code(source))}
-    environment.filters |= {f: getattr(overview, f) for f in ("number", "sortable", "duration", "when")}
-    return environment.get_template(name).render(page=_assets() | {"title": title}, **values)
-
-
-@functools.cache
-def _assets() -> dict[str, Any]:
-    """Our style and script with the policy that allows them, by hash, and nothing else."""
-    from markupsafe import Markup
-
+    environment.filters |= {f: getattr(overview, f) for f in ("number", "sortable", "duration")}
+    environment.filters |= {"plain": plain, "python": repr}
+    environment.filters["safe_code"] = lambda source: Markup(highlight(source, PythonLexer(), HtmlFormatter()))
     style, script = ((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     allow = (
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
     )
-    page = {"style": Markup(style), "script": Markup(script), "policy": allow}
-    return page | {"notice": NOTICE, "headline": HEADLINE}
+    page = {"title": title, "style": Markup(style), "script": Markup(script), "policy": allow}
+    return environment.get_template(name).render(page=page | {"notice": NOTICE, "headline": HEADLINE}, **values)

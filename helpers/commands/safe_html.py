@@ -4,6 +4,8 @@ Markdown and HTML pass :func:`clean`, which lets only the elements and attribute
 formulas become MathML; terminal text loses its codes.
 """
 
+from __future__ import annotations
+
 import html
 import json
 import re
@@ -17,19 +19,18 @@ from markupsafe import Markup
 NO_ALT = "figure without description"
 LONGEST = 20_000  # characters of Markdown in a cell; more is shown as it is
 _ALLOWED = json.loads((Path(__file__).parent.parent / "report" / "allowed.json").read_text(encoding="utf-8"))
+# No formula starts or ends with a space, or ends before a digit: "$5 and $6" is money.
 _INLINE = r"(?<![\\$])\$(?![\s$])(?P<math_inline_tex>(?:\\[\s\S]|[^$\\`])+?)(?<!\s)\$(?![\d$])"
-_NUMBER = re.compile(
-    r"([-+−]?(\d[\d,]*(\.\d*)?|\.\d+)(e[-+]?\d+)?\s*%?|nan|[-+]?inf|<na>|none|nat|–|—|)", re.IGNORECASE
-)
+_NUMBER = re.compile(r"(?i)([-+−]?(\d[\d,]*(\.\d*)?|\.\d+)(e[-+]?\d+)?\s*%?|nan|[-+]?inf|<na>|none|nat|–|—|)")
 _BESIDE = re.compile(r"(\.\./)*[\w%][\w%.-]*(/[\w%][\w%.-]*)*\.html(#\S*)?")
+_PARTS = {"mfrac": 2, "msub": 2, "msup": 2, "mover": 2, "munder": 2, "mroot": 2, "msubsup": 3, "munderover": 3}
 
 
-def markdown(source: str, attachments: Any = None, pages: Mapping[str, str] | None = None) -> Markup:
+def markdown(source: str, pages: Mapping[str, str] | None = None, attachments: Any = None) -> Markup:
     """Returns Markdown as safe HTML, its formulas as MathML; HTML that is not allowed is shown as text."""
     from nbconvert.filters import markdown_mistune as nbc
 
     class Inline(nbc.MathInlineParser):
-        # No formula starts or ends with a space, or ends before a digit: "$5 and $6" is money.
         SPECIFICATION: ClassVar = nbc.MathInlineParser.SPECIFICATION | {"inline_math_tex": _INLINE}
 
     class Renderer(nbc.IPythonRenderer):
@@ -50,7 +51,7 @@ def markdown(source: str, attachments: Any = None, pages: Mapping[str, str] | No
         text = nbc.MarkdownWithMath(renderer, nbc.MathBlockParser(), Inline(hard_wrap=False)).render(source)
     except nbc.InvalidNotebook:  # a picture whose attachment is gone
         text = f"<pre>{html.escape(source)}</pre>"
-    return clean(text, strip=False, pages=pages)
+    return clean(text, pages, strip=False)
 
 
 def _mathml(latex: str, mode: str, source: str) -> str:
@@ -59,12 +60,11 @@ def _mathml(latex: str, mode: str, source: str) -> str:
 
     from latex2mathml.converter import convert_to_element
 
-    arity = {"mfrac": 2, "msub": 2, "msup": 2, "mover": 2, "munder": 2, "mroot": 2, "msubsup": 3, "munderover": 3}
     try:
         root = convert_to_element(latex.replace("{aligned}", "{align*}"), display=mode)
         for element in root.iter():
             element.text = html.unescape(element.text or "")
-            if element.text.startswith("\\") or len(element) != arity.get(element.tag, len(element)):
+            if element.text.startswith("\\") or len(element) != _PARTS.get(element.tag, len(element)):
                 return html.escape(source)
     except Exception:  # the converter raises many kinds; the source is readable too
         return html.escape(source)
@@ -72,17 +72,14 @@ def _mathml(latex: str, mode: str, source: str) -> str:
     return tostring(root, encoding="unicode")
 
 
-def clean(text: str, *, strip: bool = True, pages: Mapping[str, str] | None = None, beside: bool = False) -> Markup:
-    """HTML reduced to harmless elements.
+def clean(text: str, pages: Mapping[str, str] | None = None, *, strip: bool = True) -> Markup:
+    """Returns HTML reduced to harmless elements; tables can scroll, and pictures have a text alternative.
 
     Args:
         text: HTML of any origin.
-        strip: Whether tags that are not allowed vanish; else they are shown as text.
-        pages: Notebook name, or relative address, to the page that a link to it leads to.
-        beside: Whether a link to another page by a relative address, such as `../name/report.html`, is kept.
-
-    Returns:
-        HTML whose tables can scroll and whose pictures have a text alternative.
+        pages: notebook name, or relative address, to the page that a link to it leads to. Without it, links to pages
+            by a relative address, such as ``../name/report.html``, stay as they are.
+        strip: whether tags that are not allowed vanish; else they are shown as text.
     """
     import bleach
     from bs4 import BeautifulSoup
@@ -97,11 +94,12 @@ def clean(text: str, *, strip: bool = True, pages: Mapping[str, str] | None = No
         if not image.get("src"):
             image.replace_with(f"[{image['alt']}]")
     for link in soup.find_all("a"):
-        _relink(link, pages or {}, beside)
+        _relink(link, pages)
     for table in soup.find_all("table"):
         _align(table)
-        frame = {"class": "scroll", "tabindex": "0", "role": "group", "aria-label": "Table"}
-        table.wrap(soup.new_tag("div", attrs=frame))
+        table.wrap(
+            soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0", "role": "group", "aria-label": "Table"})
+        )
     return Markup(soup.div.decode_contents())
 
 
@@ -114,21 +112,21 @@ def _allowed(tag: str, name: str, value: str) -> bool:
     return name in _ALLOWED["attributes"]
 
 
-def _relink(link: Any, pages: Mapping[str, str], beside: bool) -> None:
-    """Point a link to another notebook at its report; a link to a file that will not be there becomes text."""
+def _relink(link: Any, pages: Mapping[str, str] | None) -> None:
+    """Points a link to another notebook at its report; a link to a file that will not be there becomes text."""
     target = link.get("href", "")
     file, mark, heading = target.partition("#")
-    page = pages.get(file) or pages.get(file.rpartition("/")[2].removesuffix(".ipynb"))
+    name = file.rpartition("/")[2].removesuffix(".ipynb")
     if re.match(r"https?://", target, re.IGNORECASE):
         link["rel"] = "noopener noreferrer"
-    elif page:
+    elif page := (pages or {}).get(file) or (pages or {}).get(name):
         link["href"] = page + mark + heading
-    elif not target.startswith("#") and not (beside and _BESIDE.fullmatch(target)):
+    elif not target.startswith("#") and not (pages is None and _BESIDE.fullmatch(target)):
         link.unwrap()
 
 
 def _align(table: Any) -> None:
-    """Mark the columns of numbers, counted from the right, because index columns stand on the left."""
+    """Marks the columns of numbers, counted from the right, because index columns stand on the left."""
     columns = defaultdict(list)
     for row in table.find_all("tr"):
         for place, cell in enumerate(reversed(row.find_all(["td", "th"], recursive=False))):
@@ -141,7 +139,7 @@ def _align(table: Any) -> None:
 
 
 def plain(text: Any) -> str:
-    """Terminal text without colour codes and without the lines that a progress bar wrote over."""
+    """Returns terminal text without colour codes and without the lines that a progress bar wrote over."""
     text = re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])", "", str(text))
     text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "", text)
