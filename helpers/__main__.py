@@ -1,4 +1,4 @@
-"""The command line of the project, ``python -m helpers``: compare, run, sweep, params, report, predict, fetch."""
+"""The command line, ``python -m helpers``; what a command needs is imported when it runs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import argparse
 import math
 import os
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from helpers import InputError
 
@@ -20,77 +22,82 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message}: see {self.prog} --help.")
 
 
+def positive(kind: type) -> Callable[[str], Any]:
+    """Returns what reads an option's text as an int or a float above 0."""
+
+    def read(text: str) -> Any:
+        with suppress(ValueError):
+            if 0 < (value := kind(text)) < math.inf:
+                return value
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a {'whole ' * (kind is int)}number above 0")
+
+    return read
+
+
 def parser() -> Parser:
-    """The commands and their options."""
-    top = Parser(prog="python -m helpers", description=__doc__)
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    compare = commands.add_parser("compare", help="which model should I use for this file of texts and labels?")
-    compare.add_argument("data", help="a file with texts and labels, or any other value of DATA")
-    compare.add_argument("--test", default="", metavar="FILE", help="a test file (default: a fifth of the texts)")
-    compare.add_argument("--text-column", default="", metavar="NAME", help="default: guessed, and said")
-    compare.add_argument("--label-column", default="", metavar="NAME", help="default: guessed, and said")
-    compare.add_argument("--minutes", type=_seconds, default=10.0, metavar="M", help="the time you give (default: 10)")
-    compare.add_argument("--seeds", type=_count, default=1, metavar="N", help="repeat the cheap models on N splits")
-    compare.add_argument("--preset", default="minilm", help="the pretrained model (default: minilm)")
-    compare.add_argument("--name", default="", help="the comparison's name (default: the file's)")
-    compare.add_argument("--force", action="store_true", help="run again what is finished")
-    run = commands.add_parser("run", help="execute a notebook once, strictly, into runs/<notebook>/<name>/")
-    run.add_argument("notebook", help="name, number or path, such as 03_lstm_classifier or 03")
-    run.add_argument("--name", default="default", help="the run's name (default: default)")
-    run.add_argument("--force", action="store_true", help="replace a finished run of that name")
-    run.add_argument("--update", action="store_true", help="replace it only if code, parameters or data changed")
-    run.add_argument("--resume", action="store_true", help="skip a finished run, continue an interrupted one")
-    run.add_argument("--with-parent", type=int, metavar="PID", help=argparse.SUPPRESS)
-    _add_common(run)
-    sweep = commands.add_parser("sweep", help="execute a notebook once for each point of a grid, into one table")
-    sweep.add_argument("notebook", help="name, number or path")
-    sweep.add_argument("grid", type=Path, help="YAML or JSON: NAME: [value, ...] for each parameter, or a list of runs")
-    sweep.add_argument("--jobs", type=_count, default=1, metavar="N", help="runs at the same time (default: 1)")
-    sweep.add_argument("--backend", choices=("loky", "dask"), default="loky", help="here, or on a Dask cluster")
-    sweep.add_argument("--scheduler", metavar="ADDRESS", help="of the Dask cluster, such as tcp://host:8786")
-    sweep.add_argument("--metric", help="what to plot (default: the first headline metric of the runs)")
-    _add_common(sweep)
-    params = commands.add_parser("params", help="list a notebook's parameters")
-    params.add_argument("notebook")
-    report = commands.add_parser("report", help="HTML reports and an index from finished and failed runs")
-    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run, a sweep, a notebook's runs, or runs/")
-    report.add_argument("--out", type=Path, default=Path("reports"), help="where to write (default: reports/)")
-    report.add_argument("--update", action="store_true", help="keep the pages that are younger than their runs")
-    predict = commands.add_parser("predict", help="apply a finished classifier to new texts")
-    predict.add_argument("run", help="a run folder with model/")
-    predict.add_argument("data", help="a file with a column of texts")
-    predict.add_argument("--out", type=Path, required=True, help="the CSV file to write")
-    predict.add_argument("--text-column", default="text")
-    predict.add_argument("--model", default="", metavar="NAME", help="tfidf or frozen (default: the run's network)")
-    fetch = commands.add_parser("fetch", help="pretrained weights into the cache, verified")
-    fetch.add_argument("weights", nargs="?", default="minilm", help="which (default: minilm)")
+    """Returns the commands and their options; each command names the function that runs it."""
+    top = Parser(prog="python -m helpers", description="Notebooks as runs, reports and answers, from the command line.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function: Callable[[argparse.Namespace], int], text: str) -> Callable[..., Any]:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(function=function)
+        return made.add_argument
+
+    add = command("compare", _compare, "which model should I use for this file of texts and labels?")
+    add("data", help="a file with texts and labels, or any other value of DATA")
+    add("--test", default="", metavar="FILE", help="a test file (default: a fifth of the texts)")
+    add("--text-column", default="", metavar="NAME", help="default: guessed, and said")
+    add("--label-column", default="", metavar="NAME", help="default: guessed, and said")
+    add("--minutes", type=positive(float), default=10.0, metavar="M", help="the time you give (default: 10)")
+    add("--seeds", type=positive(int), default=1, metavar="N", help="repeat the cheap models on N splits")
+    add("--preset", default="minilm", help="the pretrained model (default: minilm)")
+    add("--name", default="", help="the comparison's name (default: the file's)")
+    add("--force", action="store_true", help="run again what is finished")
+    add = command("run", _run, "execute a notebook once, strictly, into runs/<notebook>/<name>/")
+    add("notebook", help="name, number or path, such as 03_lstm_classifier or 03")
+    add("--name", default="default", help="the run's name (default: default)")
+    add("--force", action="store_true", help="replace a finished run of that name")
+    add("--update", action="store_true", help="replace it only if code, parameters or data changed")
+    add("--resume", action="store_true", help="skip a finished run, continue an interrupted one")
+    _add_common(add)
+    add = command("sweep", _sweep, "execute a notebook once for each point of a grid, into one table")
+    add("notebook", help="name, number or path")
+    add("grid", type=Path, help="YAML or JSON: NAME: [value, ...] for each parameter, or a list of runs")
+    add("--jobs", type=positive(int), metavar="N", help="runs at the same time on this machine (default: 1)")
+    add("--backend", choices=("local", "dask"), default="local", help="here (default), or on a Dask cluster whose "
+        "workers see project, data and runs under the same paths")  # fmt: skip
+    add("--scheduler", default="", metavar="ADDRESS", help="of the cluster, such as tcp://host:8786")
+    _add_common(add)
+    add = command("params", _params, "list a notebook's parameters")
+    add("notebook", help="name, number or path")
+    add = command("report", _report, "HTML reports and an index from finished and failed runs")
+    add("runs", nargs="+", type=Path, metavar="RUN", help="a run, a sweep, a notebook's runs, or runs/")
+    add("--out", type=Path, default=Path("reports"), help="where to write (default: reports/)")
+    add("--update", action="store_true", help="keep the pages that are younger than their runs")
+    add = command("predict", _predict, "apply a finished classifier to new texts")
+    add("run", help="a run folder with model/")
+    add("data", help="a file with a column of texts")
+    add("--out", type=Path, required=True, help="the CSV file to write")
+    add("--text-column", default="text", metavar="NAME", help="default: text")
+    add("--model", default="", metavar="NAME", help="such as tfidf or frozen (default: the run's own)")
+    add = command("fetch", _fetch, "pretrained weights into the cache, verified")
+    add("weights", nargs="?", default="minilm", help="which (default: minilm)")
     return top
 
 
-def _add_common(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter")
-    command.add_argument("-f", metavar="FILE", type=Path, help="parameters from a YAML or JSON file, - for stdin")
-    command.add_argument("--no-report", action="store_true", help="write no report.html into the run's folder")
-    command.add_argument("--cell-timeout", type=_seconds, metavar="S", help="seconds that one cell may take")
-
-
-def _seconds(text: str) -> float:
-    if not 0 < float(text) < math.inf:
-        raise ValueError
-    return float(text)
-
-
-def _count(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
+def _add_common(add: Callable[..., Any]) -> None:
+    add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter")
+    add("-f", metavar="FILE", type=Path, help="parameters from a YAML or JSON file, - for stdin")
+    add("--no-report", action="store_true", help="write no report.html into the run's folder")
+    add("--cell-timeout", type=positive(float), metavar="S", help="seconds that one cell may take")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit status: 2 for a mistake in the input, told in one sentence."""
     try:
         options = parser().parse_args(arguments)
-        return globals()[f"_{options.command}"](options)
+        return options.function(options)
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -102,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def _given(options: argparse.Namespace, notebook: Path) -> dict:
+def _given(options: argparse.Namespace, notebook: Path) -> dict[str, Any]:
     from helpers import parameters
 
     given = parameters.load_file(options.f) if options.f else {}
@@ -112,51 +119,49 @@ def _given(options: argparse.Namespace, notebook: Path) -> dict:
 def _compare(options: argparse.Namespace) -> int:
     from helpers.commands import compare
 
-    given = {
-        "TEST": options.test, "TEXT_COLUMN": options.text_column, "LABEL_COLUMN": options.label_column,
-        "MINUTES": options.minutes, "SEEDS": options.seeds, "PRESET": options.preset,
-    }  # fmt: skip
+    names = ("test", "text_column", "label_column", "minutes", "seeds", "preset")
+    given = {name.upper(): getattr(options, name) for name in names}
     return compare.compare(options.data, given, options.name, force=options.force)
 
 
 def _run(options: argparse.Namespace) -> int:
-    from helpers.commands import execution
-    from helpers.commands import run as runs
+    from helpers.commands import run
 
-    if options.with_parent:
-        execution.end_with_parent(options.with_parent)
-    notebook = runs.find_notebook(options.notebook)
-    return runs.execute(
+    notebook = run.find_notebook(options.notebook)
+    return run.execute(
         notebook, _given(options, notebook), options.name, force=options.force, update=options.update,
         resume=options.resume, report=not options.no_report, cell_timeout=options.cell_timeout,
     )  # fmt: skip
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from helpers.commands import plans
-    from helpers.commands import sweep as sweeps
+    from helpers.commands import run, sweep
 
-    notebook = plans.find_notebook(options.notebook)
-    cluster = sweeps.Cluster(options.backend, options.jobs, options.scheduler)
-    limit = ["--cell-timeout", str(options.cell_timeout)] if options.cell_timeout else []
-    extra = ["--no-report"] * options.no_report + limit
-    return sweeps.execute(notebook, options.grid, _given(options, notebook), cluster, options.metric, extra)
+    if (options.backend == "dask") != bool(options.scheduler):
+        raise InputError("--backend dask and --scheduler ADDRESS go together: give both or none.")
+    if options.scheduler and options.jobs:
+        raise InputError("--jobs is for this machine, a Dask cluster uses all threads of its workers: leave it out.")
+    notebook = run.find_notebook(options.notebook)
+    more = ["--no-report"] * options.no_report
+    more += ["--cell-timeout", str(options.cell_timeout)] if options.cell_timeout else []
+    given, jobs = _given(options, notebook), options.jobs or 1
+    return sweep.execute(notebook, options.grid, given, jobs=jobs, scheduler=options.scheduler, options=more)
 
 
 def _params(options: argparse.Namespace) -> int:
     from helpers import parameters
-    from helpers.commands import plans
+    from helpers.commands import run
 
-    print(parameters.describe(plans.find_notebook(options.notebook)))
+    print(parameters.describe(run.find_notebook(options.notebook)))
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
     from helpers import runs
-    from helpers.commands import report as reports
+    from helpers.commands import report
 
-    folders = reports.collect(runs.find_run(folder) for folder in options.runs)
-    index = reports.build(folders, options.out, update=options.update)
+    folders = report.collect(runs.find_run(folder) for folder in options.runs)
+    index = report.build(folders, options.out, update=options.update)
     print(f"Open {index}: it needs no network. It contains texts of the data it was made from.")
     return 0
 
@@ -170,10 +175,10 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    from helpers import pretrained
+    from helpers import weights
 
-    folder = pretrained.fetch(options.weights)
-    print(f"{options.weights} is in {folder}; verified by SHA-256: {' and '.join(pretrained.CHECKSUMS)}")
+    folder = weights.fetch(options.weights)
+    print(f"{options.weights} is in {folder}; verified by SHA-256: {' and '.join(weights.CHECKSUMS)}")
     return 0
 
 

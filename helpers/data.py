@@ -166,19 +166,19 @@ def _draw(labels: pd.Series, sizes: Mapping[str, int], seed: int) -> np.ndarray:
     return drawn
 
 
-def sample(frame: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
+def sample(frame: pd.DataFrame, size: int, seed: int, least: int = 2) -> pd.DataFrame:
     """Returns ``size`` rows, drawn by class and seed, in file order; the frame itself where it is no larger.
 
-    Every class stays, with two rows or the one that it has, so that the sample can be split again; what is left of
-    ``size`` is shared out in proportion. Many classes may therefore give more than ``size`` rows, two a class at most.
+    Every class stays, with ``least`` rows or all that it has, so that the sample can be split again; what is left of
+    ``size`` is shared out in proportion. Many classes may therefore give more than ``size`` rows.
     """
     if len(frame) <= size:
         return frame
     counts = frame["label"].value_counts()
-    least = counts.clip(upper=2)
-    left = max(size - least.sum(), 0)
-    exact = (counts - least) * left / max((counts - least).sum(), 1)
-    sizes = least + exact.astype(int)
+    kept = counts.clip(upper=least)
+    left = max(size - kept.sum(), 0)
+    exact = (counts - kept) * left / max((counts - kept).sum(), 1)
+    sizes = kept + exact.astype(int)
     sizes[(exact % 1).nlargest(left - int(exact.astype(int).sum())).index] += 1
     return frame[_draw(frame["label"], sizes.to_dict(), seed)].reset_index(drop=True)
 

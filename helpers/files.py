@@ -13,6 +13,8 @@ from typing import Any
 
 from helpers import InputError
 
+BUSY = "Another process is building"
+
 
 def project_root() -> Path:
     """Returns the folder with ``data/`` and ``notebooks/``: above this package, else above the current directory."""
@@ -106,7 +108,7 @@ def locked(path: Path, what: str, wait: float = 0.0) -> Iterator[None]:
             finally:
                 path.unlink(missing_ok=True)  # filelock sees that the name is gone, and makes it anew
     except filelock.Timeout:
-        raise InputError(f"Another process is building {what}: wait for it, or choose another --name.") from None
+        raise InputError(f"{BUSY} {what}: wait for it, or choose another --name.") from None
 
 
 def recover(target: Path) -> None:

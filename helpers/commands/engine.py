@@ -7,43 +7,23 @@ those that never ran stay pending, and the notebook on disk is whole at any time
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbformat import NotebookNode
-from papermill.engines import NBClientEngine, NotebookExecutionManager
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import Engine, NotebookExecutionManager
+from papermill.log import logger
 from papermill.translators import PythonTranslator, papermill_translators
-from traitlets import Dict, Unicode
-from traitlets.config import Config
 
 from helpers.files import write_atomic
 
 SAVE_EVERY = 1.0  # seconds
-
-
-class OwnPython(AsyncKernelManager):
-    """Starts the Python that runs this process, and logs what it says of itself, such as a library's last words."""
-
-    log_file = Unicode(os.devnull).tag(config=True)
-    variables = Dict().tag(config=True)
-
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        """Returns how to start it."""
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=argv, display_name="Python 3 (ipykernel)", language="python")
-
-    async def _async_start_kernel(self, **kwargs: Any) -> None:
-        with open(self.log_file, "ab") as log:
-            await super()._async_start_kernel(stderr=log, env=os.environ | self.variables, **kwargs)
-
-    start_kernel = _async_start_kernel
 
 
 class Manager(NotebookExecutionManager):
@@ -73,8 +53,7 @@ class Manager(NotebookExecutionManager):
 
     def fail(self, error: BaseException) -> None:
         """Marks the cell that ran when the error came."""
-        started = [cell for cell in self.nb.cells if cell.metadata.papermill["start_time"]]
-        for cell in started[-1:]:
+        for cell in [cell for cell in self.nb.cells if cell.metadata.papermill["start_time"]][-1:]:
             self.cell_exception(cell)
         self.nb.metadata.papermill |= {"exception": True, "exception_type": type(error).__name__}
 
@@ -87,35 +66,30 @@ class Manager(NotebookExecutionManager):
         self.save()
 
 
-class HonestEngine(NBClientEngine):
-    """papermill's own engine with :class:`Manager`, in this process's own Python."""
+class HonestEngine(Engine):
+    """papermill's own client with :class:`Manager`, in this process's own Python."""
 
     @classmethod
     def execute_notebook(
-        cls,
-        nb: NotebookNode,
-        kernel_name: str,
-        output_path: str | None = None,
-        progress_bar: bool | dict = True,
-        log_output: bool = False,
-        folder: Path | None = None,
-        variables: dict[str, str] | None = None,
-        **kwargs: Any,
-    ) -> NotebookNode:
+        cls, nb: NotebookNode, kernel_name: str, output_path: str | None = None, progress_bar: bool | dict = True,
+        folder: Path | None = None, variables: dict[str, str] | None = None, start_timeout: int = 60,
+        execution_timeout: int | None = None, **_: Any,
+    ) -> NotebookNode:  # fmt: skip
         """Runs a notebook as papermill does; ``folder`` of a run gets ``notebook.ipynb`` and ``kernel.log``."""
-        kwargs.pop("autosave_cell_every", None)
-        if kernel_name == "python3":
-            kwargs["kernel_manager_class"] = OwnPython
-        own = {"variables": variables or {}, "log_file": str(folder / "kernel.log") if folder else os.devnull}
-        output = folder / "notebook.ipynb" if folder else output_path
-        manager = Manager(nb, output, log_output, progress_bar, SAVE_EVERY)
+        manager = Manager(nb, folder / "notebook.ipynb" if folder else output_path, progress_bar=progress_bar)
         manager.notebook_start()
+        log_file = folder / "kernel.log" if folder else os.devnull  # what libraries say last, of a kernel that dies
         try:
-            with tempfile.TemporaryDirectory(prefix="helpers-", ignore_cleanup_errors=True) as place:
-                # No network ports, which two runs could both want; the system cuts a socket's path at 104 bytes.
-                ipc = {"transport": "ipc", "ip": f"{place}/k"} if os.name == "posix" and len(place) < 90 else {}
-                config = Config({"KernelManager": {"shutdown_wait_time": 1.0} | ipc, "OwnPython": own})
-                cls.execute_managed_notebook(manager, kernel_name, log_output=log_output, config=config, **kwargs)
+            with tempfile.TemporaryDirectory(prefix="helpers-", ignore_cleanup_errors=True) as place, \
+                    open(log_file, "ab") as log:  # fmt: skip
+                own = {"kernel_spec_manager": KernelSpecManager(kernel_dirs=[])}  # this Python, whatever is installed
+                if os.name == "posix" and len(place) < 90:  # no network ports, which two runs could both want;
+                    own |= {"transport": "ipc", "ip": f"{place}/k"}  # a socket's path has 104 bytes
+                client = PapermillNotebookClient(
+                    manager, AsyncKernelManager(kernel_name=kernel_name, shutdown_wait_time=1.0, **own),
+                    timeout=execution_timeout, startup_timeout=start_timeout, log=logger,
+                )  # fmt: skip
+                client.execute(env=os.environ | (variables or {}), stderr=log, cleanup_kc=True)
         except BaseException as error:
             manager.fail(error)
             raise

@@ -57,14 +57,14 @@ def find_notebook(name: str) -> Path:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run that is checked and may start."""
+    """A run that is checked and may start: into ``final``, with the parameters ``given`` and, of all, ``values``."""
 
     notebook: Path
     name: str
-    given: dict[str, Any]  # parameters
-    values: dict[str, Any]  # all parameters
+    given: dict[str, Any]
+    values: dict[str, Any]
     fingerprint: str  # of what decides the result
-    final: Path  # the run's folder
+    final: Path
 
     @property
     def failed(self) -> Path:
@@ -157,16 +157,9 @@ def named_files(value: Any) -> list[Path]:
 
 
 def execute(
-    notebook: Path,
-    given: dict[str, Any],
-    name: str = "default",
-    *,
-    force: bool = False,
-    update: bool = False,
-    resume: bool = False,
-    report: bool = True,
-    cell_timeout: float | None = None,
-) -> int:
+    notebook: Path, given: dict[str, Any], name: str = "default", *, force: bool = False, update: bool = False,
+    resume: bool = False, report: bool = True, cell_timeout: float | None = None,
+) -> int:  # fmt: skip
     """Executes a notebook strictly and keeps the result as a run.
 
     Args:
@@ -197,16 +190,12 @@ def execute(
             raise InputError(f"The run {shown(run.final)} is finished: add --force, or choose another --name.")
         folder, resumed = _open(run, resume)
         record = {
-            "notebook": notebook.stem,
-            "name": name,
-            "status": "completed",
-            "parameters": run.values,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "fingerprint": run.fingerprint,
+            "notebook": notebook.stem, "name": name, "status": "completed", "parameters": run.values,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"), "fingerprint": run.fingerprint,
             "resumed": resumed,
-        }
-        status = _papermill(run, folder, record, cell_timeout)
-        with _signals(signal.SIG_IGN, signal.SIGINT):  # what is computed is kept first
+        }  # fmt: skip
+        with signals(dict.fromkeys((*STOPS, signal.SIGINT), signal.SIG_IGN)) as before:  # what is computed is kept
+            status = _papermill(run, folder, record, cell_timeout, before | STOPS)
             return _close(run, folder, record, status, report)
 
 
@@ -233,32 +222,36 @@ def _open(run: Plan, resume: bool) -> tuple[Path, bool]:
     return folder, bool(fitting and resume)
 
 
-@contextlib.contextmanager
-def _signals(handler: Any, *more: int) -> Iterator[None]:
-    """Within it, SIGTERM and SIGHUP are handled so; only a main thread can have it."""
-    main = threading.current_thread() is threading.main_thread()
-    before = {n: signal.signal(n, handler) for n in (signal.SIGTERM, signal.SIGHUP, *more)} if main else {}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
-def _exit(number: int, _: Any) -> None:
+def exit_by(number: int, _: Any) -> None:
+    """Ends this process in order after a signal."""
     raise SystemExit(128 + number)  # an event loop holds back any other exception
 
 
-def _papermill(run: Plan, folder: Path, record: dict, cell_timeout: float | None) -> int:
-    """Runs the notebook into ``folder`` and completes ``record``; returns the exit status."""
-    import papermill
+STOPS = {signal.SIGTERM: exit_by, signal.SIGHUP: exit_by}
 
-    # Its search for parameters misses Literal types and then warns of unknown ones; ours has checked them all.
-    logging.getLogger("papermill").setLevel(logging.ERROR)
+
+@contextlib.contextmanager
+def signals(handlers: dict[int, Any]) -> Iterator[dict[int, Any]]:
+    """Within it, signals are handled so, as only a main thread can have it; yields what did before."""
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()} if main else {}
+    try:
+        yield before
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _papermill(run: Plan, folder: Path, record: dict, cell_timeout: float | None, handlers: dict[int, Any]) -> int:
+    """Runs the notebook into ``folder`` and completes ``record``; returns the exit status."""
     variables = {runs.FOLDER_VARIABLE: str(folder), "HELPERS_CWD": str(Path.cwd()), "TQDM_DISABLE": "1"}
     clock, status = time.monotonic(), 1
     try:
-        with _signals(_exit):
+        with signals(handlers):
+            import papermill
+
+            # Its search for parameters misses Literal types, then warns of unknown ones; ours has checked them all.
+            logging.getLogger("papermill").setLevel(logging.ERROR)
             papermill.execute_notebook(
                 str(run.notebook).replace("{", "{{").replace("}", "}}"), None, run.given, engine_name="honest",
                 kernel_name="python3", language="python", cwd=str(run.notebook.parent), start_timeout=120,
@@ -271,13 +264,13 @@ def _papermill(run: Plan, folder: Path, record: dict, cell_timeout: float | None
     except SystemExit as error:
         status, record["error"] = int(error.code), f"stopped from outside (signal {int(error.code) - 128})"
     except Exception as error:
-        record["error"] = _reason(error)
+        record["error"] = reason(error)
     record["seconds"] = round(time.monotonic() - clock, 1)
     return _judge(folder / "notebook.ipynb", record, status)
 
 
-def _reason(error: Exception) -> str:
-    """What went wrong, in one line."""
+def reason(error: Exception) -> str:
+    """Returns what went wrong, in one line."""
     if hasattr(error, "ename"):  # of a cell, as papermill tells it
         return f"{error.ename}: {error.evalue}"
     if type(error).__name__ == "DeadKernelError":
@@ -289,11 +282,12 @@ def _judge(output: Path, record: dict, status: int) -> int:
     """Checks that every cell completed and says which did not; status 2 is a mistake in the input."""
     cells = json.loads(output.read_text("utf-8"))["cells"] if output.exists() else []
     states = [c["metadata"].get("papermill", {}).get("status") for c in cells]
-    if status == 0 and any(s != "completed" for s in states):
+    fault = next((i for i, state in enumerate(states) if state in ("failed", "running")), None)
+    ended = fault is not None and any(o.get("ename") == "SystemExit" for o in cells[fault].get("outputs", []))
+    if ended or (status == 0 and any(state != "completed" for state in states)):
         status, record["error"] = 1, "a cell ended the kernel (sys.exit) before the notebook's end"
     if status:
-        at_fault = next((i for i, s in enumerate(states) if s in ("failed", "running")), None)
-        record |= {"status": "failed", "failed_cell": at_fault, "cells_not_run": states.count("pending")}
+        record |= {"status": "failed", "failed_cell": fault, "cells_not_run": states.count("pending")}
     return 2 if status and record["error"].startswith(MISTAKE) else status
 
 
@@ -338,4 +332,4 @@ def _report(folder: Path) -> None:
 
         reports.render(folder / "notebook.ipynb", folder / "report.html")
     except Exception as error:  # of a dozen kinds; what the run computed is not lost for it
-        print(f"The run has no report.html ({_reason(error)}): try python -m helpers report.", file=sys.stderr)
+        print(f"The run has no report.html ({reason(error)}): try python -m helpers report.", file=sys.stderr)

