@@ -43,7 +43,7 @@ notebooks: $(READY)  ## execute all notebooks with their defaults and store thei
 	@HELPERS_HEADLESS=1 TQDM_DISABLE=1 $(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace \
 	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.kernel_name=python3 \
 	  $(filter-out %05_evaluation_plots.ipynb,$(wildcard notebooks/*.ipynb))
-	@$(PY) -m helpers.recording
+	@$(PY) tools/recording.py
 	@HELPERS_HEADLESS=1 TQDM_DISABLE=1 $(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace \
 	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.kernel_name=python3 notebooks/05_evaluation_plots.ipynb
 

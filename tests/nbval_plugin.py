@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -58,8 +59,6 @@ def pytest_configure() -> None:
 
 
 def pytest_unconfigure() -> None:
-    import shutil
-
     shutil.rmtree(os.environ["HELPERS_RUNS"], ignore_errors=True)
 
 

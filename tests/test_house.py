@@ -18,7 +18,7 @@ FLOORS = (
     "data tables corpus plots runs checkpoints",
     "training embeddings skipgram language_models",
     "pretrained",
-    "evaluation significance checks contenders networks predict cards recording",
+    "evaluation significance checks contenders networks predict cards",
     "commands",
     "__main__",
 )

@@ -55,7 +55,7 @@ def names(folder: Path) -> list[str]:
 # ---------------------------------------------------------------- a run that ends well
 
 
-@pytest.mark.slow
+@pytest.mark.kernel
 def test_a_run_is_whole(notebook, runs_folder):
     before = dict(os.environ)
     look = (
@@ -186,7 +186,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.kernel
 @pytest.mark.parametrize("case", FAULTS)
 def test_a_failed_run_says_what_failed_and_what_never_ran(case, notebook, runs_folder, capsys):
     sources, limits, error, waiting = FAULTS[case]
@@ -228,7 +228,7 @@ def start(path: Path, *words: str) -> subprocess.Popen:
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.slow
+@pytest.mark.kernel
 @pytest.mark.parametrize(
     ("number", "status", "error"),
     [(signal.SIGINT, 130, "stopped by the user"), (signal.SIGTERM, 143, "stopped from outside (signal 15)")],
@@ -271,7 +271,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert left(tmp_path) == ["a.txt"]
 
 
-@pytest.mark.slow
+@pytest.mark.kernel
 def test_a_full_disk_while_the_notebook_runs(notebook, runs_folder, monkeypatch, capsys):
     count = iter((files.write_atomic, files.write_atomic))
     monkeypatch.setattr(engine, "write_atomic", lambda *given: next(count, full)(*given))
@@ -307,7 +307,7 @@ def small_disk(tmp_path, monkeypatch):
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-@pytest.mark.slow
+@pytest.mark.kernel
 def test_a_disk_that_is_really_full(small_disk, notebook, capfd):
     assert main(["run", str(notebook("print('x' * 100_000)"))]) in (1, 2)
     said = capfd.readouterr().err
@@ -339,7 +339,7 @@ for epoch in range(done + 1, EPOCHS + 1):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.kernel
 def test_a_killed_run_has_no_final_name_and_goes_on_from_its_checkpoint(notebook, runs_folder, monkeypatch):
     path, folder = notebook(TRAINING, RECORD), runs_folder / "toy" / "default"
     monkeypatch.setenv("PAUSE", "0.2")
@@ -377,7 +377,7 @@ def test_only_resume_hands_on_what_a_run_that_fits_had_kept(notebook, runs_folde
         assert names(folder) == ["default.failed"]
 
 
-@pytest.mark.slow
+@pytest.mark.kernel
 def test_a_mistake_found_after_training_is_one_sentence_and_keeps_the_training(notebook, runs_folder, capsys):
     path = notebook(TRAINING, "from helpers import InputError\nraise InputError('The hub is away: try again.')")
     for _ in range(2):
@@ -415,7 +415,7 @@ def test_help_is_quick_and_needs_no_tensorflow(command):
     assert min(taken) < 0.3, "seconds of a processor, which a busy machine does not change"
 
 
-@pytest.mark.slow
+@pytest.mark.kernel
 def test_a_run_on_the_command_line(notebook, command, runs_folder, tmp_path):
     (tmp_path / "p.yaml").write_text("RATE: 1e-3\nEPOCHS: 9\n", "utf-8")
     done = command("run", notebook(), "-f", "p.yaml", "-p", "EPOCHS", "7", "--name", "mine", "--no-report")

@@ -166,7 +166,7 @@ def test_a_broken_page_and_a_full_disk_are_told_in_a_sentence(
 # ---------------------------------------------------------------- processes
 
 
-@pytest.mark.slow
+@pytest.mark.kernel
 def test_a_sweep_runs_all_and_then_only_what_is_missing(notebook, here, runs_folder, capsys):
     die = 'import os\nif NOTE == "die":\n    os.kill(os.getppid(), 9)'
     path, folder = notebook(die, WORK), runs_folder / "toy" / "sweep-g"
@@ -186,7 +186,7 @@ def test_a_sweep_runs_all_and_then_only_what_is_missing(notebook, here, runs_fol
     assert [row["status"] for row in table(folder)] == ["completed"] * 2
 
 
-@pytest.mark.slow
+@pytest.mark.kernel
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_sweep_goes_on_where_it_was(number, notebook, here, runs_folder):
     path, top = notebook(WORK), runs_folder / "toy"

@@ -1,7 +1,7 @@
 """What the project ships of its own runs: predictions for notebook 05, and figures and tables for the README.
 
-``python -m helpers.recording`` is the last step of ``make notebooks``: it copies the runs by hand that have just been
-made. ``python -m helpers.recording RUN...`` adds the metrics of further runs to the README's results.
+``python tools/recording.py`` is the last step of ``make notebooks``: it copies the runs by hand that have just been
+made. ``python tools/recording.py RUN...`` adds the metrics of further runs to the README's results.
 """
 
 from __future__ import annotations
