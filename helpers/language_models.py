@@ -25,7 +25,7 @@ import numpy as np
 from scipy import special
 
 from helpers import InputError, corpus, data, files, text
-from helpers.training import import_tensorflow, save_keras
+from helpers.training import bar, import_tensorflow, save_keras
 
 if TYPE_CHECKING:
     import keras
@@ -544,27 +544,43 @@ class Neural:
         import pandas as pd
 
         from helpers import runs
-        from helpers.checkpoints import Checkpoint
-        from helpers.progress import Bar
 
-        step, saved = self._trainer(len(draw(0)[0]) * epochs, learning_rate), Checkpoint(runs.checkpoint(label))
-        weights = saved.restore(self.model) or self.model.get_weights()
-        rows, seconds = saved.state.get("rows", []), saved.state.get("seconds", 0.0)
-        with Bar(epochs, label) as bar:
+        step, folder = self._trainer(len(draw(0)[0]) * epochs, learning_rate), runs.checkpoint(label)
+        state, rows = folder and folder / "rows.json", []
+
+        def file(epoch: int) -> Path:
+            return folder / f"{epoch}.weights.h5"
+
+        def best() -> int:
+            return min(range(len(rows)), key=lambda i: rows[i]["val_loss"])
+
+        if state and state.exists():
+            rows += json.loads(state.read_text("utf-8"))
+            self.model.load_weights(file(best()))
+        weights = self.model.get_weights()
+        if rows:
+            self.model.load_weights(file(len(rows) - 1))
+        with bar(epochs, label) as shown:
+            shown.update(len(rows))
             for epoch in range(len(rows), epochs):
                 clock = time.monotonic()
                 loss = self._epoch(step, draw(epoch), label, epoch)
-                row = {"epoch": epoch + 1, "loss": loss, "val_loss": -float(self.log_probabilities(validation).mean())}
-                rows.append(row)
-                seconds += time.monotonic() - clock
-                if best := row is min(rows, key=lambda r: r["val_loss"]):
+                val_loss = -float(self.log_probabilities(validation).mean())
+                rows.append({"epoch": epoch + 1, "loss": loss, "val_loss": val_loss})
+                rows[-1]["seconds"] = time.monotonic() - clock
+                if best() == epoch:
                     weights = self.model.get_weights()
-                saved.keep(self.model, epoch + 1, best, rows=rows, seconds=seconds)
-                bar.step(f"validation perplexity {np.exp(row['val_loss']):.1f}")
+                if folder:  # the weights first, then the rows that name them; only the last and the best stay
+                    self.model.save_weights(file(epoch))
+                    files.write_json(state, rows)
+                    for old in set(folder.glob("*.weights.h5")) - {file(epoch), file(best())}:
+                        old.unlink()
+                shown.set_postfix_str(f"validation perplexity {np.exp(val_loss):.1f}", refresh=False)
+                shown.update()
         self.model.set_weights(weights)
         frame = pd.DataFrame(rows)
         frame.insert(0, "model", label)
-        frame.attrs["seconds"] = seconds
+        frame.attrs["seconds"] = float(frame.pop("seconds").sum())
         return frame
 
     def _trainer(self, steps: int, rate: float) -> Callable[..., Any]:

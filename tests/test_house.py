@@ -15,7 +15,7 @@ MORE_CODE = 850  # lines of code that helpers may have above those of the notebo
 OVERLONG = {"checks": 505, "language_models": 678, "plots": 383, "pretrained": 491, "training": 390}  # to shrink
 FLOORS = (
     "files text parameters alternatives progress",
-    "data tables corpus plots runs checkpoints",
+    "data tables corpus plots runs",
     "training embeddings skipgram language_models",
     "pretrained",
     "evaluation significance checks contenders networks predict cards",

@@ -273,27 +273,27 @@ def test_an_interrupted_training_goes_on(tmp_path, monkeypatch):
     again = recurrent()
     history = fitted(again, epochs=4)
     assert history["epoch"].tolist() == [1, 2, 3, 4]
-    state = json.loads((tmp_path / "checkpoint" / "toy-1" / "state.json").read_text("utf-8"))
-    assert [r["epoch"] for r in state["rows"]] == [1, 2, 3, 4]
-    assert {f.name for f in (tmp_path / "checkpoint" / "toy-1").glob("*.h5")} == {state["best"], state["last"]}
+    kept = tmp_path / "checkpoint" / "toy-1"
+    assert [row["epoch"] for row in json.loads((kept / "rows.json").read_text("utf-8"))] == [1, 2, 3, 4]
+    assert {f.name for f in kept.glob("*.h5")} == {f"{i}.weights.h5" for i in (history["val_loss"].idxmin(), 3)}
 
 
 @pytest.mark.parametrize("make", [recurrent, attending])
 def test_a_resumed_training_ends_bit_for_bit_as_one_in_one_go(make, tmp_path, monkeypatch):
-    from helpers import checkpoints, runs
+    from helpers import files, runs
 
     whole = make()
     expected = fitted(whole)
     monkeypatch.setenv(runs.FOLDER_VARIABLE, str(tmp_path))
     monkeypatch.setattr(runs, "_fits", runs.collections.Counter())
-    step = checkpoints.Checkpoint.keep
+    write = files.write_json
 
-    def keep(self, model, epoch, best, **state):
-        step(self, model, epoch, best, **state)
+    def stop(path, rows):
+        write(path, rows)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoints.Checkpoint, "keep", keep)
+        patch.setattr(files, "write_json", stop)
         fitted(make())
     monkeypatch.setattr(runs, "_fits", runs.collections.Counter())
     resumed = make()
