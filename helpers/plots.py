@@ -24,55 +24,43 @@ if TYPE_CHECKING:
 SIZES = {"small": (7.2, 3.3), "medium": (7.2, 4.2), "large": (7.2, 5.6)}  # inches: one width
 PALETTE = ("#1f4e79", "#e07b1f", "#2a8c6e", "#a3246b", "#b5473a", "#5aa6d8", "#5b3a8c", "#777777", "#3f7d20", "#111111")
 DPI, COLOURS = 200, 24
-STYLE = {
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.unicode_minus": False,
-    "figure.constrained_layout.use": True,
-    "font.size": 9.5,
-    "grid.alpha": 0.35,
-    "grid.linewidth": 0.6,
-    "legend.fontsize": 9,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-}
 CJK_FONTS = ("Noto Sans SC", "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei",
              "PingFang SC", "Microsoft YaHei", "SimHei", "Heiti SC", "Arial Unicode MS")  # fmt: skip
 
 
 @functools.cache
 def cjk_font() -> str | None:
-    """The name of a font with Chinese characters: the one of the package zhplot, else an installed one, else None."""
+    """Returns the name of a font with Chinese characters, the package zhplot's first; None, and a hint, without one."""
     from importlib.util import find_spec
     from pathlib import Path
 
     from matplotlib import font_manager
 
     spec = find_spec("zhplot")
-    for place in spec.submodule_search_locations or [] if spec else []:
-        for file in sorted(Path(place).glob("fonts/*.ttf")):
-            font_manager.fontManager.addfont(str(file))
+    for file in (
+        (f for place in spec.submodule_search_locations for f in Path(place).glob("fonts/*.ttf")) if spec else ()
+    ):
+        font_manager.fontManager.addfont(str(file))
     listed = font_manager.fontManager.ttflist
     # One weight serves bold titles too; without this entry matplotlib warns at every bold title.
     listed += [dataclasses.replace(font, weight=700) for font in listed if font.name == CJK_FONTS[0]]
-    known = {font.name for font in listed}
-    found = next((name for name in CJK_FONTS if name in known), None)
+    found = next((name for name in CJK_FONTS if name in {font.name for font in listed}), None)
     if found is None:
         print("No font with Chinese characters was found: pip install zhplot, or Debian's fonts-noto-cjk.")
     return found
 
 
 def style() -> dict[str, Any]:
-    """The house style as rcParams, with a font that has Chinese characters where one is found."""
+    """Returns the house style as rcParams, with a font that has Chinese characters where one is found."""
     from cycler import cycler
 
-    fonts = ["DejaVu Sans", *([cjk_font()] if cjk_font() else [])]
-    return STYLE | {"font.family": fonts, "axes.prop_cycle": cycler(color=PALETTE)}
+    return {
+        "axes.axisbelow": True, "axes.grid": True, "axes.prop_cycle": cycler(color=PALETTE), "axes.spines.right": False,
+        "axes.spines.top": False, "axes.titlelocation": "left", "axes.titlesize": 11, "axes.titleweight": "bold",
+        "axes.unicode_minus": False, "figure.constrained_layout.use": True, "font.size": 9.5,
+        "font.family": ["DejaVu Sans", *filter(None, [cjk_font()])], "grid.alpha": 0.35, "grid.linewidth": 0.6,
+        "legend.fontsize": 9, "legend.frameon": False, "lines.linewidth": 1.8,
+    }  # fmt: skip
 
 
 def styled(function: Callable[..., Axes]) -> Callable[..., Axes]:
@@ -89,7 +77,7 @@ def styled(function: Callable[..., Axes]) -> Callable[..., Axes]:
 
 
 def new_axes(size: str = "medium", rows: int = 1, columns: int = 1) -> Any:
-    """Axes of a new figure in the house style, one or an array of them; pyplot does not keep the figure."""
+    """Returns axes of a new figure in the house style, one or an array; pyplot does not keep the figure."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -98,7 +86,7 @@ def new_axes(size: str = "medium", rows: int = 1, columns: int = 1) -> Any:
 
 
 def to_png(ax: Axes) -> bytes:
-    """The figure of ``ax`` as PNG, white behind, 200 dots an inch in 24 colours; titles that are too long wrap."""
+    """Returns the figure of ``ax`` as PNG, 200 dots an inch in 24 colours; titles that are too long wrap."""
     import textwrap
 
     import matplotlib as mpl
@@ -238,19 +226,6 @@ def curves(lines: dict[str, tuple[np.ndarray, np.ndarray]], title: str, xlabel: 
 
 
 @styled
-def per_class(table: pd.DataFrame, title: str, ax: Axes) -> Axes:
-    """Dots of precision, recall and F1 for each class: one row a class, columns ``precision``, ``recall``, ``f1``."""
-    places = np.arange(len(table))
-    for colour, marker, column in zip(PALETTE, "o^D", ("precision", "recall", "f1"), strict=False):
-        ax.plot(table[column], places, marker, color=colour, label=column, markersize=6, alpha=0.85)
-    ax.set_yticks(places, [str(name) for name in table.index])
-    ax.invert_yaxis()
-    ax.set(title=title, xlabel="share", xlim=(-0.02, 1.02))
-    _legend(ax)
-    return ax
-
-
-@styled
 def reliability(bins: pd.DataFrame, title: str, ax: Axes) -> Axes:
     """Accuracy against confidence (columns ``confidence``, ``accuracy``, ``texts``); the diagonal is calibrated."""
     ax.plot([0, 1], [0, 1], color="0.5", linestyle=":", linewidth=1.2)
@@ -330,9 +305,6 @@ def diagram(
         ax: axes to draw into; a figure of the house's width is made for the grid where none are given.
         height: inches a row takes.
 
-    Returns:
-        The axes.
-
     Examples:
         >>> boxes = {"text": (0, 0), "BERT": (1, 0, "frozen"), "head": (2, 0, "new")}
         >>> ax = diagram(boxes, [("text", "BERT", "ids"), ("BERT", "head")], "Only the head learns")
@@ -354,26 +326,25 @@ def diagram(
         for name, (_, _, kind, width) in boxes.items():
             (x, y), (fill, line, ink), label = at[name], KINDS[kind], name.partition("#")[0]
             w, h = (width - 0.22) * unit, 0.62 * height
-            look = {"facecolor": fill, "edgecolor": "none" if kind == "text" else "#333333", "linestyle": line}
             if kind == "text":
                 w = min(w, 0.09 * max(map(len, label.split("\n"))) + 0.1)
-            corner, shape = (x - w / 2, y - h / 2), "round,pad=0,rounding_size=0.08"
-            patch = FancyBboxPatch(corner, w, h, shape) if kind != "op" else Ellipse((x, y), h * 0.8, h * 0.8)
-            patch.set(**look, label=kind, zorder=2)
-            patches[name] = ax.add_patch(patch)
+            box = FancyBboxPatch((x - w / 2, y - h / 2), w, h, "round,pad=0,rounding_size=0.08")
+            patch = patches[name] = box if kind != "op" else Ellipse((x, y), h * 0.8, h * 0.8)
+            patch.set(facecolor=fill, edgecolor="none" if kind == "text" else "#333333", linestyle=line, label=kind)
+            ax.add_patch(patch).set_zorder(2)
             ax.text(x, y, label, ha="center", va="center", color=ink, zorder=4)
         for start, end, label, bend in ((*arrow, *("", 0)[len(arrow) - 2 :]) for arrow in arrows):
-            (x, y), (u, v) = at[start], at[end]
-            style_of = {"connectionstyle": f"arc3,rad={bend}", "arrowstyle": "-|>", "mutation_scale": 11}
+            (x, y), (u, v), level = at[start], at[end], at[start][1] == at[end][1]
             ends = {"patchA": patches[start], "patchB": patches[end], "shrinkA": 1, "shrinkB": 1}
-            arrow = FancyArrowPatch((x, y), (u, v), **style_of, **ends)
+            arrow = FancyArrowPatch(
+                (x, y), (u, v), arrowstyle="-|>", connectionstyle=f"arc3,rad={bend}", mutation_scale=11, **ends
+            )
             ax.add_patch(arrow).set(color="#333333", label=f"{start} -> {end}: {label}".rstrip(": "), zorder=3)
-            lift = (
-                0.35 * height if y == v and abs(u - x) <= 1.2 * unit else 0.03
-            )  # over the boxes, where space is short
-            place = ((x + u) / 2 + bend * (v - y) / 2, (y + v) / 2 - bend * (u - x) / 2 + lift * (y == v))
-            patch = {"facecolor": "white", "edgecolor": "none", "pad": 0.8} if y != v and label else None
-            ax.text(*place, label, ha="center", va="bottom" if y == v else "center", fontsize=9, bbox=patch, zorder=3)
+            lift = (0.35 * height if abs(u - x) <= 1.2 * unit else 0.03) * level  # over the boxes, where space is short
+            place = ((x + u) / 2 + bend * (v - y) / 2, (y + v) / 2 - bend * (u - x) / 2 + lift)
+            behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.8} if label and not level else None
+            side = "bottom" if level else "center"
+            ax.text(*place, label, ha="center", va=side, fontsize=9, bbox=behind, zorder=3)
         used = {box[2]: patches[name] for name, box in boxes.items() if box[2] in ("frozen", "trained", "new")}
         if used:
             ax.legend(used.values(), used, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, fontsize=9)

@@ -6,6 +6,7 @@ passed on: reading it runs no code of its maker.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -91,19 +92,17 @@ def _contender(folder: Path, name: str, settings: dict[str, Any]) -> Classify:
 
 
 def predict_file(run: str, source: str, out: Path, text_column: str = "text", model: str = "") -> int:
-    """Labels the texts of a file with a run's classifier, writes them as CSV, rows in the same order.
+    """Labels the texts of a file with a run's classifier and writes them as CSV; returns the number of rows.
 
-    The file keeps its columns and gains ``label`` and ``p_<label>``, under other names where it has these already.
+    The rows keep their order and their columns, and gain ``label`` and ``p_<label>``, under other names where the file
+    has these already. ``out`` is written whole or not at all; a link is written through.
 
     Args:
         run: a run folder, see :func:`load_classifier`.
         source: any form of ``DATA``.
-        out: the file to write, whole or not at all; a link is written through.
+        out: the file to write.
         text_column: the column of the texts.
         model: see :func:`load_classifier`.
-
-    Returns:
-        The number of rows written.
 
     Raises:
         InputError: no such column or run, or a place that cannot be written; told before any text is classified.
@@ -111,43 +110,42 @@ def predict_file(run: str, source: str, out: Path, text_column: str = "text", mo
     table, _ = data.read_table(source)
     table = table.replace(r"\r\n?", "\n", regex=True)  # a CSV file would break at them
     texts = data.column(table, text_column, source, "name it with --text-column").fillna("").astype(str)
+    part = None
     try:
         target = out.resolve()
         if target.exists() and not target.is_file():
             raise InputError(f"{out} is no regular file: give --out a file's name.")
-        part = target.with_name(f".{os.getpid()}.part")
         if target.exists():
-            target.open("r+").close()
-        elif len(os.fsencode(target.name)) > 255:
-            raise InputError(f"The name of {str(out)[:60]}... is too long: give --out a shorter one.")
+            target.open("r+").close()  # one that is read-only stays
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
         with part.open("w", encoding="utf-8", newline="") as file:
             classify, labels = load_classifier(run, model)
-            names = _free_names(labels, [str(c) for c in table.columns])
+            names = _free_names(labels, table.columns)
             for start in range(0, len(table), CHUNK):
+                old = table.iloc[start : start + CHUNK]
                 p = classify(texts.iloc[start : start + CHUNK].tolist())
-                new = pd.DataFrame(p.round(6), table.index[start : start + CHUNK], names[1:])
+                new = pd.DataFrame(p.round(6), old.index, names[1:])
                 new.insert(0, names[0], np.array(labels)[p.argmax(axis=1)])
-                rows = pd.concat([table.iloc[start : start + CHUNK], new], axis=1)
-                rows.to_csv(file, index=False, header=not start)
+                pd.concat([old, new], axis=1).to_csv(file, index=False, header=not start)
             file.flush()
             os.fsync(file.fileno())
         part.replace(target)
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{str(out)[:200]!r} cannot be written ({reason}): give --out another place.") from None
     finally:
-        if "part" in locals():
-            part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError, AttributeError):
+            part.unlink()
     return len(table)
 
 
-def _free_names(labels: list[str], taken: list[str]) -> list[str]:
-    """Returns names of the new columns that the file does not have, and says so where they are not the usual ones."""
-    for number in range(1, len(taken) + 3):
-        end = f"_{number}" if number > 1 else ""
-        names = [f"label{end}", *(f"p_{label}{end}" for label in labels)]
-        if not set(names) & set(taken):
-            break
-    if end:
-        print(f"The file has such columns already: the new ones end in {end}, such as {names[0]}.")
+def _free_names(labels: Sequence[str], taken: Sequence[str]) -> list[str]:
+    """Names for the new columns that the file does not have; said where they are not the usual ones."""
+    ends = ["", *(f"_{number}" for number in range(2, len(taken) + 3))]
+    choices = ([f"label{end}", *(f"p_{label}{end}" for label in labels)] for end in ends)
+    names = next(names for names in choices if not set(names) & set(taken))
+    if names[0] != "label":
+        print(f"The file has such columns already: the new ones end in {names[0][5:]}, such as {names[0]}.")
     return names

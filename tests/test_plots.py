@@ -13,7 +13,6 @@ def bins():
 
 
 HISTORY = pd.DataFrame({"model": "模型", "epoch": [1, 2], "accuracy": [0.2, 0.4], "val_accuracy": [0.2, 0.3]})
-CLASSES = pd.DataFrame({"precision": [0.5, 1], "recall": [0.2, 0.4], "f1": [0.3, 0.6]}, index=["体育", "财经"])
 FIGURES = {
     "bars": lambda: plots.bars(pd.Series({"基线": 0.5, "b": 0.7}), "标题", "accuracy", highlight="b"),
     "histogram": lambda: plots.histogram([1, 2, 2, 5], "标题", "字"),
@@ -21,7 +20,6 @@ FIGURES = {
     "confusion": lambda: plots.confusion(np.array([[3, 1], [0, 2]]), ["体育", "财经"], "标题"),
     "many classes": lambda: plots.confusion(np.eye(40, dtype=int), [f"c{i}" for i in range(40)], "标题"),
     "curves": lambda: plots.curves({"a": (np.arange(3), np.arange(3))}, "标题", "x", "y", diagonal=True),
-    "per_class": lambda: plots.per_class(CLASSES, "标题"),
     "intervals": lambda: plots.intervals(
         pd.DataFrame({"value": [0.5], "low": [0.4], "high": [0.6]}, index=["bert"]), "标题", "x"
     ),
@@ -64,7 +62,7 @@ def test_given_axes_are_used():
     ("name", "told"),
     [
         ("bars", "bars: 基线 0.5, b 0.7"), ("learning_curves", "from 0.2 at 1 to 0.3 at 2"), ("diagram", "a -> ×: f"),
-        ("confusion", "体育 0.75, 财经 1"), ("per_class", "recall: 体育 0.2, 财经 0.4"), ("curves", "to 2 at 2"),
+        ("confusion", "体育 0.75, 财经 1"), ("curves", "to 2 at 2"),
         ("intervals", "bert 0.5 (0.4 to 0.6)"), ("scatter", "a 2 at 1"), ("reliability", "0.2 at 0.3, 0.8 at 0.9"),
         ("histogram", "the tallest 2 at"), ("many classes", "40 by 40 values from 0 to 1"),
     ],

@@ -220,11 +220,14 @@ def _html(nb: Any, run: Mapping[str, Any], pages: Mapping[str, str] | None = Non
 
 
 def _setup(cells: Sequence[Any]) -> set[int]:
-    """Places of the cells that a report folds: tagged ``setup``, and what stands above the parameters; none failed."""
+    """Places of the cells that a report folds: tagged ``setup``, and all up to parameters and imports; none failed."""
     tags = [set(cell.metadata.get("tags", ())) for cell in cells]
-    last = max((place for place, own in enumerate(tags) if own & {"parameters", "injected-parameters"}), default=-1)
-    early = {i for i, cell in enumerate(cells[: last + 1]) if "outputs" in cell or cell.source.startswith("## Setup")}
-    failed = {i for i, cell in enumerate(cells) if any("traceback" in output for output in cell.get("outputs", ()))}
+    code = [place for place, cell in enumerate(cells) if "outputs" in cell]
+    last = max((place for place in code if tags[place] & {"parameters", "injected-parameters"}), default=-1)
+    after = next((place for place in code if place > last), last)
+    last = after if last >= 0 and re.match("import |from ", cells[after].source) else last
+    early = {i for i in range(last + 1) if i >= code[0] or cells[i].source.startswith("## Setup")}
+    failed = {i for i in code if any(output.output_type == "error" for output in cells[i].outputs)}
     return (early | {place for place, own in enumerate(tags) if "setup" in own}) - failed
 
 
