@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from helpers import corpus, embeddings, skipgram, text, training
+from helpers import corpus, embeddings, text, training
 
 EPOCHS, WIDTH = 5, 100
 GENSIM = """
@@ -47,10 +47,10 @@ def theirs(python, documents, seed, folder):
 
 def ours(documents, seed):
     """Our vectors, and wall and processor seconds of the training."""
-    corpus = skipgram.count_words(documents)
+    corpus = embeddings.count_words(documents)
     training.import_tensorflow()
     clock, cpu = time.perf_counter(), time.process_time()
-    vectors = skipgram.train_skipgram(corpus, WIDTH, epochs=EPOCHS, seed=seed)
+    vectors = embeddings.train_skipgram(corpus, WIDTH, epochs=EPOCHS, seed=seed)
     return vectors, (time.perf_counter() - clock, time.process_time() - cpu)
 
 
