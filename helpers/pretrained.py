@@ -38,10 +38,10 @@ NAMES = {  # parts of the paths of KerasHub's variables, and what Hugging Face c
 }
 
 
-def word_piece_vectors(pieces: Sequence[str], preset: str = "minilm") -> np.ndarray:
-    """Returns BERT's own vectors of word pieces, before any layer: (n, width) float32; zeros for unknown ones."""
-    (table,) = weights.read_tensors(weights.find(preset), "embeddings.word_embeddings.weight").values()
-    places = {piece: i for i, piece in enumerate(tokenizer(preset).pieces)}
+def word_piece_vectors(pieces: Sequence[str]) -> np.ndarray:
+    """Returns MiniLM's own vectors of word pieces, before any layer: (n, 384) float32; zeros for unknown ones."""
+    (table,) = weights.read_tensors(weights.fetch(), "embeddings.word_embeddings.weight").values()
+    places = {piece: i for i, piece in enumerate(tokenizer().pieces)}
     return np.stack([table[places[p]] if p in places else np.zeros_like(table[0]) for p in pieces])
 
 
@@ -117,24 +117,23 @@ def inputs(token_ids: Any) -> dict[str, Any]:
     return {"token_ids": token_ids, "segment_ids": ops.zeros_like(token_ids), "padding_mask": token_ids != 0}
 
 
-def encode(texts: Sequence[str], preset: str = "minilm", length: int = 256, batch_size: int = 64) -> np.ndarray:
-    """Returns sentence vectors: the mean of the last layer's states over the tokens (Reimers and Gurevych 2019).
-
-    Args:
-        texts: n texts.
-        preset: see the module.
-        length: word pieces read of each text.
-        batch_size: texts a batch.
-
-    Returns:
-        (n, width) float32, in the order of ``texts``; all-MiniLM-L6-v2 is 384 wide.
-    """
+def encode(texts: Sequence[str], preset: str = "minilm", length: int = 256) -> np.ndarray:
+    """Returns sentence vectors (n, width) float32 of n texts, of which ``length`` word pieces are read."""
     backbone, words = load(preset)
-    return encode_ids(backbone, words(texts, length), batch_size)
+    return encode_ids(backbone, words(texts, length))
 
 
 def encode_ids(backbone: keras.Model, token_ids: np.ndarray, batch_size: int = 64) -> np.ndarray:
-    """Returns mean-pooled vectors (n, width) of right-padded ids (n, length); see :func:`encode`."""
+    """Returns the means of the last layer's states over the tokens (Reimers and Gurevych 2019).
+
+    Args:
+        backbone: see :func:`load`; all-MiniLM-L6-v2 is 384 wide.
+        token_ids: (n, length), padded on the right with 0.
+        batch_size: texts a batch.
+
+    Returns:
+        (n, width) float32, in the order of ``token_ids``.
+    """
     return training.by_length(pooling(backbone), token_ids, batch_size)
 
 
