@@ -97,16 +97,25 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit status: 2 for a mistake in the input, told in one sentence."""
     try:
         options = parser().parse_args(arguments)
-        return options.function(options)
+        status = options.function(options)
+        if sys.stdout:
+            sys.stdout.flush()
+        return status
     except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        said = "".join(c if c.isprintable() else " " for c in str(error))  # data may hold a terminal's commands
+        print(f"error: {' '.join(said.split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # of `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except OSError as error:  # of `| head`, a full disk, a current folder that was deleted
+        if sys.stdout and error.filename is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return 1
+        is_gone = isinstance(error, FileNotFoundError) and error.filename is None
+        print(f"error: {'The current folder is gone: change to another.' if is_gone else error}", file=sys.stderr)
+        return 2
 
 
 def _given(options: argparse.Namespace, notebook: Path) -> dict[str, Any]:
@@ -183,4 +192,6 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # a terminal may lack the characters of the data
+        stream.reconfigure(errors="replace")
     sys.exit(main())

@@ -86,7 +86,6 @@ def _contender(folder: Path, name: str, settings: dict[str, Any]) -> Classify:
     fitted, said = contenders.load(folder, name)
     if fitted.kind == "words":
         return fitted.predict_proba
-    training.import_tensorflow()
     encoder, words = pretrained.load(said["preset"])
     return lambda texts: fitted.predict_proba(pretrained.encode_ids(encoder, words(texts, said["length"])))
 

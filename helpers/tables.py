@@ -40,7 +40,8 @@ def find_file(name: str) -> Path:
         path = next((p for base in bases() if (p := base / Path(name).expanduser()).exists()), None)
         size = path.stat().st_size if path else 0
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"The file name {name[:80]!r} cannot be used ({error}): give a path.") from None
+        reason = getattr(error, "strerror", None) or str(error)[:80]
+        raise InputError(f"The file name {name[:80]!r} cannot be used ({reason}): give a path.") from None
     if not name.strip():
         raise InputError(f"No file is named: {_NO_FILE}")
     if path is None:

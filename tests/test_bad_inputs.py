@@ -1,174 +1,450 @@
-"""Bad input: each gets one sentence and exit status 2, and nothing is written."""
+"""Bad input, a row each: one sentence that names it, exit status 2, nothing written, nothing lost."""
 
 from __future__ import annotations
 
+import json
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
 import threading
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
-from conftest import left
+from conftest import PARAMETERS, left
 
+# What is typed (``P`` is ``run toy.ipynb -p``, ``D`` is ``run data.ipynb -p DATA``), and a part of what is said.
+COMMANDS = r"""
+'' | required: COMMAND
+rum | invalid choice
+run | required: notebook
+params | required: notebook
+report | required: RUN
+predict x | required
+compare | required: data
+fetch nosuch | nosuch
+run 99_nothing | There is no notebook 99_nothing
+run 03_lstm_clasifier | did you mean 03_lstm_classifier?
+run nowhere.ipynb | There is no notebook nowhere
+run . | There is no notebook .
+run empty.ipynb | empty.ipynb is not a notebook that can be read
+run binary.ipynb | not a notebook that can be read
+run list.ipynb | not a notebook that can be read
+run object.ipynb | not a notebook that can be read
+run number.ipynb | not a notebook that can be read
+run deep.ipynb | not a notebook that can be read
+run untagged.ipynb | has 0 cells tagged parameters
+run twice.ipynb | has 2 cells tagged parameters
+run overwrites.ipynb -p EPOCHS 4 | EPOCHS is set again further down
+params 99_nothing | There is no notebook 99_nothing
+params untagged.ipynb | has 0 cells tagged
+P EPOCH 5 | toy has no parameter EPOCH: did you mean EPOCHS?
+P epochs 5 | did you mean EPOCHS?
+P ZZZZZZ 5 | it has EPOCHS, RATE
+P EPOCHS abc | EPOCHS=abc is not of the type int (passes over the texts, 1 to 500)
+P EPOCHS -1 | EPOCHS=-1 is out of range: passes over the texts, 1 to 500
+P EPOCHS 0 | out of range
+P EPOCHS 501 | out of range
+P EPOCHS 1.5 | EPOCHS=1.5 is not of the type int
+P EPOCHS 1e3 | EPOCHS=1e3 is not of the type int
+P EPOCHS '' | EPOCHS='' is not of the type int
+P EPOCHS None | EPOCHS=None is not of the type int
+P EPOCHS True | EPOCHS=True is not of the type int
+P EPOCHS [1] | is not of the type int
+P RATE nan | RATE=nan is not of the type float
+P RATE inf | RATE=inf is not of the type float
+P RATE 0 | RATE=0.0 is out of range: step size, above 0
+P RATE 0,1 | RATE=0,1 is not
+P UNIT sentence | UNIT=sentence is not one of 'word', 'character'
+P UNIT Word | UNIT=Word is not one of
+P SHUFFLE yes | SHUFFLE=yes is not of the type bool
+P SHUFFLE 1 | SHUFFLE=1 is not of the type bool
+P SIZES "[1, 'a']" | is not of the type list[int]
+P SIZES [0] | SIZES=[0] is out of range
+P SIZES [1 | SIZES=['[1'] is not of the type list[int]
+P SIZES [{[1]:2}] | is not of the type list[int]
+P SIZES 1 -p SIZES [1 | is not of the type list[int]
+P SIZES "[[1]]" | is not of the type list[int]
+P LIMIT 4294967296 | out of range: whole numbers end at 4294967295
+P LIMIT x | LIMIT=x is not of the type int | None
+P LIMIT 99999999999999999999 | out of range
+P a-b 1 | a-b is not a parameter name
+P class 1 | class is not a parameter name
+P 'x=1;import os#' 1 | is not a parameter name
+P '' 1 | is not a parameter name
+P 2x 1 | 2x is not a parameter name
+P 'EPOCHS ' 1 | is not a parameter name
+P EPOCHS 1 -p EPOCHS 2 | EPOCHS is given twice: keep one value
+P EPOCHS | expected 2 arguments
+run toy.ipynb --epochs 3 | unrecognized arguments: --epochs 3
+run toy.ipynb --name a/b | 'a/b' cannot name a run
+run toy.ipynb --name ../x | '../x' cannot name a run
+run toy.ipynb --name '' | '' cannot name a run
+run toy.ipynb --name a.b | cannot name a run
+run toy.ipynb --name .a | cannot name a run
+run toy.ipynb --name interactive | cannot name a run
+run toy.ipynb --name sweep-a | cannot name a run
+run toy.ipynb --cell-timeout -1 | '-1' is not a number above 0
+run toy.ipynb --cell-timeout soon | 'soon' is not a number above 0
+run toy.ipynb --cell-timeout nan | 'nan' is not a number above 0
+run toy.ipynb --time-limit 5 | unrecognized arguments
+run toy.ipynb -f nowhere.yaml | The parameter file nowhere.yaml cannot be read
+run toy.ipynb -f . | The parameter file . cannot be read
+run toy.ipynb -f list.yaml | list.yaml is not a mapping of names to values
+run toy.ipynb -f word.yaml | not a mapping of names to values
+run toy.ipynb -f broken.yaml | broken.yaml is not well-formed YAML or JSON
+run toy.ipynb -f brace.json | not well-formed YAML or JSON
+run toy.ipynb -f object.yaml | EPOCHS=x is not of the type int
+run toy.ipynb -f binary.ipynb | not well-formed YAML or JSON
+run toy.ipynb -f double.yaml | double.yaml gives EPOCHS twice: keep one value
+run toy.ipynb -f double.json | double.json gives EPOCHS twice: keep one value
+run toy.ipynb -f bomb.yaml | is not of the type str
+run toy.ipynb -f null.json | EPOCHS=None is not of the type int
+run toy.ipynb -f nested.yaml | is not of the type int
+run data.ipynb -p PRESET nosuch | PRESET=nosuch is none of
+run data.ipynb -p PRESET '' | PRESET is empty
+run data.ipynb -p SEED 4294967296 | out of range
+run data.ipynb -p SEED -1 | out of range
+run data.ipynb -p TEST nowhere.csv | nowhere.csv does not exist
+run data.ipynb -p TEST unseen.csv | unseen.csv has labels that tiny.csv lacks, zebra
+run data.ipynb -p TEST oneclass.csv | oneclass.csv has one class only, 'a': a test needs two or more
+run data.ipynb -p LABEL_COLUMN class | tiny.csv has no column 'class'; its columns are text, label
+run data.ipynb -p LABEL_COLUMN text | Text and label are both the column 'text'
+run data.ipynb -p TEXT_COLUMN Text | no column 'Text'
+D nowhere.csv | nowhere.csv does not exist
+D '' | DATA is empty
+D ' ' | DATA is empty
+D . | . is a folder
+D ~nosuchuser/x.csv | cannot be used
+D empty.csv | empty.csv is an empty file
+D big.csv | big.csv is larger than 1 GB
+D tiny.docx | tiny.docx is none of .csv, .tsv, .jsonl, .parquet
+D pipe.csv | pipe.csv is a pipe, a socket or a device
+D socket.csv | socket.csv is a pipe, a socket or a device
+D /dev/zero | /dev/zero is a pipe, a socket or a device
+D http://127.0.0.1:9/a.csv | http://127.0.0.1:9/a.csv could not be read
+D HTTP://127.0.0.1:9/a.csv | could not be read
+D http://me:secret@127.0.0.1:9/a.csv | http://127.0.0.1:9/a.csv could not be read
+D http://127.0.0.1:9/a.csv?key=secret | http://127.0.0.1:9/a.csv could not be read
+D http://localhost:port/a.csv | could not be read
+D 'http://exa mple.com/a.csv' | could not be read
+D http://127.0.0.1:9/a.html | could not be read
+D ftp://127.0.0.1/a.csv | does not exist
+compare nowhere.csv | nowhere.csv does not exist
+compare '' | DATA is empty
+compare tiny.csv --seeds 0 | '0' is not a whole number above 0
+compare tiny.csv --seeds 99999999999999999999 | out of range
+compare tiny.csv --minutes nan | 'nan' is not a number above 0
+compare tiny.csv --minutes 0 | '0' is not a number above 0
+compare tiny.csv --preset nosuch | PRESET=nosuch is none of
+compare tiny.csv --name ../x | '../x' cannot name a run
+compare tiny.csv --test nowhere.csv | nowhere.csv does not exist
+compare tiny.csv --text-column words | no column 'words'
+compare columns.csv | It cannot be said which of the columns a, b, c holds the text
+run many.ipynb -p RUNS nowhere | nowhere is not a run folder
+run many.ipynb -p RUNS . | not a finished run
+report nowhere | nowhere is not a run folder
+report . | holds no finished or failed run
+sweep toy.ipynb | required: grid
+sweep toy.ipynb nowhere.yaml | nowhere.yaml cannot be read
+sweep toy.ipynb broken.yaml | not well-formed
+sweep toy.ipynb word.yaml | has no points
+sweep toy.ipynb none.yaml | has no points
+sweep toy.ipynb double.yaml | gives EPOCHS twice
+sweep toy.ipynb unknown.yaml | did you mean EPOCHS?
+sweep toy.ipynb values.yaml | EPOCHS=many is not of the type int
+sweep toy.ipynb 'a b.yaml' | cannot name a sweep
+sweep toy.ipynb grid.yaml --jobs 0 | --jobs
+sweep toy.ipynb grid.yaml --backend spark | --backend
+sweep toy.ipynb grid.yaml -p EPOCHS 1 | EPOCHS is in the grid
+predict nowhere tiny.csv --out o.csv | nowhere is not a run folder
+predict . tiny.csv --out o.csv | holds no classifier
+predict run nowhere.csv --out o.csv | nowhere.csv does not exist
+predict run tiny.csv --out o.csv --text-column words | no column 'words'
+predict run tiny.csv --out o.csv --model bert | The run has no model 'bert'
+predict run tiny.csv --out o.csv --model ../run | The run has no model '../run'
+predict run tiny.csv --out /dev/null | /dev/null is no regular file
+predict run tiny.csv --out . | . is no regular file
+predict run tiny.csv --out pipe.csv | pipe.csv is no regular file
+predict run tiny.csv --out none/o.csv | 'none/o.csv' cannot be written
+predict run tiny.csv --out /proc/nope | cannot be written
+predict run tiny.csv --out tiny.csv/o.csv | cannot be written
+"""
+LONG_ONES = [
+    (["run", "toy.ipynb", "-p", "EPOCHS", "9" * 5000], "EPOCHS=999"),
+    (["run", "toy.ipynb", "-p", "SIZES", "[" * 500], "SIZES="),
+    (["run", "toy.ipynb", "-p", "NOTE", "x" * 100_001], "NOTE=xxx"),
+    (["run", "toy.ipynb", "-p", "NOTE", "a\0b"], "NOTE='a\\x00b'"),
+    (["run", "toy.ipynb", "-p", "NOTE", "\ud800"], "NOTE='\\ud800'"),
+    (["run", "toy.ipynb", "--name", "a\nb"], "cannot name a run"),
+    (["run", "toy.ipynb", "--name", "x" * 300], "cannot name a run"),
+    (["run", "x" * 300 + ".ipynb"], "There is no notebook"),
+    (["params", "x" * 300 + ".ipynb"], "There is no notebook"),
+    (["report", "x" * 300], "is not a run folder"),
+    (["run", "data.ipynb", "-p", "DATA", "x" * 5000 + ".csv"], "cannot be used"),
+    (["run", "data.ipynb", "-p", "DATA", "\x1b[31mred.csv"], "does not exist"),
+    (["predict", "run", "tiny.csv", "--out", "x" * 300], "cannot be written (File name too long)"),
+]
+ROWS = [tuple(line.split(" | ", 1)) for line in COMMANDS.strip().splitlines()]
+SHORT = {"P": ["run", "toy.ipynb", "-p"], "D": ["run", "data.ipynb", "-p", "DATA"], "": []}
+TYPED = [([*SHORT.get(w[0], w[:1]), *w[1:]], said) for w, said in ((shlex.split(row), s) for row, s in ROWS)]
 
-def run(*words: str) -> list[str]:
-    return ["run", "toy.ipynb", *words]
-
-
-def p(name: str, value: str) -> list[str]:
-    return run("-p", name, value)
-
-
-BAD = [
-    [],
-    ["rum"],
-    ["run"],
-    ["params"],
-    ["report"],
-    ["predict", "x"],
-    ["run", "99_nothing"],
-    ["run", "03_lstm_clasifier"],
-    ["run", "nowhere.ipynb"],
-    ["run", "."],
-    ["run", "empty.ipynb"],
-    ["run", "binary.ipynb"],
-    ["run", "list.ipynb"],
-    ["run", "untagged.ipynb"],
-    ["run", "twice.ipynb"],
-    ["run", "derived.ipynb"],
-    ["run", "syntax.ipynb"],
-    ["run", "overwrites.ipynb", "-p", "EPOCHS", "4"],
-    ["params", "99_nothing"],
-    ["params", "untagged.ipynb"],
-    p("EPOCH", "5"),
-    p("epochs", "5"),
-    p("EPOCHS", "abc"),
-    p("EPOCHS", "-1"),
-    p("EPOCHS", "0"),
-    p("EPOCHS", "501"),
-    p("EPOCHS", "1.5"),
-    p("EPOCHS", "1e3"),
-    p("EPOCHS", ""),
-    p("EPOCHS", "None"),
-    p("EPOCHS", "True"),
-    p("EPOCHS", "9" * 5000),
-    p("RATE", "nan"),
-    p("RATE", "inf"),
-    p("RATE", "0"),
-    p("RATE", "0,1"),
-    p("UNIT", "sentence"),
-    p("UNIT", "Word"),
-    p("SHUFFLE", "yes"),
-    p("SHUFFLE", "1"),
-    p("SIZES", "[1, 'a']"),
-    p("SIZES", "[0]"),
-    p("SIZES", "[1"),
-    p("SIZES", "[" * 500),
-    run("-p", "SIZES", "[1", "-p", "SIZES", "2"),
-    run("-f", "double.yaml"),
-    ["run", "unhashable.ipynb"],
-    ["run", "x" * 300 + ".ipynb"],
-    ["params", "x" * 300 + ".ipynb"],
-    ["report", "x" * 300],
-    p("NOTE", "x" * 100_001),
-    p("a-b", "1"),
-    p("class", "1"),
-    p("x=1;import os#", "1"),
-    p("", "1"),
-    run("-p", "EPOCHS"),
-    run("-p", "EPOCHS", "1", "-p", "EPOCHS", "2"),
-    run("--epochs", "3"),
-    run("--name", "a/b"),
-    run("--name", "../x"),
-    run("--name", ""),
-    run("--name", "a.b"),
-    run("--name", "interactive"),
-    run("--name", "x" * 300),
-    run("--name", "a\nb"),
-    run("-f", "nowhere.yaml"),
-    run("-f", "."),
-    run("-f", "list.yaml"),
-    run("-f", "broken.yaml"),
-    run("-f", "binary.ipynb"),
-    run("--cell-timeout", "-1"),
-    run("--cell-timeout", "soon"),
-    run("--time-limit", "0"),
-    run("--time-limit", "nan"),
-    ["run", "data.ipynb", "-p", "DATA", "nowhere.csv"],
-    ["run", "data.ipynb", "-p", "DATA", "empty.ipynb"],
-    ["run", "data.ipynb", "-p", "TEST", "nowhere.csv"],
-    ["run", "data.ipynb", "-p", "LABEL_COLUMN", "class"],
-    ["run", "many.ipynb", "-p", "RUNS", "nowhere"],
-    ["report", "nowhere"],
-    ["report", "."],
-    ["sweep", "toy.ipynb"],
-    ["sweep", "toy.ipynb", "nowhere.yaml"],
-    ["sweep", "toy.ipynb", "broken.yaml"],
-    ["sweep", "toy.ipynb", "grid.yaml", "--jobs", "0"],
-    ["sweep", "toy.ipynb", "grid.yaml", "--backend", "spark"],
-    ["sweep", "toy.ipynb", "grid.yaml", "--backend", "dask"],
-    ["sweep", "toy.ipynb", "grid.yaml", "--scheduler", "tcp://127.0.0.1:1"],
-    ["sweep", "toy.ipynb", "unknown.yaml"],
-    ["sweep", "toy.ipynb", "values.yaml"],
-    ["sweep", "toy.ipynb", "none.yaml"],
-    ["sweep", "toy.ipynb", "a b.yaml"],
-    ["sweep", "toy.ipynb", "double.yaml"],
-    ["sweep", "toy.ipynb", "grid.yaml", "-p", "EPOCHS", "1"],
+GOOD = "text,label\none,a\ntwo,b\nthree,a\nfour,b\nfive,a\nsix,b\n"
+LONG = "A sentence of a dozen words, which nobody would take for a header,"
+PAIR = '{"text": "one", "label": 1}\n'
+CONTENTS = [  # of my.csv unless another suffix is named, and a part of what is said
+    ("text,label\n", "has a header and no rows"),
+    ("  \n\n", "nothing but white space"),
+    ("words,label\na,b\n", "no column 'text'; its columns are words, label: set TEXT_COLUMN"),
+    ("text,label\none,a\ntwo,a\n", "one class only, 'a'"),
+    ("text,label\none,a\ntwo,b\nthree,a\n", "single row of the class 'b'"),
+    ("text,label\none,a\ntwo,b\nthree,a\nfour,b\n", "too few texts to choose a model by"),
+    ("text,label\none,a\n,b\nthree,a\nfour,b\n", "an empty text in row 2"),
+    ("text,label\none,a\n   ,b\n,a\n", "an empty text in row 2 (and 1 more)"),
+    ("text,label\none,a\ntwo,\nthree,a\n", "no label in row 2"),
+    ("text,label\none,a\ntwo,nan\nthree,a\n", "no label in row 2"),
+    ("text,label\none,a\ntwo, \nthree,a\n", "no label in row 2"),
+    ("text,label,text\none,a,x\ntwo,b,y\n", "two columns named 'text'"),
+    (bytes(range(256)) * 50, "bytes that are no text"),
+    (b"PK\x03\x04\x00\x00" * 50, "bytes that are no text"),
+    ("text,label\n" + "x" * 1_000_001 + ",a\nb,c\n", "over 1,000,000 characters in row 1"),
+    ("text,label\none,a\ntwo,b,c,d\n", "not a well-formed csv file"),
+    ('text,label\n"one,a\ntwo,b\n', "not a well-formed csv file"),
+    ('text,label\n"one,a\ntwo,b\nsay "x",b\nthree,a\n', "quote in row 1 that is not closed"),
+    ('text,label\nzero,b\n"one,a\ntwo,b\n5",b\nthree,a\n', "quote in row 2 that is not closed"),
+    ('text;label\nzero;b\n"one;a\ntwo;b\n5";b\nthree;a\n', "quote in row 2 that is not closed"),
+    (f'"{LONG}",a\n' + "one,b\ntwo,a\nthree,b\n", "no header row"),
+    ("one,a\ntwo,b\nthree,a\nfour,b\n", "no header row"),
+    (GOOD + GOOD, "its header again in row 7"),
+    ("text,label\ngood,a\n好消息,b\n坏".encode() + b"\xff,a\n", "line 4 holds a byte that is no text"),
+    ("text,label\ncafé,a\n".encode() + b"caf\xe9,a\n", "line 3 holds a byte that is no text"),
+    ("text,label\nОчень хороший товар,да\n".encode("koi8_r"), "encoding that cannot be told for sure"),
+    ("text,label\nこの商品はとても良いです,良い\n".encode("shift_jis"), "save it as UTF-8"),
+    ("text,label\none,a\n".encode("utf-16-le"), "bytes that are no text"),
+    ("<!DOCTYPE html><html><body>Log in</body></html>", "a web page (HTML)"),
+    ("\ufeff\n<HTML lang=en>", "a web page (HTML)"),
+    ("text,label\n:),a\n!!!,b\n\u200b,a\n...,b\n", "no text with a letter or a digit"),
+    (",".join(["x"] * 10_001) + "\n", "over 10,000 columns"),
+    ("text\tlabel\none\ttwo\tthree\n", "not a well-formed tsv file", "tsv"),
+    ("not parquet", "not a parquet file", "parquet"),
+    ("\n <html>", "a web page", "parquet"),
+    ('{"text": ["a"], "label": 1}\n' + PAIR, "a list, an object or bytes as 'text' in row 1", "jsonl"),
+    ('{"text": "a", "label": {"x": 1}}\n' + PAIR, "as 'label' in row 1", "jsonl"),
+    *((f"{PAIR}\n{line}\n{PAIR}", "Line 3 of my.jsonl is no JSON object", "jsonl") for line in
+      ("3", "[1]", '"x"', "{", "null", "{'text': 1}", '{"text": "\\ud800"}', "[" * 100_000)),
+    ('{"text": null, "label": 1}\n' + PAIR, "an empty text in row 1", "jsonl"),
+    ('{"text": "a"}\n{"text": "b"}', "no column 'label'", "jsonl"),
+]  # fmt: skip
+CELLS = [  # of parameters, and a part of what is said
+    ("A: int = ", "not valid Python"),
+    ("A: int = 1\n'", "not valid Python"),
+    ("A = 1", "Line 1 of the parameters cell of cell.ipynb is not of the form NAME: type = literal"),
+    ("print(1)", "not of the form"),
+    ("A: int", "not of the form"),
+    ("A: int = 2\nB: int = A * 10", "B in cell.ipynb is not a literal"),
+    ("A: int = 1\nA: int = 2", "sets A twice"),
+    ("A: Path = 1", "has the type Path: use int"),
+    ("A: dict[str, int] = {}", "has the type dict"),
+    ("A: int | str = 1", "has the type int | str"),
+    ("A: str = {[1]: 2}", "A in cell.ipynb is not a literal"),
+    ("A: int = 'x'", "the default A=x is not of the type int"),
+    ("A: int = 0  # 1 to 9", "the default A=0 is out of range"),
+    ('A: Literal["a"] = "b"', "the default A=b is not one of 'a'"),
+    ('DATA: str = ""', "the default DATA is empty"),
+    ("A: float = 1e999", "the default A=inf is not of the type float"),
+]
+RUN_FILES = [  # what is changed in a run that 05 is given, and a part of what is said
+    ("predictions.csv", None, "no readable predictions.csv"),
+    ("predictions.csv", "", "no readable predictions.csv"),
+    ("predictions.csv", "<html>", "no column row"),
+    ("predictions.csv", "row,split,model,text,label,prediction,p_x,p_y\n", "no rows"),
+    ("predictions.csv", ("0.7", "0.6"), "do not sum to 1"),
+    ("predictions.csv", ("0.7", "-0.7"), "do not sum to 1"),
+    ("predictions.csv", ("0.7", "inf"), "no numbers"),
+    ("predictions.csv", ("0.7", "nan"), "no readable predictions.csv"),
+    ("predictions.csv", ("0.7", "seven"), "no readable predictions.csv"),
+    ("predictions.csv", ("1,test", ",test"), "values that are no numbers"),
+    ("predictions.csv", ("test", "future"), "splits other than"),
+    ("predictions.csv", (",y,x", ",z,x"), "labels without a column"),
+    ("predictions.csv", ("p_y", "p_x"), "labels without a column"),
+    ("predictions.csv", ("2,test", "1,test"), "same rows and texts for each model"),
+    ("metrics.json", None, "not a finished run"),
+    ("metrics.json", "", "not a finished run"),
+    ("metrics.json", "[1]", "not a finished run"),
+    ("metrics.json", "{}", "not a finished run"),
+    ("metrics.json", ('"metrics": {}', '"metrics": {"accuracy": "high"}'), "not a finished run"),
+    ("metrics.json", ('"metrics": {}', '"metrics": [1]'), "not a finished run"),
+    ("history.csv", "model,epoch\nm,soon\n", "no readable history.csv"),
+    ("history.csv", "epoch\n1\n", "no column model"),
+    ("history.csv", b"\xff\xfe\x00", "no readable history.csv"),
+    ("costs.csv", "model,size_mb\nm,big\n", "no readable costs.csv"),
+    ("costs.csv", "size_mb\n1\n", "no column model"),
+]
+MODEL_FILES = [  # what is changed in a foreign run that predict is given, and a part of what is said
+    ("classifier.json", None, "holds no classifier"),
+    ("classifier.json", "", "damaged"),
+    ("classifier.json", "[]", "damaged"),
+    ("classifier.json", ('["a", "b"]', '["a"]'), "two or more texts"),
+    ("classifier.json", ('["a", "b"]', "[1, 2]"), "two or more texts"),
+    ("classifier.json", ('["a", "b"]', '["a", "b", "c"]'), "another number of outputs"),
+    ("classifier.json", ('"tfidf"', '"gone"'), "The run has no model 'gone'"),
+    ("classifier.json", ('"tfidf"', '"../../run/model/tfidf"'), "The run has no model"),
+    ("tfidf.json", "", "do not fit together"),
+    ("tfidf.json", "[]", "do not fit together"),
+    ("tfidf.json", ('"words"', '"frozen"'), "damaged"),
+    ("tfidf.npz", b"", "damaged"),
+    ("tfidf.npz", b"PK\x03\x04 cut", "damaged"),
+    ("tfidf.npz", "a pickle", "do not fit together"),
+]
+PROCESSES = [  # a shell's line, with $H for ``python -m helpers``; its status; a part of what is said
+    ("$H params toy.ipynb > /dev/full", 2, "No space left on device"),
+    ("$H params toy.ipynb >&-", 0, ""),
+    ("$H run toy.ipynb -f - <&-", 2, "not well-formed YAML or JSON"),
+    ("mkdir gone; cd gone; rmdir ../gone; $H params 03", 2, "The current folder is gone"),
+    ("PYTHONIOENCODING=ascii $H run data.ipynb -p DATA 新闻.csv", 2, "does not exist"),
+    ("PYTHONIOENCODING=latin-1 $H params chinese.ipynb", 0, ""),
+    ("HELPERS_RUNS=tiny.csv $H run toy.ipynb", 2, "cannot be written (Not a directory)"),
+    ("HELPERS_RUNS=/proc/nope $H compare tiny.csv", 2, "cannot be written"),
 ]
 
 
 @pytest.fixture(scope="module")
 def bad_place(tmp_path_factory):
-    """A folder of files that are not what they should be."""
-    from conftest import PARAMETERS
+    """A folder of files that are not what they should be, and of a run that is."""
+    from helpers import contenders, evaluation
 
-    folder = tmp_path_factory.mktemp("bad")
+    folder, tag = tmp_path_factory.mktemp("bad"), ("parameters",)
 
-    def book(name, *cells, tags=("parameters",)):
-        made = [nbformat.v4.new_code_cell(c, metadata={"tags": list(t)}) for c, t in zip(cells, tags, strict=False)]
-        made += [nbformat.v4.new_code_cell(c) for c in cells[len(tags) :]]
+    def book(name, *cells, tags=(tag,)):
+        tags = [*tags, *[()] * (len(cells) - len(tags))]
+        made = [nbformat.v4.new_code_cell(c, metadata={"tags": list(t)}) for c, t in zip(cells, tags, strict=True)]
         nbformat.write(nbformat.v4.new_notebook(cells=made), folder / f"{name}.ipynb")
 
-    tag = ("parameters",)
-    book("toy", PARAMETERS, "1", tags=[tag])
-    book("untagged", PARAMETERS, tags=[])
+    data = ['DATA: str = "tiny.csv"', 'TEST: str = ""', 'TEXT_COLUMN: str = "text"', 'LABEL_COLUMN: str = "label"']
+    data += ['PRESET: str = "minilm"', "SEED: int = 1  # 0 to 4294967295"]
+    book("toy", PARAMETERS, "1")
+    book("untagged", PARAMETERS, tags=[()])
     book("twice", PARAMETERS, PARAMETERS, tags=[tag, tag])
-    book("derived", "A: int = 1\nB: int = A", tags=[tag])
-    book("unhashable", "A: str = {[1]: 2}", tags=[tag])
-    book("syntax", "A: int =", tags=[tag])
-    book("overwrites", PARAMETERS, "EPOCHS = 9", tags=[tag])
-    columns = 'TEXT_COLUMN: str = "text"\nLABEL_COLUMN: str = "label"'
-    book("data", f'DATA: str = "tiny.csv"\nTEST: str = ""\n{columns}', tags=[tag])
-    book("many", "RUNS: list[str] = []", tags=[tag])
-    rows = "".join(f"some text {i},{label}\n" for i in range(4) for label in "ab")
+    book("overwrites", PARAMETERS, "EPOCHS = 9")
+    book("data", "\n".join(data))
+    book("many", "RUNS: list[str] = []")
+    book("chinese", 'NOTE: str = "新闻"  # 中文')
+    rows = "".join(f"some text {i} of {label},{label}\n" for i in range(8) for label in "ab")
+    levels = "".join(
+        f"- &{name} [{', '.join([f'*{low}'] * 9)}]\n" for low, name in zip("abcdefg", "bcdefgh", strict=True)
+    )
     texts = {
-        "empty.ipynb": "", "list.ipynb": "[]", "tiny.csv": f"text,label\n{rows}", "list.yaml": "- 1\n- 2\n",
-        "broken.yaml": "a: [\n", "grid.yaml": "EPOCHS: [1, 2]\n", "unknown.yaml": "EPOCH: [1]\n",
-        "values.yaml": "EPOCHS: [1, many]\n", "none.yaml": "EPOCHS: []\n", "a b.yaml": "EPOCHS: [1]\n",
-        "double.yaml": "EPOCHS: 3\nEPOCHS: 5\n",
+        "empty.ipynb": "", "list.ipynb": "[]", "object.ipynb": "{}", "number.ipynb": '{"cells": [3]}',
+        "deep.ipynb": "[" * 100_000, "list.yaml": "- 1\n- 2\n", "word.yaml": "word", "broken.yaml": "a: [\n",
+        "brace.json": "{", "object.yaml": "EPOCHS: !!python/object:os.system x",
+        "double.yaml": "EPOCHS: 3\nEPOCHS: 5\n", "double.json": '{"EPOCHS": 3, "EPOCHS": 5}',
+        "null.json": '{"EPOCHS": null}', "nested.yaml": "EPOCHS: {a: 1}",
+        "bomb.yaml": f"NOTE:\n- &a [x, x, x]\n{levels}", "grid.yaml": "EPOCHS: [1, 2]\n",
+        "unknown.yaml": "EPOCH: [1]\n", "values.yaml": "EPOCHS: [1, many]\n", "none.yaml": "EPOCHS: []\n",
+        "a b.yaml": "EPOCHS: [1]\n", "tiny.csv": f"text,label\n{rows}", "tiny.docx": "x", "empty.csv": "",
+        "unseen.csv": "text,label\nfive,zebra\nsix,a\n", "oneclass.csv": "text,label\nfive,a\nsix,a\n",
+        "columns.csv": "a,b,c\n" + "one,x,u\ntwo,y,v\n" * 4,
     }  # fmt: skip
     for name, content in texts.items():
         (folder / name).write_text(content, "utf-8")
     (folder / "binary.ipynb").write_bytes(bytes(range(256)))
+    with (folder / "big.csv").open("wb") as file:
+        file.truncate(2_000_000_000)
+    os.mkfifo(folder / "pipe.csv")
+    os.chdir(folder)  # a socket's path is short
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind("socket.csv")
+    words, y = ["good one", "good two", "bad one", "bad two"] * 3, np.array([0, 0, 1, 1] * 3)
+    contenders.save(folder / "run" / "model", "tfidf", contenders.fit_words(words, y, words, y, "word"))
+    (folder / "run/model/classifier.json").write_text(json.dumps({"labels": ["a", "b"], "recommended": "tfidf"}))
+    frame = pd.DataFrame({"row": [1, 2, 3], "text": "t", "label": ["x", "y", "x"]})
+    p = np.tile([0.7, 0.3], (3, 1))
+    parts = [evaluation.predictions(frame, split, "m", p, ["x", "y"]) for split in ("validation", "test")]
+    pd.concat(parts).to_csv(folder / "run" / "predictions.csv", index=False)
+    record = {"notebook": "03_lstm_classifier", "name": "run", "parameters": {}, "metrics": {}}
+    (folder / "run" / "metrics.json").write_text(json.dumps(record))
     return folder
 
 
-@pytest.mark.parametrize("words", BAD, ids=lambda words: " ".join(words)[:40] or "nothing")
-def test_bad_input_gets_one_sentence(words, bad_place, monkeypatch, capsys, runs_folder):
+@pytest.fixture
+def refused(bad_place, monkeypatch, capsys, runs_folder):
+    """Types a command in a folder, and holds what it says against a part of the sentence."""
     from helpers.__main__ import main
+    from helpers.commands import run
 
-    monkeypatch.chdir(bad_place)
-    files = left(bad_place)
-    threads = threading.active_count()
-    assert main(words) == 2
-    out, said = capsys.readouterr()
-    assert out == ""
-    assert said.startswith("error: ")
-    assert said.count("\n") == 1
-    assert "Traceback" not in said
-    assert len(said) < 600
-    assert left(bad_place) == files
-    assert not runs_folder.exists()
-    assert threading.active_count() == threads
+    monkeypatch.setattr(run, "_papermill", lambda *_: pytest.fail("a kernel was started"))
+
+    def check(words, sentence, folder=bad_place):
+        monkeypatch.chdir(folder)
+        files, threads = left(folder), threading.active_count()
+        capsys.readouterr()
+        assert main(words) == 2
+        out, said = capsys.readouterr()
+        assert said.startswith("error: ") and said.count("\n") == 1 and said[:-1].isprintable() and len(said) < 600
+        assert sentence in said and "secret" not in said
+        assert out == "" or words[0] == "compare"
+        assert left(folder) == files and not runs_folder.exists() and threading.active_count() == threads
+
+    return check
 
 
-def test_there_are_sixty_bad_inputs():
-    assert len(BAD) >= 60
+@pytest.mark.parametrize(
+    ("words", "sentence"), TYPED + LONG_ONES, ids=lambda w: (w if isinstance(w, str) else " ".join(w))[:40]
+)
+def test_what_is_typed(words, sentence, refused):
+    refused(words, sentence)
+
+
+@pytest.mark.parametrize("row", CONTENTS, ids=lambda row: row[1][:40])
+def test_what_a_file_of_data_holds(row, refused, bad_place, tmp_path):
+    content, sentence, suffix = (*row, "csv")[:3]
+    (tmp_path / "place").mkdir()
+    path = tmp_path / "place" / f"my.{suffix}"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+    words = ["run", str(bad_place / "data.ipynb"), "-p", "DATA", path.name]
+    refused(words, sentence, path.parent)
+
+
+@pytest.mark.parametrize(("cell", "sentence"), CELLS)
+def test_what_a_cell_of_parameters_holds(cell, sentence, refused, tmp_path):
+    made = nbformat.v4.new_code_cell(cell, metadata={"tags": ["parameters"]})
+    (tmp_path / "place").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=[made]), tmp_path / "place" / "cell.ipynb")
+    refused(["params", "cell.ipynb"], sentence, tmp_path / "place")
+
+
+@pytest.mark.parametrize(("name", "change", "sentence"), RUN_FILES + MODEL_FILES)
+def test_what_a_foreign_run_holds(name, change, sentence, refused, bad_place, tmp_path):
+    is_model = (name, change, sentence) in MODEL_FILES
+    place = tmp_path / "place" / "foreign"
+    shutil.copytree(bad_place / "run", place)
+    path = place / "model" / name if is_model else place / name
+    if isinstance(change, tuple):
+        before = path.read_text("utf-8")
+        assert change[0] in before
+        path.write_text(before.replace(*change), "utf-8")
+    elif change is None:
+        path.unlink()
+    else:
+        path.write_bytes(change if isinstance(change, bytes) else change.encode())
+    words = ["run", str(bad_place / "many.ipynb"), "-p", "RUNS", "foreign"]
+    if is_model:
+        words = ["predict", "foreign", str(bad_place / "tiny.csv"), "--out", "o.csv"]
+    refused(words, sentence, place.parent)
+
+
+@pytest.mark.parametrize(("line", "status", "said"), PROCESSES)
+def test_what_a_process_is_given(line, status, said, bad_place, runs_folder):
+    line = line.replace("$H", f"{shlex.quote(sys.executable)} -m helpers")
+    done = subprocess.run(["bash", "-c", line], cwd=bad_place, capture_output=True, text=True, timeout=60)
+    assert done.returncode == status and "Traceback" not in done.stderr + done.stdout
+    assert said in done.stderr and done.stderr.count("\n") <= 1
+
+
+def test_there_are_more_than_two_hundred_rows():
+    tables = (TYPED, LONG_ONES, CONTENTS, CELLS, RUN_FILES, MODEL_FILES, PROCESSES)
+    assert sum(map(len, tables)) > 270

@@ -88,8 +88,16 @@ def plan(notebook: Path, given: dict[str, Any], name: str = "default") -> Plan:
     if source and not source.lower().startswith(REMOTE):
         test = "" if test.lower().startswith(REMOTE) else test
         _check_data(source, test, values.get("TEXT_COLUMN", "text"), values.get("LABEL_COLUMN", "label"))
-    for folder in values.get("RUNS", []):
-        runs.load(folder)
+    preset = values.get("PRESET", "minilm")
+    if not preset.startswith(("minilm", "bert_", "hf://", "kaggle://")) and not Path(preset).expanduser().is_dir():
+        raise InputError(
+            f"PRESET={preset[:80]} is none of minilm, a folder, bert_base_zh and the like, hf://owner/name."
+        )
+    if folders := values.get("RUNS"):
+        from helpers import evaluation
+
+        evaluation.read_runs(folders)
+        evaluation.read_costs(folders)
     used = {key: values[key] for key in given}
     return Plan(notebook, name, used, values, fingerprint(notebook, values), runs_root() / notebook.stem / name)
 
