@@ -15,6 +15,7 @@ import pandas as pd
 from helpers import InputError, runs
 
 TEXTS = ("split", "model", "text", "label", "prediction")  # columns that are read as text
+HISTORY = ("model", "epoch", "loss", "accuracy", "val_loss", "val_accuracy")
 FAMILIES = ("tfidf", "frozen", "bert", "mixture")  # first words of the models that are contenders by themselves
 
 
@@ -174,36 +175,31 @@ def candidates(table: pd.DataFrame) -> list[str]:
 
 
 def read_runs(folders: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame, list[dict]]:
-    """Reads runs made on one split of one data set.
+    """Returns the predictions, learning histories (``model, epoch, ...``) and ``metrics.json`` of runs on one split.
 
     A folder named twice is read once, and so is a model met again with the same predictions; one with other
-    predictions gets its run's name behind it. Returns all predictions, all learning histories (``model, epoch, ...``),
-    and the runs' ``metrics.json``.
+    predictions gets its run's name behind it.
 
     Raises:
         InputError: a file that is missing or not as it should be, or runs whose rows, texts or labels differ.
     """
-    tables, histories, records = [], [], []
-    places = {runs.find_run(folder).resolve(): folder for folder in folders}
-    for place, folder in places.items():
+    tables, histories, records = [], [pd.DataFrame(columns=HISTORY)], []
+    for place, folder in {runs.find_run(folder).resolve(): folder for folder in folders}.items():
         record, table = runs.load(folder), read_predictions(folder)
         keys = [set(zip(*(t[c] for c in ("split", "row", "label", "text")), strict=True)) for t in (table, *tables[:1])]
         if keys[0] != keys[-1] or label_names(table) != label_names((tables or [table])[0]):
-            raise InputError(
-                f"{folder} was judged on other rows, texts or classes than {folders[0]}: compare runs with the same "
-                "DATA, TEST and SEED."
-            )
+            said = f"{folder} was judged on other rows, texts or classes than {folders[0]}"
+            raise InputError(f"{said}: compare runs with the same DATA, TEST and SEED.")
         known = {name: part["prediction"].tolist() for t in tables for name, part in t.groupby("model")}
-        again = {name: part["prediction"].tolist() for name, part in table.groupby("model") if name in known}
-        dropped = [name for name in again if again[name] == known[name]]
-        rename = {name: f"{name} ({record['notebook'][:2]}/{record['name']})" for name in again if name not in dropped}
+        own = {name: part["prediction"].tolist() for name, part in table.groupby("model")}
+        dropped = [name for name in own if own[name] == known.get(name)]
+        rename = {name: f"{name} ({record['notebook'][:2]}/{record['name']})" for name in own if name in known}
         tables.append(table[~table["model"].isin(dropped)].replace({"model": rename}))
         if (place / "history.csv").exists():
             history = read_table(folder, "history.csv", ("model", "epoch"))
             histories.append(history[~history["model"].isin(dropped)].replace({"model": rename}))
         records.append(record)
-    empty = pd.DataFrame(columns=["model", "epoch", "loss", "accuracy", "val_loss", "val_accuracy"])
-    return pd.concat(tables, ignore_index=True), pd.concat(histories) if histories else empty, records
+    return pd.concat(tables, ignore_index=True), pd.concat(histories[1:] or histories), records
 
 
 def read_predictions(folder: str) -> pd.DataFrame:

@@ -13,8 +13,6 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
 
 from helpers import evaluation
 
@@ -73,12 +71,24 @@ def paired_interval(targets: np.ndarray, right_a: np.ndarray, right_b: np.ndarra
     return float(low), float(high)
 
 
+def holm(p: np.ndarray) -> np.ndarray:
+    """Returns p-values (n,) corrected for their number, step by step (Holm 1979).
+
+    Examples:
+        >>> holm(np.array([0.01, 0.04, 0.03])).round(2).tolist()
+        [0.03, 0.06, 0.06]
+    """
+    order, p = np.argsort(p), np.asarray(p, dtype=float)
+    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    return np.minimum(steps[np.argsort(order)], 1)
+
+
 def pairs(table: pd.DataFrame) -> pd.DataFrame:
     """Compares every two models of a predictions table on its test rows, ``better`` and ``worse`` by accuracy.
 
     ``difference`` comes with ``low`` and ``high`` of the paired bootstrap, not corrected; ``only_better`` and
-    ``only_worse`` are rows that only one gets right; ``p`` is McNemar's, ``p_holm`` corrected for the number of pairs
-    (Holm 1979), and ``verdict`` says it in words.
+    ``only_worse`` are rows that only one gets right; ``p`` is McNemar's, ``p_holm`` corrected for the number of pairs,
+    and ``verdict`` says it in words.
     """
     right, truth = right_by_model(table[table["split"] == "test"])
     rows = []
@@ -86,9 +96,10 @@ def pairs(table: pd.DataFrame) -> pd.DataFrame:
         only = int((right[a] & ~right[b]).sum()), int((~right[a] & right[b]).sum())
         gap = (only[0] - only[1]) / len(truth)
         rows.append((a, b, gap, *paired_interval(truth, right[a], right[b]), *only, mcnemar(right[a], right[b])))
-    names = ["better", "worse", "difference", "low", "high", "only_better", "only_worse", "p"]
-    found = pd.DataFrame(rows, columns=names)
-    found["p_holm"] = multipletests(found["p"], method="holm")[1] if len(found) else []
+    found = pd.DataFrame(
+        rows, columns=["better", "worse", "difference", "low", "high", "only_better", "only_worse", "p"]
+    )
+    found["p_holm"] = holm(found["p"].to_numpy())
     found["verdict"] = [_verdict(row) for row in found.itertuples()]
     return found
 
@@ -107,13 +118,9 @@ def p_value(p: float) -> str:
         >>> p_value(0.0004), p_value(0.034), p_value(0.52)
         ('p < .001', 'p = .034', 'p = .52')
     """
-    return (
-        "p < .001"
-        if p < 0.001
-        else f"p = {p:.2g}"
-        if p == 1
-        else f"p = {p:.{2 if p >= 0.1 else 3}f}".replace("0.", ".")
-    )
+    if p < 0.001:
+        return "p < .001"
+    return "p = 1" if p == 1 else f"p = {p:.{2 if p >= 0.1 else 3}f}".replace("0.", ".")
 
 
 def _verdict(row: object) -> str:
@@ -133,7 +140,7 @@ def against_guess(table: pd.DataFrame) -> pd.DataFrame:
     held_out = table[(table["split"] == "validation") & (table["model"] == table["model"].iloc[0])]
     guess = truth == evaluation.label_names(table).index(held_out["label"].value_counts(sort=True).index[0])
     found = pd.DataFrame({"accuracy": {m: r.mean() for m, r in right.items()}}).assign(guess=guess.mean())
-    found["p_holm"] = multipletests([mcnemar(r, guess) for r in right.values()], method="holm")[1]
+    found["p_holm"] = holm(np.array([mcnemar(r, guess) for r in right.values()]))
     found["beats"] = (found["accuracy"] > found["guess"]) & (found["p_holm"] < LEVEL)
     return found
 
@@ -185,7 +192,7 @@ def _share(table: pd.DataFrame, model: str) -> tuple[str, str]:
     test = table[(table["split"] == "test") & (table["model"] == model)]
     value, low, high = intervals(evaluation.targets(test), evaluation.probabilities(test)).loc["accuracy"]
     if low == high:  # each class wholly right or wrong, so that all resamples are alike
-        low, high = proportion_confint(round(value * len(test)), len(test), method="wilson")
+        low, high = binomtest(round(value * len(test)), len(test)).proportion_ci(method="wilson")
     of = 10 if 0.05 <= value < 0.95 else 100
     said = f"{100 * value:.1f} % of {len(test)} test texts (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
     return f"right on {said}", f"{value * of:.0f} of {of}" if value < 0.995 else "nearly all"

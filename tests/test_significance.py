@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 
 from helpers import evaluation, significance
 
@@ -34,32 +35,28 @@ def table(accuracies, n=300, seed=1):
     return pd.concat(parts, ignore_index=True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 6), st.integers(5, 60))
 def test_the_seven_metrics_equal_scikit_learn(seed, classes, n):
     rng = np.random.default_rng(seed)
-    p = rng.dirichlet(np.ones(classes), n)
-    y = rng.integers(0, classes, n)
+    p, y = rng.dirichlet(np.ones(classes), n), rng.integers(0, classes, n)
     ours, said, every = significance.intervals(y, p, repeats=2)["value"], p.argmax(axis=1), np.arange(classes)
-    assert np.isclose(ours["accuracy"], metrics.accuracy_score(y, said))
-    for average in ("macro", "weighted"):
-        expected = metrics.f1_score(y, said, average=average, zero_division=0)
-        assert np.isclose(ours[f"{average}_f1"], expected)
-    recalls = [(said[y == c] == c).mean() for c in np.unique(y)]
-    assert np.isclose(ours["balanced_accuracy"], np.mean(recalls))
-    assert np.isclose(ours["mcc"], metrics.matthews_corrcoef(y, said))
-    assert np.isclose(ours["log_loss"], metrics.log_loss(y, p, labels=every))
-    assert np.isclose(ours["brier"], ((p - np.eye(classes)[y]) ** 2).sum(axis=1).mean())
+    expected = {f"{a}_f1": metrics.f1_score(y, said, average=a, zero_division=0) for a in ("macro", "weighted")}
+    expected |= {"accuracy": metrics.accuracy_score(y, said), "mcc": metrics.matthews_corrcoef(y, said)}
+    expected["balanced_accuracy"] = np.mean([(said[y == c] == c).mean() for c in np.unique(y)])
+    expected["log_loss"] = metrics.log_loss(y, p, labels=every)
+    expected["brier"] = ((p - np.eye(classes)[y]) ** 2).sum(axis=1).mean()
+    assert {name: pytest.approx(value) for name, value in expected.items()} == ours.to_dict()
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says():
     covered = 0
-    for seed in range(200):
+    for seed in range(100):
         truth = np.repeat(np.arange(3), 120)
         right = np.random.default_rng(seed).random(len(truth)) < 0.8
         found = significance.intervals(truth, answers(truth, right), repeats=300, seed=seed).loc["accuracy"]
         covered += found["low"] <= 0.8 <= found["high"]
-    assert 180 <= covered <= 198
+    assert 89 <= covered <= 100
 
 
 def test_the_intervals_are_seeded_and_keep_the_classes():
@@ -78,6 +75,11 @@ def test_mcnemar_equals_statsmodels(only_a, only_b):
     assert np.isclose(significance.mcnemar(a, b), expected)
 
 
+def test_holm_equals_statsmodels():
+    p = np.random.default_rng(0).random(9) ** 3
+    assert np.allclose(significance.holm(p), multipletests(p, method="holm")[1]) and len(significance.holm(p[:0])) == 0
+
+
 def test_pairs_tell_a_difference_from_luck():
     found = significance.pairs(table({"good": 0.9, "same": 0.895, "bad": 0.5})).set_index(["better", "worse"])
     assert "is better than bad by" in found.loc[("good", "bad"), "verdict"]
@@ -93,12 +95,12 @@ def test_many_equal_models_stay_within_the_corrected_level(monkeypatch):
     monkeypatch.setattr(significance, "paired_interval", lambda *_: (0.0, 0.0))  # the slow part, which decides nothing
     wrong, truth = 0, np.arange(120) % 3
     named = table(dict.fromkeys("pqrst", 1.0), n=120)
-    for seed in range(60):
+    for seed in range(30):
         rng = np.random.default_rng(seed)
         right = {name: rng.random(120) < 0.7 for name in "pqrst"}
         monkeypatch.setattr(significance, "right_by_model", lambda _, r=right: (r, truth))
         wrong += (significance.pairs(named)["p_holm"] < significance.LEVEL).any()
-    assert wrong <= 6  # 3 expected at most; the exact test is cautious
+    assert wrong <= 4  # 1.5 expected at most; the exact test is cautious
 
 
 def exact(accuracies, n=300):
