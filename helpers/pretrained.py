@@ -51,12 +51,12 @@ def load_new(preset: str = "minilm") -> tuple[keras.Model, Tokenizer]:
     Raises:
         InputError: not BERT, not complete, or a hub that cannot be reached.
     """
-    training.import_tensorflow()
-    import keras_hub
-
     if preset == "minilm" or Path(preset).expanduser().is_dir():
         words = tokenizer(preset)
         return _read_backbone(weights.find(preset)), words
+    training.import_tensorflow()
+    import keras_hub
+
     try:
         backbone = keras_hub.models.BertBackbone.from_preset(preset)
         hub = keras_hub.tokenizers.BertTokenizer.from_preset(preset)
@@ -76,9 +76,10 @@ load = functools.lru_cache(maxsize=1)(load_new)
 
 def _read_backbone(folder: Path) -> keras.Model:
     """Writes the arrays of a folder into a new backbone: KerasHub's own converter wants other names in each version."""
+    config, tensors = weights.read_config(folder), weights.read_tensors(folder)
+    training.import_tensorflow()
     import keras_hub
 
-    config, tensors = weights.read_config(folder), weights.read_tensors(folder)
     try:
         backbone = keras_hub.models.BertBackbone(
             config["vocab_size"],

