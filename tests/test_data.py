@@ -24,65 +24,6 @@ def write(folder, content, name="my.csv"):
     return str(path)
 
 
-BAD = {
-    "only a header": ("text,label\n", "no rows"),
-    "white space": ("  \n\n", "nothing but white space"),
-    "missing column": ("words,label\na,b\n", "no column 'text'"),
-    "one class": ("text,label\none,a\ntwo,a\n", "one class only"),
-    "single row of a class": ("text,label\none,a\ntwo,b\nthree,a\n", "single row of the class 'b'"),
-    "empty text": ("text,label\none,a\n,b\nthree,a\nfour,b\n", "an empty text in row 2"),
-    "blank text": ("text,label\none,a\n   ,b\nthree,a\n", "an empty text in row 2"),
-    "NaN label": ("text,label\none,a\ntwo,\nthree,a\n", "no label in row 2"),
-    "nan label": ("text,label\none,a\ntwo,nan\nthree,a\n", "no label in row 2"),
-    "duplicate columns": ("text,label,text\none,a,x\ntwo,b,y\n", "two columns named 'text'"),
-    "binary": (bytes(range(256)) * 50, "no text"),
-    "huge text": ("text,label\n" + "x" * 10_000_000 + ",a\nb,c\n", "over 1,000,000 characters in row 1"),
-    "ragged": ("text,label\none,a\ntwo,b,c,d\n", "well-formed"),
-    "open quote": ('text,label\n"one,a\ntwo,b\n', "well-formed"),
-    "quote over rows": ('text,label\n"one,a\ntwo,b\nsay "x",b\nthree,a\n', "quote in row 1 that is not closed"),
-    "quote over more": ('text,label\nzero,b\n"one,a\ntwo,b\n5",b\nthree,a\n', "quote in row 2 that is not closed"),
-    "no header": (f'"{LONG}",a\n' + "one,b\ntwo,a\nthree,b\n", "no header row"),
-    "no header, short texts": ("one,a\ntwo,b\nthree,a\nfour,b\n", "no header row"),
-    "two headers": (GOOD + GOOD, "its header again in row 7"),
-    "bad byte": ("text,label\ngood,a\n好消息,b\n坏".encode() + b"\xff,a\n", "line 4 holds a byte that is no text"),
-    "bad byte in French": (
-        "text,label\ncaf\u00e9,a\n".encode() + b"caf\xe9,a\n",
-        "line 3 holds a byte that is no text",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_sentence(tmp_path, case):
-    content, expected = BAD[case]
-    with pytest.raises(InputError) as error:
-        data.load(write(tmp_path, content))
-    sentence = str(error.value)
-    assert expected in sentence
-    assert "\n" not in sentence and len(sentence) < 600
-
-
-def test_missing_folder_empty_and_unnamed(tmp_path):
-    for source, expected in {
-        str(tmp_path / "none.csv"): "does not exist",
-        str(tmp_path): "is a folder",
-        write(tmp_path, ""): "empty file",
-        write(tmp_path, GOOD, "my.docx"): "export it as CSV",
-        "http://127.0.0.1:9/x.csv": "could not be read",
-        "x" * 5000 + ".csv": "cannot be used",
-    }.items():
-        with pytest.raises(InputError, match=re.escape(expected)):
-            data.load(source)
-
-
-def test_two_gigabytes_are_refused(tmp_path):
-    path = tmp_path / "big.csv"
-    with path.open("wb") as file:
-        file.truncate(2_000_000_000)
-    with pytest.raises(InputError, match="larger than 1 GB"):
-        data.load(str(path))
-
-
 CHINESE = "text,label\n" + "".join(f"第{i}条新闻，标题“很长”,{'甲乙'[i % 2]}\n" for i in range(12))
 
 
@@ -95,12 +36,6 @@ def test_encodings_are_read_and_said(tmp_path, encoding, said):
     assert splits.labels == sorted("甲乙")
     assert said in " ".join(splits.notes)
     assert bool(splits.notes) == bool(said)
-
-
-def test_windows_1252_is_read(tmp_path):
-    splits = data.load(write(tmp_path, GOOD.replace("one", "café à la crème").encode("cp1252")))
-    assert "café à la crème" in {t for part in (splits.train, splits.test) for t in part["text"]}
-    assert "cp1252" in splits.notes[0]
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
@@ -134,12 +69,6 @@ def test_separate_test_file(tmp_path):
     train, test = write(tmp_path, GOOD), write(tmp_path, "text,label\nfive,a\nsix,b\n", "test.csv")
     splits = data.load(train, test)
     assert splits.test["text"].tolist() == ["five", "six"]
-    unseen = write(tmp_path, "text,label\nfive,zebra\n", "unseen.csv")
-    with pytest.raises(InputError, match="zebra"):
-        data.load(train, unseen)
-    one = write(tmp_path, "text,label\nfive,a\nsix,a\n", "one.csv")
-    with pytest.raises(InputError, match=r"one.csv has one class only, 'a'"):
-        data.load(train, one)
 
 
 def test_a_class_of_one_row_can_be_learned_where_there_is_a_test_file(tmp_path):
@@ -154,9 +83,12 @@ def test_shipped_split_sizes():
     splits = data.load("news_en")
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (1280, 320, 400)
     assert splits.test["label"].value_counts().eq(40).all()
+    part = data.sample(splits.train, 200, 1)
+    assert len(part) == 200 and part["label"].value_counts().eq(20).all()
+    assert data.sample(splits.train, 10_000, 1) is splits.train
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(2, 40), min_size=2, max_size=8), st.floats(0.05, 0.6), st.integers(0, 9))
 def test_split_keeps_every_row_once_and_every_class(sizes, share, seed):
     frame = pd.DataFrame({"label": np.repeat([f"c{i}" for i in range(len(sizes))], sizes)}).assign(
@@ -169,7 +101,7 @@ def test_split_keeps_every_row_once_and_every_class(sizes, share, seed):
     assert held["row"].tolist() == again[1]["row"].tolist()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.text(min_size=1).filter(lambda t: "\x00" not in t and not t.startswith("\ufeff")))
 def test_utf8_text_is_decoded_as_written(content):
     control = len(re.findall(r"[\x00-\x08\x0e-\x1f]", content))
@@ -177,14 +109,7 @@ def test_utf8_text_is_decoded_as_written(content):
         assert data.decode(content.encode())[0] == content
 
 
-def test_sample_is_stratified_and_capped():
-    frame = data.load("news_en").train
-    part = data.sample(frame, 200, 1)
-    assert len(part) == 200 and part["label"].value_counts().eq(20).all()
-    assert data.sample(frame, 10_000, 1) is frame
-
-
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=30), st.integers(1, 400), st.integers(0, 9))
 def test_a_sample_has_its_size_and_two_rows_of_every_class(sizes, size, seed):
     frame = pd.DataFrame({"label": np.repeat([f"c{i}" for i in range(len(sizes))], sizes)})
@@ -266,20 +191,11 @@ def test_what_may_be_an_open_quote_or_a_missing_header_is_noted(tmp_path):
     assert len(found) == 2 and "is 'spam' a column's name?" in notes[0]
     found, notes = data.read_labelled(write(tmp_path, f'"{LONG}",label\none,a\ntwo,b\n'), LONG)
     assert len(found) == 2 and "dozen words" in notes[0]
-    with pytest.raises(InputError, match="no header row"):
-        data.read_labelled(write(tmp_path, f'"{LONG}",a\none,a\ntwo,b\n'), LONG, "a")
 
 
 def test_line_ends_inside_a_text_become_one_kind(tmp_path):
     found, _ = data.read_labelled(write(tmp_path, b'text,label\n"a\rb\r\nc\nd",x\none,y\n'))
     assert found["text"][0] == "a\nb\nc\nd"
-
-
-@pytest.mark.parametrize("line", ["3", "[1]", '"x"', "{", '{"text": "\\ud800"}', "[" * 100_000])
-def test_a_line_that_is_no_object_is_named(tmp_path, line):
-    good = '{"text": "one", "label": 1}\n'
-    with pytest.raises(InputError, match=r"Line 3 of my.jsonl is no JSON object"):
-        data.load(write(tmp_path, f"{good}\n{line}\n{good}", "my.jsonl"))
 
 
 @pytest.fixture
@@ -312,12 +228,3 @@ def test_addresses(server, monkeypatch):
     monkeypatch.setattr(tables, "MAX_BYTES", 50)
     with pytest.raises(InputError, match="larger than 1 GB"):
         data.read_table(f"{server}/a.csv")
-
-
-def test_a_missing_column_is_told_with_the_way_out():
-    frame = pd.DataFrame({"words": ["x"]})
-    with pytest.raises(InputError, match="its columns are a b: set TEXT_COLUMN and LABEL_COLUMN"):
-        data.column(pd.DataFrame({"a\nb": ["x"]}), "text", "my.csv")
-    assert data.column(frame, "words", "my.csv").tolist() == ["x"]
-    with pytest.raises(InputError, match=r"my.csv has no column 'text'; its columns are words: use --text-column\."):
-        data.column(frame, "text", "my.csv", "use --text-column")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import threading
 import time
@@ -58,7 +57,7 @@ def test_another_encoding_is_refused_and_never_read_as_nonsense(name, encoding, 
     assert "\n" not in str(error.value)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), max_size=12), min_size=2),
     st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
@@ -90,51 +89,7 @@ def test_quotes_after_a_backslash_are_read(tmp_path):
         assert "\n" not in str(error)
 
 
-def refused(source, said, *columns):
-    with pytest.raises(InputError, match=said) as error:
-        data.load(str(source), "", *columns)
-    assert "\n" not in str(error.value) and len(str(error.value)) < 600
-    return str(error.value)
-
-
-def test_what_is_no_file_is_said(tmp_path):
-    os.mkfifo(tmp_path / "pipe.csv")
-    refused(tmp_path / "pipe.csv", "a pipe, a socket or a device")
-    refused("/dev/zero", "a pipe, a socket or a device")
-    with socket.socket(socket.AF_UNIX) as made:
-        made.bind(str(tmp_path / "s.csv"))
-        refused(tmp_path / "s.csv", "a pipe, a socket or a device")
-    refused("", "No file is named")
-    refused("~nosuchuser/x.csv", "cannot be used|does not exist")
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("a.csv", "<!DOCTYPE html><html><body>Log in</body></html>", "a web page"),
-        ("a.parquet", "\n <html>", "a web page"),
-        (
-            "a.jsonl",
-            '{"text": ["a"], "label": 1}\n{"text": "b", "label": 2}',
-            "a list, an object or bytes as 'text' in",
-        ),
-        ("a.jsonl", '{"text": "a", "label": {"x": 1}}\n{"text": "b", "label": 2}', "as 'label' in row 1"),
-        ("a.csv", "text,label\n:),a\n!!!,b\n\u200b,a\n...,b\n", "no text with a letter"),
-        ("a.csv", ",".join(map(str, range(1_000_000))) + "\n", "over 10,000 columns"),
-    ],
-)
-def test_odd_content_is_said(tmp_path, name, content, said):
-    (tmp_path / name).write_text(content, "utf-8")
-    refused(tmp_path / name, said)
-
-
-def test_one_column_cannot_be_both(tmp_path):
-    (tmp_path / "a.csv").write_text("text,label\none,a\ntwo,b\n", "utf-8")
-    refused(tmp_path / "a.csv", "both the column 'text'", "text", "text")
-
-
-def test_an_address_hides_its_password_and_ends_in_time(monkeypatch):
-    assert "secret" not in refused("HTTP://me:secret@127.0.0.1:9/a.csv", "could not be read")
+def test_a_server_that_drips_is_left_in_time(monkeypatch):
     monkeypatch.setattr(tables, "DOWNLOAD_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -149,4 +104,5 @@ def test_an_address_hides_its_password_and_ends_in_time(monkeypatch):
             made.close()
 
         threading.Thread(target=drip, daemon=True).start()
-        refused(f"http://127.0.0.1:{server.getsockname()[1]}/a.csv", "more than")
+        with pytest.raises(InputError, match="more than"):
+            tables.download(f"http://127.0.0.1:{server.getsockname()[1]}/a.csv")
