@@ -5,10 +5,18 @@ Used by ``01_embeddings_and_similarity`` and ``02_language_modeling``.
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import hashlib
+import json
 import re
+import sys
+import sysconfig
+import warnings
 from collections.abc import Iterator
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from helpers import InputError, data
 from helpers.files import cache_folder, write_json
@@ -19,88 +27,57 @@ _PROMPT = re.compile(r"^([ \t]*)(?:>>>|\.\.\.)(?: |$)", re.MULTILINE)
 
 
 def python_docs() -> list[str]:
-    """The real text that every installation carries: docstrings of the standard library and of :data:`DOCUMENTED`.
+    """Returns the real text that every installation carries: docstrings of the standard library and :data:`DOCUMENTED`.
 
-    They are read with ``ast`` from the installed files, which are not imported, by two processes, and kept in the
-    cache under a digest of the versions read. Doctest prompts are taken away, their code stays.
-
-    Returns:
-        About 27,000 different docstrings in a stable order: by package, file and line; some 2.5 million words.
+    About 27,000 different ones, 2.5 million words, by package, file and line. They are read with ``ast`` from the
+    installed files, which are not imported, and kept in the cache under a digest of the versions read.
     """
-    import hashlib
-    import json
-    import sys
-    from importlib import metadata
-
-    roots = _documented_roots()
     names = {"sklearn": "scikit-learn"}
+    roots = _documented_roots()
     read = [sys.version, *(f"{p} {metadata.version(names.get(p, p))}" for p in list(roots)[1:])]
     file = cache_folder() / f"python_docs-{hashlib.sha256(json.dumps(read).encode()).hexdigest()[:12]}.json"
-    try:
+    with contextlib.suppress(OSError, ValueError):
         return json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
-        documents = _read_docstrings(list(roots.values()))
-    try:
+    documents = _read_docstrings(list(roots.values()))
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs seconds, not the result
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, documents)
-    except OSError:
-        pass  # a cache that cannot be written costs seconds, not the result
     return documents
 
 
 def _documented_roots() -> dict[str, Path]:
-    import sysconfig
-    from importlib.util import find_spec
-
     roots = {"python": Path(sysconfig.get_path("stdlib"))}
-    for package in DOCUMENTED:
-        if spec := find_spec(package):
-            roots[package] = Path(spec.submodule_search_locations[0])
-    return roots
+    specs = ((package, find_spec(package)) for package in DOCUMENTED)
+    return roots | {package: Path(spec.submodule_search_locations[0]) for package, spec in specs if spec}
 
 
 def _read_docstrings(roots: list[Path]) -> list[str]:
     from joblib import Parallel, delayed
 
-    files = [
-        file
-        for root in roots
-        for file in sorted(root.rglob("*.py"))
-        if not _NO_DOCUMENTATION.intersection(file.relative_to(root).parts[:-1])
-    ]
+    files = [(root, file) for root in roots for file in sorted(root.rglob("*.py"))]
+    files = [f for root, f in files if not _NO_DOCUMENTATION.intersection(f.relative_to(root).parts[:-1])]
     chunks = [files[i : i + 100] for i in range(0, len(files), 100)]
     found = Parallel(n_jobs=2)(delayed(_docstrings)(chunk) for chunk in chunks)
     return list(dict.fromkeys(text for part in found for text in part))
 
 
 def _docstrings(files: list[Path]) -> list[str]:
-    """The docstrings of some files, in order; a file that cannot be parsed has none."""
-    import ast
-    import warnings
-
+    """Returns the docstrings of some files, in order, without doctest prompts; a file that is no Python has none."""
     found = []
-    for file in files:
-        raw = file.read_bytes()
+    for raw in (file.read_bytes() for file in files):
         if b'"""' not in raw:
             continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # old escape sequences in other people's code
-            try:
-                tree = ast.parse(raw)
-            except (SyntaxError, ValueError):
-                continue
-        texts = (_PROMPT.sub(r"\1", text).strip() for node in _documented(tree) if (text := ast.get_docstring(node)))
-        found += [text for text in texts if text]
+        with warnings.catch_warnings(action="ignore"), contextlib.suppress(SyntaxError, ValueError):
+            texts = [ast.get_docstring(node) or "" for node in _documented(ast.parse(raw))]
+            found += [plain for text in texts if (plain := _PROMPT.sub(r"\1", text).strip())]
     return found
 
 
-def _documented(node: Any) -> Iterator[Any]:
-    """A module, its classes and functions, and theirs; a walk over all nodes takes three times as long."""
-    import ast
-
-    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+def _documented(node: ast.AST) -> Iterator[ast.AST]:
+    """Yields a module, its classes and functions, and theirs; a walk over all nodes takes three times as long."""
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         yield node
-    for child in getattr(node, "body", ()) if isinstance(node, (ast.mod, ast.stmt)) else ():
+    for child in getattr(node, "body", ()) if isinstance(node, ast.mod | ast.stmt) else ():
         yield from _documented(child)
 
 
