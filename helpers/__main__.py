@@ -35,16 +35,14 @@ def positive(kind: type) -> Callable[[str], Any]:
 
 
 def parser() -> Parser:
-    """Returns the commands and their options; each command names the function that runs it."""
+    """Returns the commands and their options."""
     top = Parser(prog="python -m helpers", description="Notebooks as runs, reports and answers, from the command line.")
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, function: Callable[[argparse.Namespace], int], text: str) -> Callable[..., Any]:
-        made = commands.add_parser(name, help=text, description=text)
-        made.set_defaults(function=function)
-        return made.add_argument
+    def command(name: str, text: str) -> Callable[..., Any]:
+        return commands.add_parser(name, help=text, description=text).add_argument
 
-    add = command("compare", _compare, "which model should I use for this file of texts and labels?")
+    add = command("compare", "which model should I use for this file of texts and labels?")
     add("data", help="a file with texts and labels, or any other value of DATA")
     add("--test", default="", metavar="FILE", help="a test file (default: a fifth of the texts)")
     add("--text-column", default="", metavar="NAME", help="default: guessed, and said")
@@ -54,14 +52,14 @@ def parser() -> Parser:
     add("--preset", default="minilm", help="the pretrained model (default: minilm)")
     add("--name", default="", help="the comparison's name (default: the file's)")
     add("--force", action="store_true", help="run again what is finished")
-    add = command("run", _run, "execute a notebook once, strictly, into runs/<notebook>/<name>/")
+    add = command("run", "execute a notebook once, strictly, into runs/<notebook>/<name>/")
     add("notebook", help="name, number or path, such as 03_lstm_classifier or 03")
     add("--name", default="default", help="the run's name (default: default)")
     add("--force", action="store_true", help="replace a finished run of that name")
     add("--update", action="store_true", help="replace it only if code, parameters or data changed")
     add("--resume", action="store_true", help="skip a finished run, continue an interrupted one")
     _add_common(add)
-    add = command("sweep", _sweep, "execute a notebook once for each point of a grid, into one table")
+    add = command("sweep", "execute a notebook once for each point of a grid, into one table")
     add("notebook", help="name, number or path")
     add("grid", type=Path, help="YAML or JSON: NAME: [value, ...] for each parameter, or a list of runs")
     add("--jobs", type=positive(int), metavar="N", help="runs at the same time on this machine (default: 1)")
@@ -69,19 +67,19 @@ def parser() -> Parser:
         "workers see project, data and runs under the same paths")  # fmt: skip
     add("--scheduler", default="", metavar="ADDRESS", help="of the cluster, such as tcp://host:8786")
     _add_common(add)
-    add = command("params", _params, "list a notebook's parameters")
+    add = command("params", "list a notebook's parameters")
     add("notebook", help="name, number or path")
-    add = command("report", _report, "HTML reports and an index from finished and failed runs")
+    add = command("report", "HTML reports and an index from finished and failed runs")
     add("runs", nargs="+", type=Path, metavar="RUN", help="a run, a sweep, a notebook's runs, or runs/")
     add("--out", type=Path, default=Path("reports"), help="where to write (default: reports/)")
     add("--update", action="store_true", help="keep the pages that are younger than their runs")
-    add = command("predict", _predict, "apply a finished classifier to new texts")
+    add = command("predict", "apply a finished classifier to new texts")
     add("run", help="a run folder with model/")
     add("data", help="a file with a column of texts")
     add("--out", type=Path, required=True, help="the CSV file to write")
     add("--text-column", default="text", metavar="NAME", help="default: text")
     add("--model", default="", metavar="NAME", help="such as tfidf or frozen (default: the run's own)")
-    add = command("fetch", _fetch, "pretrained weights into the cache, verified")
+    add = command("fetch", "pretrained weights into the cache, verified")
     add("weights", nargs="?", default="minilm", help="which (default: minilm)")
     return top
 
@@ -96,8 +94,7 @@ def _add_common(add: Callable[..., Any]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit status: 2 for a mistake in the input, told in one sentence."""
     try:
-        options = parser().parse_args(arguments)
-        status = options.function(options)
+        status = call(parser().parse_args(arguments))
         if sys.stdout:
             sys.stdout.flush()
         return status
@@ -118,76 +115,56 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def _given(options: argparse.Namespace, notebook: Path) -> dict[str, Any]:
-    from helpers import parameters
-
-    given = parameters.load_file(options.f) if options.f else {}
-    return given | parameters.from_pairs(parameters.read(notebook), options.p)
-
-
-def _compare(options: argparse.Namespace) -> int:
-    from helpers.commands import compare
-
-    names = ("test", "text_column", "label_column", "minutes", "seeds", "preset")
-    given = {name.upper(): getattr(options, name) for name in names}
-    return compare.compare(options.data, given, options.name, force=options.force)
-
-
-def _run(options: argparse.Namespace) -> int:
-    from helpers.commands import run
-
-    notebook = run.find_notebook(options.notebook)
-    return run.execute(
-        notebook, _given(options, notebook), options.name, force=options.force, update=options.update,
-        resume=options.resume, report=not options.no_report, cell_timeout=options.cell_timeout,
-    )  # fmt: skip
-
-
-def _sweep(options: argparse.Namespace) -> int:
-    from helpers.commands import run, sweep
-
-    if (options.backend == "dask") != bool(options.scheduler):
-        raise InputError("--backend dask and --scheduler ADDRESS go together: give both or none.")
-    if options.scheduler and options.jobs:
-        raise InputError("--jobs is for this machine, a Dask cluster uses all threads of its workers: leave it out.")
-    notebook = run.find_notebook(options.notebook)
-    more = ["--no-report"] * options.no_report
-    more += ["--cell-timeout", str(options.cell_timeout)] if options.cell_timeout else []
-    given, jobs = _given(options, notebook), options.jobs or 1
-    return sweep.execute(notebook, options.grid, given, jobs=jobs, scheduler=options.scheduler, options=more)
-
-
-def _params(options: argparse.Namespace) -> int:
+def call(options: argparse.Namespace) -> int:
+    """Runs the command that the options name; returns the exit status."""
     from helpers import parameters
     from helpers.commands import run
 
-    print(parameters.describe(run.find_notebook(options.notebook)))
-    return 0
+    if options.command in ("run", "sweep"):
+        notebook = run.find_notebook(options.notebook)
+        given = parameters.load_file(options.f) if options.f else {}
+        given |= parameters.from_pairs(parameters.read(notebook), options.p)
+    match options.command:
+        case "compare":
+            from helpers.commands import compare
 
+            names = ("test", "text_column", "label_column", "minutes", "seeds", "preset")
+            given = {name.upper(): getattr(options, name) for name in names}
+            return compare.compare(options.data, given, options.name, force=options.force)
+        case "run":
+            return run.execute(
+                notebook, given, options.name, force=options.force, update=options.update, resume=options.resume,
+                report=not options.no_report, cell_timeout=options.cell_timeout,
+            )  # fmt: skip
+        case "sweep":
+            from helpers.commands import sweep
 
-def _report(options: argparse.Namespace) -> int:
-    from helpers import runs
-    from helpers.commands import report
+            if (options.backend == "dask") != bool(options.scheduler):
+                raise InputError("--backend dask and --scheduler ADDRESS go together: give both or none.")
+            if options.scheduler and options.jobs:
+                raise InputError("--jobs is for this machine; a Dask cluster uses all threads of its workers.")
+            more = ["--no-report"] * options.no_report
+            more += ["--cell-timeout", str(options.cell_timeout)] if options.cell_timeout else []
+            where = {"jobs": options.jobs or 1, "scheduler": options.scheduler}
+            return sweep.execute(notebook, options.grid, given, options=more, **where)
+        case "params":
+            print(parameters.describe(run.find_notebook(options.notebook)))
+        case "report":
+            from helpers import runs
+            from helpers.commands import report
 
-    folders = report.collect(runs.find_run(folder) for folder in options.runs)
-    index = report.build(folders, options.out, update=options.update)
-    print(f"Open {index}: it needs no network. It contains texts of the data it was made from.")
-    return 0
+            index = report.build(report.collect(runs.find_run(folder) for folder in options.runs), options.out)
+            print(f"Open {index}: it needs no network. It contains texts of the data it was made from.")
+        case "predict":
+            from helpers import predict
 
+            rows = predict.predict_file(options.run, options.data, options.out, options.text_column, options.model)
+            print(f"{rows} texts labelled in {options.out}")
+        case "fetch":
+            from helpers import weights
 
-def _predict(options: argparse.Namespace) -> int:
-    from helpers import predict
-
-    rows = predict.predict_file(options.run, options.data, options.out, options.text_column, options.model)
-    print(f"{rows} texts labelled in {options.out}")
-    return 0
-
-
-def _fetch(options: argparse.Namespace) -> int:
-    from helpers import weights
-
-    folder = weights.fetch(options.weights)
-    print(f"{options.weights} is in {folder}; verified by SHA-256: {' and '.join(weights.CHECKSUMS)}")
+            folder = weights.fetch(options.weights)
+            print(f"{options.weights} is in {folder}; verified by SHA-256: {' and '.join(weights.CHECKSUMS)}")
     return 0
 
 

@@ -46,30 +46,28 @@ def shown(path: Path) -> str:
     return os.path.relpath(path, root)
 
 
-def write_atomic(path: Path, content: str | bytes, *, sync: bool = True) -> None:
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Writes a file under a temporary name, syncs it and renames it: it is whole or not there."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
             file.write(content.encode("utf-8", "replace") if isinstance(content, str) else content)
             file.flush()
-            if sync:
-                os.fsync(file.fileno())
+            os.fsync(file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes strict JSON atomically; a number that is not finite becomes null."""
+    """Writes strict JSON atomically; a number that is not finite becomes null, one of numpy a plain one."""
 
     def strict(item: Any) -> Any:
         if isinstance(item, dict):
             return {str(k): strict(v) for k, v in item.items()}
         if isinstance(item, (list, tuple)):
             return [strict(v) for v in item]
-        if hasattr(item, "item"):
-            item = item.item()
+        item = item.item() if hasattr(item, "item") else item
         return None if isinstance(item, float) and not math.isfinite(item) else item
 
     write_atomic(path, json.dumps(strict(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
@@ -86,23 +84,21 @@ def writable(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        raise InputError(
-            f"The run folder {shown(folder)} cannot be written ({error.strerror or error}): free space, "
-            "or set HELPERS_RUNS."
-        ) from None
+        told = f"The run folder {shown(folder)} cannot be written ({error.strerror or error})"
+        raise InputError(f"{told}: free space, or set HELPERS_RUNS.") from None
 
 
 @contextlib.contextmanager
-def locked(path: Path, what: str, wait: float = 0.0) -> Iterator[None]:
+def locked(path: Path, what: str) -> Iterator[None]:
     """Held by one process at a time; a process that dies lets go of it.
 
     Raises:
-        InputError: another process holds it, and still does after ``wait`` seconds.
+        InputError: another process holds it.
     """
     import filelock
 
     try:
-        with filelock.FileLock(path, timeout=wait):
+        with filelock.FileLock(path, timeout=0):
             try:
                 yield
             finally:

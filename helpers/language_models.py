@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from scipy import special
 
-from helpers import InputError, corpus, data, files, text
+from helpers import InputError, corpus, data, files, runs, text
 from helpers.training import bar, import_tensorflow, save_keras
 
 if TYPE_CHECKING:
@@ -531,9 +531,7 @@ class Neural:
         Args:
             draw: epoch -> inputs and targets (steps, batch, length), the same number of steps each time.
             validation: (tokens,) to choose the epoch by.
-            epochs: how many.
-            label: the model's name.
-            learning_rate: the highest.
+            epochs, label, learning_rate: how many, the model's name, the highest.
 
         Returns:
             One row an epoch: ``model, epoch, loss, val_loss`` in nats a token; ``attrs["seconds"]`` is the time.
@@ -542,8 +540,6 @@ class Neural:
             InputError: the loss is beyond all measure, or not a number.
         """
         import pandas as pd
-
-        from helpers import runs
 
         step, folder = self._trainer(len(draw(0)[0]) * epochs, learning_rate), runs.checkpoint(label)
         state, rows = folder and folder / "rows.json", []

@@ -1,8 +1,6 @@
-"""What a notebook does with its run: a folder with metrics, predictions, figures and a model.
+"""What a notebook does with its run, ``runs/<notebook>/<name>/``: metrics, predictions, figures and a model.
 
-A run folder ``runs/<notebook>/<name>/`` holds ``notebook.ipynb``, ``report.html``, ``metrics.json`` and, where it
-applies, ``predictions.csv``, ``history.csv``, ``figures/`` and ``model/``. It is built under a hidden name beside it
-and renamed when it is complete. ``$HELPERS_RUNS`` moves ``runs/``.
+The folder is built under a hidden name beside it and renamed when it is complete. ``$HELPERS_RUNS`` moves ``runs/``.
 """
 
 from __future__ import annotations
@@ -28,12 +26,9 @@ PACKAGES = ("tensorflow", "keras", "keras-hub", "numpy", "pandas", "scikit-learn
 
 
 class Run:
-    """What a notebook writes: metrics, predictions, figures and a model, in one folder.
+    """A run of ``notebook`` with the parameters ``values``, and its ``metrics`` so far.
 
-    Attributes:
-        notebook: the notebook's name, such as ``03_lstm_classifier``.
-        folder: where files go while the notebook runs; after :meth:`finish` the final folder.
-        metrics: name to number, as recorded so far.
+    Files go into ``folder``; by hand that is a hidden one until :meth:`finish`.
     """
 
     def __init__(self, notebook: str, folder: Path, values: dict[str, Any], final: Path | None) -> None:
@@ -66,15 +61,10 @@ class Run:
     def finish(self) -> None:
         """Writes ``metrics.json``; a run by hand is now moved to its final name."""
         record = {
-            "notebook": self.notebook,
-            "name": "interactive",
-            "status": "completed",
-            "parameters": self.values,
-            "metrics": self.metrics,
-            "seconds": round(time.monotonic() - self._clock, 1),
-            "versions": versions(),
+            "notebook": self.notebook, "name": "interactive", "status": "completed", "parameters": self.values,
+            "metrics": self.metrics, "seconds": round(time.monotonic() - self._clock, 1), "versions": versions(),
             "started": self._started.isoformat(timespec="seconds"),
-        }
+        }  # fmt: skip
         write_json(self.folder / "metrics.json", record)
         if self._final:
             replace_folder(self.folder, self._final)
@@ -82,14 +72,10 @@ class Run:
 
 
 def start(notebook: str, variables: dict[str, Any]) -> Run:
-    """Opens the run folder from within a notebook.
+    """Returns the run that a notebook opens with ``runs.start("03_lstm_classifier", globals())``.
 
-    Args:
-        notebook: the notebook's name without suffix.
-        variables: the notebook's ``globals()``; its UPPER_CASE names are the parameters.
-
-    Returns:
-        The run. By hand it is built hidden and replaces ``runs/<notebook>/interactive`` when it finishes.
+    Its parameters are the UPPER_CASE ones of ``variables``. By hand it is built hidden, and replaces
+    ``runs/<notebook>/interactive`` when it finishes.
     """
     values = {k: v for k, v in variables.items() if k.isupper() and not k.startswith("_") and k != "REPO"}
     if given := os.environ.get(FOLDER_VARIABLE):
@@ -111,16 +97,10 @@ _fits: collections.Counter[str] = collections.Counter()
 
 
 def checkpoint(label: str) -> Path | None:
-    """A private folder in which one training keeps its state, so that ``--resume`` can continue it.
+    """Returns a folder in which the training ``label`` keeps its state, for ``--resume``; None in a notebook by hand.
 
-    The folder of an interrupted run's n-th training named ``label`` is handed to the n-th of the run that resumes it,
-    which is a run of the same notebook, helpers, parameters and data. It is gone when the run is complete.
-
-    Args:
-        label: the model's name.
-
-    Returns:
-        The folder, empty at first; None in a notebook by hand, which cannot be resumed.
+    It is empty at first. A run that resumes (same notebook, helpers, parameters and data) gets for its n-th training of
+    that name the folder of the interrupted one's n-th. All are gone when the run is complete.
     """
     if not (run := os.environ.get(FOLDER_VARIABLE)):
         return None
@@ -131,7 +111,7 @@ def checkpoint(label: str) -> Path | None:
 
 
 def versions() -> dict[str, str]:
-    """Python's version and those of the packages that decide a run's numbers."""
+    """Returns Python's version and those of the packages that decide a run's numbers."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
@@ -142,7 +122,7 @@ def versions() -> dict[str, str]:
 
 
 def load(folder: str | Path) -> dict[str, Any]:
-    """Reads ``metrics.json`` of a run folder.
+    """Returns ``metrics.json`` of a run folder.
 
     Raises:
         InputError: no such run, or a file that is not as it should be.
@@ -154,9 +134,8 @@ def load(folder: str | Path) -> dict[str, Any]:
             raise ValueError
         record["metrics"] = {str(k): float("nan" if v is None else v) for k, v in record["metrics"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(
-            f"{folder} is not a finished run (no readable metrics.json): run the notebook again."
-        ) from None
+        told = f"{folder} is not a finished run (no readable metrics.json): run the notebook again."
+        raise InputError(told) from None
     return record
 
 
@@ -166,6 +145,5 @@ def find_run(folder: str | Path) -> Path:
         with contextlib.suppress(OSError):  # a name can be too long for a folder
             if (base / folder).is_dir():
                 return (base / folder).resolve()
-    raise InputError(
-        f"{str(folder)[:200]} is not a run folder: runs are folders such as runs/03_lstm_classifier/default."
-    )
+    told = "is not a run folder: runs are folders such as runs/03_lstm_classifier/default."
+    raise InputError(f"{str(folder)[:200]} {told}")

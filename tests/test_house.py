@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-HELPERS, TESTS, LONGEST = 7780, 6125, 350
+HELPERS, TESTS, LONGEST = 7100, 5900, 350
 MORE_CODE = 850  # lines of code that helpers may have above those of the notebooks: aim -1
-OVERLONG = {"language_models": 678, "plots": 383}  # to shrink
+OVERLONG = {"language_models": 690, "plots": 383}  # to shrink
 FLOORS = (
     "files text parameters weights alternatives progress",
     "data tables corpus plots runs",
