@@ -37,9 +37,7 @@ def cjk_font() -> str | None:
     from matplotlib import font_manager
 
     spec = find_spec("zhplot")
-    for file in (
-        (f for place in spec.submodule_search_locations for f in Path(place).glob("fonts/*.ttf")) if spec else ()
-    ):
+    for file in Path(spec.origin).parent.glob("fonts/*.ttf") if spec else ():
         font_manager.fontManager.addfont(str(file))
     listed = font_manager.fontManager.ttflist
     # One weight serves bold titles too; without this entry matplotlib warns at every bold title.
@@ -159,7 +157,7 @@ def intervals(table: pd.DataFrame, title: str, xlabel: str, ax: Axes, highlight:
 
 @styled
 def histogram(values: Sequence[float], title: str, xlabel: str, ax: Axes, ylabel: str = "texts") -> Axes:
-    """Histogram of ``values`` in 30 bins."""
+    """Draws a histogram of ``values`` in 30 bins."""
     ax.hist(values, bins=30, color=PALETTE[0])
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     return ax
@@ -194,14 +192,10 @@ def confusion(matrix: np.ndarray, labels: Sequence[str], title: str, ax: Axes) -
     """
     import seaborn as sns
 
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    few = len(labels) <= 20
-    ticks = list(labels) if few else "auto"
-    sns.heatmap(
-        shares, annot=matrix if few else False, fmt="d", cmap="Blues", vmin=0, vmax=1,
-        cbar_kws={"label": "share of the true class"},
-        xticklabels=ticks, yticklabels=ticks, ax=ax, annot_kws={"size": 9},
-    )  # fmt: skip
+    shares, few = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1), len(labels) <= 20
+    names = dict.fromkeys(("xticklabels", "yticklabels"), list(labels) if few else "auto")
+    look = {"cmap": "Blues", "vmin": 0, "vmax": 1, "cbar_kws": {"label": "share of the true class"}, "ax": ax}
+    sns.heatmap(shares, annot=matrix if few else False, fmt="d", annot_kws={"size": 9}, **look, **names)
     ax.set(title=title, xlabel="predicted class", ylabel="true class")
     ax.tick_params(axis="x", rotation=45)
     ax.tick_params(axis="y", rotation=0)
@@ -232,8 +226,8 @@ def reliability(bins: pd.DataFrame, title: str, ax: Axes) -> Axes:
     ax.vlines(bins["confidence"], bins["confidence"], bins["accuracy"], color=PALETTE[3], alpha=0.5)
     sizes = 20 + 280 * bins["texts"] / bins["texts"].sum()
     ax.scatter(bins["confidence"], bins["accuracy"], s=sizes, color=PALETTE[0], zorder=3)
-    ax.set(title=title, xlabel="confidence (mean of the bin)", ylabel="accuracy (share right)")
-    ax.set(xlim=(0, 1.02), ylim=(0, 1.02))
+    names = {"xlabel": "confidence (mean of the bin)", "ylabel": "accuracy (share right)"}
+    ax.set(title=title, **names, xlim=(0, 1.02), ylim=(0, 1.02))
     return ax
 
 
@@ -301,8 +295,7 @@ def diagram(
             the top, fractions are fine. Kinds: plain, frozen, trained, new, op (a circle), text (no border). The name
             is what is written; a part from ``#`` on is not, so that ``"×#2"`` is a second circle ``×``.
         arrows: ``(from, to)``, ``(from, to, label)`` or ``(from, to, label, bend)``; a bend of .3 or -.3 curves it.
-        title: what is to be seen.
-        ax: axes to draw into; a figure of the house's width is made for the grid where none are given.
+        title, ax: as in the other figures; the figure is made for the grid where no axes are given.
         height: inches a row takes.
 
     Examples:
