@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import log_softmax, softmax
+from scipy.special import log_expit, log_softmax, softmax
 
 from helpers import InputError, files
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
-MANY_TEXTS, MOST_FEATURES, CHOICE = 6_000, 300_000, 20_000
+MANY_TEXTS, CHOICE = 6_000, 20_000  # from here a feature must occur in two texts; C is chosen on so many at most
+# Features of a vectorizer; features times classes; and counts that are not zero (12 bytes each).
+MOST_FEATURES, MOST_WEIGHTS, MOST_COUNTS = 300_000, 20_000_000, 100_000_000
 _WORDS = {"token_pattern": r"\w+|[?!]", "ngram_range": (1, 2)}
 _PARTS = {"analyzer": "char_wb", "ngram_range": (2, 5)}
 _CHARACTERS = {"analyzer": "char", "ngram_range": (1, 3)}
@@ -40,6 +42,7 @@ class Fitted:
         C: the chosen regularisation strength of scikit-learn's ``LogisticRegression``.
         tried: ``C, accuracy, log_loss`` on the validation rows, for each strength.
         seconds: for choosing and fitting.
+        texts: how many rows it learned from: all, unless the time was too short.
         counts: settings, vocabulary and idf of each TF-IDF vectorizer.
     """
 
@@ -49,15 +52,16 @@ class Fitted:
     C: float = 1.0
     tried: pd.DataFrame | None = None
     seconds: float = 0.0
+    texts: int = 0
     counts: list[dict[str, Any]] = field(default_factory=list)
 
     def predict_proba(self, inputs: Sequence[str] | np.ndarray) -> np.ndarray:
         """Returns the class probabilities (n, classes)."""
         if self.kind == "frozen":
-            return softmax(unit(inputs) @ self.coef.T + self.intercept, axis=1)
-        rows = (_features(self.counts, list(inputs[i : i + 2000])) for i in range(0, len(inputs), 2000))
-        logits = [np.asarray(x @ self.coef.T) for x in rows] or [np.zeros((0, len(self.intercept)))]
-        return softmax(np.vstack(logits) + self.intercept, axis=1)
+            return np.exp(_log_p(self.kind, unit(inputs), self.coef, self.intercept))
+        blocks = (_features(self.counts, list(inputs[i : i + 2000])) for i in range(0, len(inputs), 2000))
+        logs = [_log_p(self.kind, x, self.coef, self.intercept) for x in blocks]
+        return np.exp(np.vstack([np.zeros((0, len(self.intercept))), *logs]))
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -72,10 +76,15 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def fit_words(
-    texts: Sequence[str], y: np.ndarray, validation_texts: Sequence[str], y_validation: np.ndarray,
-    unit: str, balanced: bool = False,
-) -> Fitted:  # fmt: skip
-    """Fits the counting classifier: TF-IDF and logistic regression.
+    texts: Sequence[str],
+    y: np.ndarray,
+    validation_texts: Sequence[str],
+    y_validation: np.ndarray,
+    unit: str,
+    balanced: bool = False,
+    seconds: float = np.inf,
+) -> Fitted:
+    """Fits the counting classifier: TF-IDF, and for each class a logistic regression against the rest.
 
     Words and pairs of words, question and exclamation marks among them, with pieces of two to five characters of each
     word; for a script without spaces one to three characters. From 6,000 texts on a feature must occur in two of them.
@@ -86,98 +95,164 @@ def fit_words(
         validation_texts, y_validation: what C is chosen on.
         unit: ``character`` for a script without spaces, else words (:func:`helpers.text.guess_unit`).
         balanced: weigh classes so that rare ones count the same.
+        seconds: the time it should take; where it is short, fewer strengths are tried, then fewer rows read.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    clock, counts, blocks = time.perf_counter(), [], []
-    least = 2 if len(texts) >= MANY_TEXTS else 1
-    for settings in [_CHARACTERS] if unit == "character" else [_WORDS, _PARTS]:
-        counter = TfidfVectorizer(
-            sublinear_tf=True, dtype=np.float32, min_df=least, max_features=MOST_FEATURES, **settings
-        )
-        try:
-            blocks.append(counter.fit_transform(texts))
-        except ValueError:  # no text has such a token
-            continue
-        terms = sorted(counter.vocabulary_, key=counter.vocabulary_.__getitem__)
-        counts.append({"settings": settings, "terms": terms, "idf": counter.idf_})
-    if not counts:
-        raise InputError("No text has a word or a character to count: look at the column of the texts.")
-    from scipy import sparse
-
-    x, held = sparse.hstack(blocks, format="csr"), _features(counts, list(validation_texts))
-    return _choose("words", x, y, held, y_validation, balanced, clock, counts)
+    choice = [_CHARACTERS] if unit == "character" else [_WORDS, _PARTS]
+    clock, classes = time.monotonic(), int(max(y)) + 1
+    if len(texts) > CHOICE:  # long files: how many of their texts the time and the memory hold
+        some = _count(texts[:: max(1, len(texts) // 1000)], choice, classes)[1]
+        each = (time.monotonic() - clock) / some.shape[0]
+        most = int(min(0.35 * seconds / each, MOST_COUNTS / (some.nnz / some.shape[0])))
+        rows = _some(y, most)
+        texts, y = [texts[i] for i in rows], y[rows]
+    counts, x = _count(texts, choice, classes)
+    held = _features(counts, list(validation_texts))
+    return _choose("words", x, y, held, y_validation, balanced, clock, clock + seconds, counts)
 
 
 def fit_frozen(
-    vectors: np.ndarray, y: np.ndarray, validation_vectors: np.ndarray, y_validation: np.ndarray,
+    vectors: np.ndarray,
+    y: np.ndarray,
+    validation_vectors: np.ndarray,
+    y_validation: np.ndarray,
     balanced: bool = False,
-) -> Fitted:  # fmt: skip
+    seconds: float = np.inf,
+) -> Fitted:
     """Fits logistic regression on vectors (n, width) of a frozen encoder, brought to length one.
 
     Args:
         vectors, y: to learn from; the classes (n,) count from 0 and every one occurs.
         validation_vectors, y_validation: what C is chosen on.
-        balanced: weigh classes so that rare ones count the same.
+        balanced, seconds: as of :func:`fit_words`.
     """
-    clock = time.perf_counter()
-    return _choose("frozen", unit(vectors), y, unit(validation_vectors), y_validation, balanced, clock, [])
+    clock = time.monotonic()
+    held = unit(validation_vectors)
+    return _choose("frozen", unit(vectors), y, held, y_validation, balanced, clock, clock + seconds, [])
+
+
+def refit(fitted: Fitted, inputs: Sequence[str] | np.ndarray, y: np.ndarray, balanced: bool = False) -> Fitted:
+    """Returns the same classifier, with the same C, fitted anew on more rows: once all choices are made, on training
+    and validation rows together.
+
+    Args:
+        fitted: what was chosen.
+        inputs: n texts or vectors (n, width).
+        y: their classes (n,).
+        balanced: as of :func:`fit_words`.
+    """
+    clock, counts = time.monotonic(), fitted.counts
+    if fitted.kind == "words":
+        counts, x = _count(inputs, [part["settings"] for part in counts], int(max(y)) + 1)
+    else:
+        x = unit(inputs)
+    coef, intercept = _fit(fitted.kind, x, y, fitted.C, balanced)
+    spent = fitted.seconds + time.monotonic() - clock
+    return replace(fitted, coef=coef, intercept=intercept, counts=counts, texts=len(y), seconds=spent)
+
+
+def _count(texts: Sequence[str], choice: list[dict], classes: int) -> tuple[list[dict[str, Any]], sparse.csr_matrix]:
+    from scipy import sparse
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    least, most = 2 if len(texts) >= MANY_TEXTS else 1, min(MOST_FEATURES, MOST_WEIGHTS // classes)
+    counts, blocks = [], []
+    for settings in choice:
+        counter = TfidfVectorizer(sublinear_tf=True, dtype=np.float64, min_df=least, max_features=most, **settings)
+        try:
+            blocks.append(counter.fit_transform(texts))
+        except ValueError:  # no text has such a token
+            continue
+        terms = sorted(counter.vocabulary_, key=counter.vocabulary_.__getitem__)
+        counts.append({"settings": settings, "terms": terms, "idf": counter.idf_, "counter": counter})
+    if not counts:
+        raise InputError("No text has a word or a character to count: look at the column of the texts.")
+    return counts, sparse.hstack(blocks, format="csr")
 
 
 def _features(counts: list[dict[str, Any]], texts: list[str]) -> sparse.csr_matrix:
     from scipy import sparse
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    blocks = []
     for part in counts:
-        counter = part.get("counter")
-        if counter is None:
-            counter = TfidfVectorizer(
-                sublinear_tf=True, dtype=np.float32, vocabulary={t: i for i, t in enumerate(part["terms"])},
-                **part["settings"],
-            )  # fmt: skip
+        if "counter" not in part:
+            known = {term: i for i, term in enumerate(part["terms"])}
+            counter = TfidfVectorizer(sublinear_tf=True, dtype=np.float64, vocabulary=known, **part["settings"])
             counter.idf_ = part["idf"]
             part["counter"] = counter
-        blocks.append(counter.transform(texts))
-    return sparse.hstack(blocks, format="csr")
+    return sparse.hstack([part["counter"].transform(texts) for part in counts], format="csr")
+
+
+def _some(y: np.ndarray, most: int) -> np.ndarray:
+    """Returns the numbers of all rows, or of about ``most`` drawn at random, at least one of each class."""
+    if len(y) <= most:
+        return np.arange(len(y))
+    drawn = np.random.default_rng(0).choice(len(y), most, replace=False)
+    return np.union1d(np.unique(y, return_index=True)[1], drawn)
+
+
+def _log_p(kind: str, x: Any, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+    """Log-probabilities: the softmax of the logits, or each class's own against the rest, scaled to one."""
+    logits = np.asarray(x @ coef.T) + intercept
+    return log_softmax(log_expit(logits) if kind == "words" else logits, axis=1)
+
+
+def _fit(kind: str, x: Any, y: np.ndarray, strength: float, balanced: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Returns coef (classes, features) and intercept (classes,), float32.
+
+    Very many sparse features: one class against the rest by liblinear, side by side on all cores, is as accurate as one
+    model of all classes and several times as fast. Dense vectors: one model of all classes.
+    """
+    from joblib import Parallel, delayed
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
+    size = np.bincount(y)
+    weight = len(y) / (len(size) * np.maximum(size, 1))[y] if balanced else None
+    if kind == "frozen" and len(size) > 2:
+        model = LogisticRegression(C=strength, max_iter=300).fit(x, y, weight)
+        return model.coef_.astype("float32"), model.intercept_.astype("float32")
+
+    def against_rest(label: int) -> np.ndarray:
+        model = LogisticRegression(C=strength, solver="liblinear", tol=1e-3).fit(x, y == label, weight)
+        return np.r_[model.coef_[0], model.intercept_].astype("float32")
+
+    ask = range(len(size)) if len(size) > 2 else [1]
+    with threadpool_limits(1):  # else each of the threads would start threads of its own, for vectors it adds
+        rows = Parallel(-1, prefer="threads")(delayed(against_rest)(label) for label in ask)
+    if len(size) == 2:  # the other class is its mirror; a softmax counts the difference of both
+        half = 1.0 if kind == "words" else 0.5
+        rows = [-half * rows[0], half * rows[0]]
+    found = np.stack(rows)
+    return found[:, :-1], found[:, -1]
 
 
 def _choose(
-    kind: str, x: Any, y: np.ndarray, held: Any, y_held: np.ndarray, balanced: bool, clock: float, counts: list
-) -> Fitted:
-    """Tries each C, each fit starting from the one before; on very many rows C is chosen on a sample of them."""
+    kind: str, x: Any, y: np.ndarray, held: Any, y_held: np.ndarray, balanced: bool, clock: float, end: float,
+    counts: list,
+) -> Fitted:  # fmt: skip
+    """Tries each C, the likeliest first; on very many rows C is chosen on a sample of them, and the fit is of all."""
     import pandas as pd
-    from sklearn.linear_model import LogisticRegression
 
-    classes = int(y.max()) + 1
-    model = LogisticRegression(max_iter=200, warm_start=True, class_weight="balanced" if balanced else None)
-    sample = np.arange(len(y))
-    if len(y) > CHOICE:
-        rng = np.random.default_rng(0)
-        sample = np.sort(np.r_[np.unique(y, return_index=True)[1], rng.choice(len(y), CHOICE, replace=False)])
-    rows, best = [], None
-    for strength in STRENGTHS:
-        fitted = model.set_params(C=strength).fit(x[sample], y[sample])
-        coef, intercept = _two_rows(fitted)
-        logs = log_softmax(np.asarray(held @ coef.T) + intercept, axis=1)
-        score = (float((logs.argmax(1) == y_held).mean()), -float(-logs[np.arange(len(y_held)), y_held].mean()))
+    sample, likely = _some(y, CHOICE), 10 if kind == "words" else 3
+    some, rows, best, spent = x[sample] if len(sample) < len(y) else x, [], None, 0.0
+    for strength in sorted(STRENGTHS, key=lambda c: abs(np.log(c / likely))):
+        begun = time.monotonic()
+        if best and begun + 2 * spent * len(y) / len(sample) > end:
+            break
+        coef, intercept = _fit(kind, some, y[sample], strength, balanced)
+        spent = max(spent, time.monotonic() - begun)
+        logs = _log_p(kind, held, coef, intercept)
+        score = (float((logs.argmax(1) == y_held).mean()), float(logs[np.arange(len(y_held)), y_held].mean()))
         rows.append((strength, score[0], -score[1]))
         if best is None or score > best[0]:
             best = score, strength, coef, intercept
     _, chosen, coef, intercept = best
-    if len(sample) < len(y) or coef.shape[0] != classes:
-        coef, intercept = _two_rows(model.set_params(C=chosen, warm_start=False).fit(x, y))
-    tried = pd.DataFrame(rows, columns=["C", "accuracy", "log_loss"])
-    seconds = time.perf_counter() - clock
-    return Fitted(kind, coef.astype("float32"), intercept.astype("float32"), chosen, tried, seconds, counts)
-
-
-def _two_rows(model: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Returns weights and intercepts with a row for each class, for two classes as well."""
-    if len(model.classes_) == 2:
-        zero = np.zeros_like(model.coef_)
-        return np.vstack([zero, model.coef_]), np.r_[0.0, model.intercept_]
-    return model.coef_.copy(), model.intercept_.copy()
+    fits = int(max(end - time.monotonic(), 0) / (1.5 * spent) * len(sample)) if np.isfinite(end) else len(y)
+    if len(sample) < min(fits, len(y)):
+        sample = _some(y, fits)
+        coef, intercept = _fit(kind, x[sample], y[sample], chosen, balanced)
+    tried = pd.DataFrame(rows, columns=["C", "accuracy", "log_loss"]).sort_values("C", ignore_index=True)
+    return Fitted(kind, coef, intercept, chosen, tried, time.monotonic() - clock, len(sample), counts)
 
 
 # ---------------------------------------------------------------- mixture

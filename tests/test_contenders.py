@@ -69,3 +69,36 @@ def test_a_mixture_is_at_least_as_good_as_its_parts_where_it_was_chosen():
     weights = contenders.mixture_weights(parts, y)
     loss = [-np.log(p[np.arange(500), y]).mean() for p in (*parts, contenders.mix(parts, weights))]
     assert (weights >= 0).all() and loss[2] <= min(loss[:2]) + 1e-6
+
+
+def test_fitted_again_on_more_rows_with_the_same_strength(fitted):
+    model, _ = fitted
+    splits = data.load("news_en")
+    y = np.searchsorted(splits.labels, splits.train["label"])
+    again = contenders.refit(model, list(splits.train["text"]), y)
+    truth = np.searchsorted(splits.labels, splits.test["label"])
+    right = [(m.predict_proba(list(splits.test["text"])).argmax(1) == truth).mean() for m in (model, again)]
+    assert again.C == model.C and again.texts == 1280 and right[1] > right[0]
+
+
+def test_in_a_short_time_fewer_strengths_and_rows_are_tried(monkeypatch):
+    rng = np.random.default_rng(0)
+    y = np.r_[np.repeat(np.arange(3), 300), 3]
+    texts = [f"word{label} other{rng.integers(50)}" for label in y]
+    monkeypatch.setattr(contenders, "CHOICE", 100)
+    model = contenders.fit_words(texts, y, texts[:50], y[:50], "word", seconds=0.0)
+    assert len(model.tried) == 1 and model.texts < len(y) and model.coef.shape[0] == 4
+    assert (model.predict_proba(texts).argmax(1) == y)[:-1].mean() > 0.95
+    monkeypatch.setattr(contenders, "MOST_COUNTS", 3000)  # memory, too, has an end
+    assert contenders.fit_words(texts, y, texts[:50], y[:50], "word").texts < len(y)
+
+
+def test_weights_by_class_find_the_rare_one():
+    rng = np.random.default_rng(0)
+    y = (rng.random(400) < 0.08).astype(int)
+    texts = [("rare " if label and rng.random() < 0.7 else "") + f"w{rng.integers(20)}" for label in y]
+    found = [
+        (contenders.fit_words(texts, y, texts, y, "word", balanced).predict_proba(texts).argmax(1)[y == 1]).mean()
+        for balanced in (False, True)
+    ]
+    assert found[1] >= found[0] > 0
