@@ -6,6 +6,7 @@ made. ``python tools/recording.py RUN...`` adds the metrics of further runs to t
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,13 @@ MODELS = {
     "03_lstm_classifier": ("tfidf", "as_printed", "mended", "bilstm", "bilstm_pretrained"),
     "04_bert_finetune": ("frozen", "bert"),
 }
-COLUMNS = {"tfidf_accuracy": "TF-IDF", "03": "LSTM", "frozen_accuracy": "frozen BERT", "04": "fine-tuned BERT"}
+COLUMNS = {  # of the README's table: what a run of 06 records
+    "tfidf_accuracy": "counting words",
+    "lstm_accuracy": "LSTM",
+    "frozen_accuracy": "frozen BERT",
+    "bert_accuracy": "fine-tuned BERT",
+    "mixture_accuracy": "mixture",
+}
 LADDER = {
     "chance": "always the largest class",
     "as_printed_accuracy": "LSTM as the documents print it",
@@ -61,31 +68,38 @@ def record_metrics(run: str, out: Path) -> None:
     files.write_json(out, {key: record[key] for key in kept if key in record})
 
 
-def results() -> dict[str, dict[str, float]]:
-    """Recorded accuracies by data set: ``{data: {"03": ..., "tfidf_accuracy": ...}}``."""
-    import json
+def results() -> dict[str, tuple[float, dict[str, float]]]:
+    """Minutes and metrics of the recorded runs of 06, by data set; of several the one with most time."""
+    found: dict[str, tuple[float, dict[str, float]]] = {}
+    for path in sorted((project_root() / "data" / "recorded").glob("06-*.json")):
+        record = json.loads(path.read_text("utf-8"))
+        source = record["parameters"]["DATA"]
+        name, minutes = Path(source).parent.name if "/" in source else source, record["parameters"]["MINUTES"]
+        if minutes > found.get(name, (0,))[0]:
+            found[name] = minutes, record["metrics"]
+    return found
 
-    found: dict[str, dict[str, float]] = {}
+
+def steps(name: str) -> dict[str, float]:
+    """Test accuracies of the recorded runs of 03 and 04 on a data set, ``03`` and ``04`` for the notebooks' own."""
+    found: dict[str, float] = {}
     for path in sorted((project_root() / "data" / "recorded").rglob("*.json")):
         record = json.loads(path.read_text("utf-8"))
-        if "accuracy" not in record["metrics"]:
-            continue  # a language model, which notebook 02 shows
-        source = record["parameters"].get("DATA", "")
-        name = Path(source).parent.name if "/" in source else source
-        row = found.setdefault(name, {})
-        accuracy = {k: v for k, v in record["metrics"].items() if k.endswith("_accuracy")}
-        if record["parameters"].get("UNIT") == "wordpiece":
-            row["wordpiece_accuracy"] = record["metrics"]["accuracy"]
+        number, metrics = record["notebook"][:2], record["metrics"]
+        if number not in ("03", "04") or record["parameters"]["DATA"] != name:
             continue
-        row |= accuracy | {record["notebook"][:2]: record["metrics"]["accuracy"]}
+        if record["parameters"].get("UNIT") == "wordpiece":
+            found["wordpiece_accuracy"] = metrics["accuracy"]
+            continue
+        found |= {k: v for k, v in metrics.items() if k.endswith("_accuracy")} | {number: metrics["accuracy"]}
     return found
 
 
 def results_table() -> str:
     """The README's table of results in Markdown, from recorded metrics only."""
-    rows = [["data", *COLUMNS.values()], ["---"] + ["---:"] * len(COLUMNS)]
-    for name, row in sorted(results().items()):
-        rows.append([name, *(f"{row[key]:.3f}" if key in row else "" for key in COLUMNS)])
+    rows = [["data", "minutes", *COLUMNS.values()], ["---"] + ["---:"] * (len(COLUMNS) + 1)]
+    for name, (minutes, row) in sorted(results().items()):
+        rows.append([name, f"{minutes:g}", *(f"{row[key]:.3f}" if key in row else "" for key in COLUMNS)])
     used = [i for i in range(len(rows[0])) if i == 0 or any(r[i] for r in rows[2:])]
     return "\n".join("| " + " | ".join(r[i] for i in used) + " |" for r in rows)
 
@@ -94,7 +108,7 @@ def draw_ladder(name: str, path: Path) -> None:
     """Draws test accuracy by model on a recorded data set, from worst to best, as a PNG."""
     import pandas as pd
 
-    row = results()[name]
+    row = steps(name)
     values = pd.Series({text: row[key] for key, text in LADDER.items() if key in row}).sort_values()
     ax = plots.bars(values, f"{name}: {values.index[-1]} is best", "test accuracy", highlight=values.index[-1])
     files.write_atomic(path, plots.to_png(ax))
