@@ -232,11 +232,11 @@ def _setup(cells: Sequence[Any]) -> set[int]:
 
 
 def _caption(source: str) -> str:
-    """The first comment that opens a code cell, else its first line that does something, else nothing."""
-    lines = [line.strip() for line in source.strip().split("\n")]
+    """The first comment that opens a code cell, else its first outer line that does something, else nothing."""
+    lines = source.strip().split("\n")
     if lines[0].startswith("# "):
         return lines[0][2:]
-    plumbing = r"(import |from |@|%|#|[)\]}\w_.\"'`,]*$|for \w+ in range|if .*:$|\w+ = \[?\{?\(?$)"
+    plumbing = r"(\s|import |from |@|%|#|else:|[)\]}\w_.\"'`,]*$|for \w+ in range|if .*:$|\w+ = \[?\{?\(?$)"
     return next((line for line in lines if line and not re.match(plumbing, line)), "")
 
 
