@@ -253,7 +253,7 @@ def test_what_is_shown_folded_and_left_out(page):
 
 CAPTIONS = {
     "# Draw it\nplots.x()": "Draw it", "import re\nfrom a import (\n    b,\n)\n\nx = f(3)": "x = f(3)", "import re": "",
-    "": "", "if odd:\n    go(2)\nelse:\n    stop()\nx = f(3)": "x = f(3)", "@plots.styled\ndef g(x):\n    pass": "def g(x):",
+    "": "", "if odd:\n    go(2)\nelse:\n    stop()\nx = f(3)": "x = f(3)", "@styled\ndef g(x):\n    pass": "def g(x):",
 }  # fmt: skip
 
 
