@@ -199,8 +199,8 @@ def _log_p(kind: str, x: Any, coef: np.ndarray, intercept: np.ndarray) -> np.nda
 def _fit(kind: str, x: Any, y: np.ndarray, strength: float, balanced: bool) -> tuple[np.ndarray, np.ndarray]:
     """Returns coef (classes, features) and intercept (classes,), float32.
 
-    Very many sparse features: one class against the rest by liblinear, side by side on all cores, is as accurate as one
-    model of all classes and several times as fast. Dense vectors: one model of all classes.
+    Very many sparse features: one class against the rest by liblinear, side by side on all cores, since one model of
+    all classes takes longer. Dense vectors: one model of all classes.
     """
     from joblib import Parallel, delayed
     from sklearn.linear_model import LogisticRegression

@@ -1,7 +1,7 @@
 """What the project ships of its own runs: predictions for notebook 05, and figures and tables for the README.
 
 ``python tools/recording.py`` is the last step of ``make notebooks``: it copies the runs by hand that have just been
-made. ``python tools/recording.py RUN...`` adds the metrics of further runs to the README's results.
+made. ``python tools/recording.py RUN...`` adds the metrics of further runs of 06 to the README's results.
 """
 
 from __future__ import annotations
@@ -130,6 +130,8 @@ def main(arguments: Sequence[str]) -> None:
     for run in arguments:
         record: dict[str, Any] = runs.load(run)
         record_metrics(run, recorded / f"{record['notebook'][:2]}-{record['name']}.json")
+    if not arguments:
+        record_metrics(str(files.runs_root() / "06_which_model" / "interactive"), recorded / "06-news_en.json")
     for notebook, models in {} if arguments else MODELS.items():
         record_predictions(str(files.runs_root() / notebook / "interactive"), recorded / notebook, models)
     update_readme()
