@@ -95,7 +95,7 @@ def fit_words(
         validation_texts, y_validation: what C is chosen on.
         unit: ``character`` for a script without spaces, else words (:func:`helpers.text.guess_unit`).
         balanced: weigh classes so that rare ones count the same.
-        seconds: the time it should take; where it is short, fewer strengths are tried, then fewer rows read.
+        seconds: the time it should take, a quarter of it for the choice of C: fewer strengths are tried, then rows.
     """
     choice = [_CHARACTERS] if unit == "character" else [_WORDS, _PARTS]
     clock, classes = time.monotonic(), int(max(y)) + 1
@@ -237,7 +237,7 @@ def _choose(
     some, rows, best, spent = x[sample] if len(sample) < len(y) else x, [], None, 0.0
     for strength in sorted(STRENGTHS, key=lambda c: abs(np.log(c / likely))):
         begun = time.monotonic()
-        if best and begun + 2 * spent * len(y) / len(sample) > end:
+        if best and begun + spent > clock + (end - clock) / 4:  # the rest is for all rows, and for others
             break
         coef, intercept = _fit(kind, some, y[sample], strength, balanced)
         spent = max(spent, time.monotonic() - begun)
