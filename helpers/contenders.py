@@ -136,8 +136,7 @@ def refit(fitted: Fitted, inputs: Sequence[str] | np.ndarray, y: np.ndarray, bal
 
     Args:
         fitted: what was chosen.
-        inputs: n texts or vectors (n, width).
-        y: their classes (n,).
+        inputs, y: n texts or vectors (n, width), and their classes (n,).
         balanced: as of :func:`fit_words`.
     """
     clock, counts = time.monotonic(), fitted.counts
@@ -216,6 +215,8 @@ def _fit(kind: str, x: Any, y: np.ndarray, strength: float, balanced: bool) -> t
         model = LogisticRegression(C=strength, solver="liblinear", tol=1e-3).fit(x, y == label, weight)
         return np.r_[model.coef_[0], model.intercept_].astype("float32")
 
+    if kind == "words":
+        x.sum_duplicates()  # sorts; a fit would do it in place, while the other threads read
     ask = range(len(size)) if len(size) > 2 else [1]
     with threadpool_limits(1):  # else each of the threads would start threads of its own, for vectors it adds
         rows = Parallel(-1, prefer="threads")(delayed(against_rest)(label) for label in ask)
@@ -253,9 +254,6 @@ def _choose(
         coef, intercept = _fit(kind, x[sample], y[sample], chosen, balanced)
     tried = pd.DataFrame(rows, columns=["C", "accuracy", "log_loss"]).sort_values("C", ignore_index=True)
     return Fitted(kind, coef, intercept, chosen, tried, time.monotonic() - clock, len(sample), counts)
-
-
-# ---------------------------------------------------------------- mixture
 
 
 def mixture_weights(parts: Sequence[np.ndarray], y: np.ndarray) -> np.ndarray:

@@ -23,6 +23,8 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
 
 def finished(root: Path) -> dict[str, str]:
     """Every finished run below a folder of runs: its path and a digest of its files. A run that is not whole fails."""
@@ -67,12 +69,7 @@ def attack(command: Sequence[str], root: Path, kills: int, longest: float, seed:
 
     Only a process that was killed counts: where the command has ended by itself, it begins anew in an empty folder.
 
-    Args:
-        command: the words after ``python -m helpers``.
-        root: ``$HELPERS_RUNS``.
-        kills: how many times.
-        longest: seconds after which the latest kill comes.
-        seed: decides times and signals.
+    Of ``longest`` seconds the latest kill comes at the end; ``seed`` decides times and signals.
     """
     chance, before, number = random.Random(seed), finished(root), 0
     while number < kills:
@@ -118,26 +115,11 @@ def resumed(root: Path) -> int:
     return sum(json.loads(path.read_text("utf-8")).get("resumed", False) for path in root.glob("*/*/metrics.json"))
 
 
-def settle(root: Path, seconds: float = 30) -> None:
+def settle(root: Path) -> None:
     """Waits until the runs of a killed sweep have seen that it is gone, and let go of their names."""
-    end = time.monotonic() + seconds
-    while list(root.glob("*/.*.lock")) and time.monotonic() < end:
-        for lock in root.glob("*/.*.lock"):
-            if free(lock):
-                lock.unlink(missing_ok=True)
-        time.sleep(0.2)
-
-
-def free(lock: Path) -> bool:
-    """Whether the process that held a lock is gone."""
-    import fcntl
-
-    try:
-        with lock.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-    except OSError:
-        return False
+    for lock in root.glob("*/.*.lock"):
+        with FileLock(lock, timeout=30):
+            lock.unlink(missing_ok=True)
 
 
 def start(command: Sequence[str], root: Path) -> subprocess.Popen:

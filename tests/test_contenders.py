@@ -102,3 +102,13 @@ def test_weights_by_class_find_the_rare_one():
         for balanced in (False, True)
     ]
     assert found[1] >= found[0] > 0
+
+
+def test_threads_share_a_matrix_that_none_of_them_changes(monkeypatch):
+    from scipy import sparse
+    from sklearn.linear_model import LogisticRegression
+
+    seen, fit = [], LogisticRegression.fit
+    x = sparse.csr_matrix((np.ones(6), [2, 0, 2, 1, 1, 0], [0, 2, 4, 6]), (3, 3))  # as counted: places not in order
+    monkeypatch.setattr(LogisticRegression, "fit", lambda *a: seen.append(a[1].has_canonical_format) or fit(*a))
+    assert contenders._fit("words", x, np.arange(3), 10.0, False)[0].shape == (3, 3) and seen == [True] * 3
