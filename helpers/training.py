@@ -142,7 +142,7 @@ def bar(total: int, label: str) -> Any:
     """Returns a bar of ``tqdm``; there is none where ``$TQDM_DISABLE`` is set, as in a run."""
     from tqdm.auto import tqdm
 
-    return tqdm(total=total, desc=label, leave=False)
+    return tqdm(total=total, desc=label, leave=False, disable=bool(os.environ.get("TQDM_DISABLE")))
 
 
 def fit(
