@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import log_expit, log_softmax, softmax
 
-from helpers import InputError, files
+from helpers import InputError, embeddings, files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,21 +58,10 @@ class Fitted:
     def predict_proba(self, inputs: Sequence[str] | np.ndarray) -> np.ndarray:
         """Returns the class probabilities (n, classes)."""
         if self.kind == "frozen":
-            return np.exp(_log_p(self.kind, unit(inputs), self.coef, self.intercept))
+            return np.exp(_log_p(self.kind, _unit(inputs), self.coef, self.intercept))
         blocks = (_features(self.counts, list(inputs[i : i + 2000])) for i in range(0, len(inputs), 2000))
         logs = [_log_p(self.kind, x, self.coef, self.intercept) for x in blocks]
         return np.exp(np.vstack([np.zeros((0, len(self.intercept))), *logs]))
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Returns the rows (n, width) at length one, float32; a row of zeros stays so.
-
-    Examples:
-        >>> unit(np.array([[3.0, 4.0]])).round(1).tolist() == np.float32([[0.6, 0.8]]).tolist()
-        True
-    """
-    vectors = np.asarray(vectors, dtype="float32")
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def fit_words(
@@ -126,8 +115,8 @@ def fit_frozen(
         balanced, seconds: as of :func:`fit_words`.
     """
     clock = time.monotonic()
-    held = unit(validation_vectors)
-    return _choose("frozen", unit(vectors), y, held, y_validation, balanced, clock, clock + seconds, [])
+    held = _unit(validation_vectors)
+    return _choose("frozen", _unit(vectors), y, held, y_validation, balanced, clock, clock + seconds, [])
 
 
 def refit(fitted: Fitted, inputs: Sequence[str] | np.ndarray, y: np.ndarray, balanced: bool = False) -> Fitted:
@@ -143,7 +132,7 @@ def refit(fitted: Fitted, inputs: Sequence[str] | np.ndarray, y: np.ndarray, bal
     if fitted.kind == "words":
         counts, x = _count(inputs, [part["settings"] for part in counts], int(max(y)) + 1)
     else:
-        x = unit(inputs)
+        x = _unit(inputs)
     coef, intercept = _fit(fitted.kind, x, y, fitted.C, balanced)
     spent = fitted.seconds + time.monotonic() - clock
     return replace(fitted, coef=coef, intercept=intercept, counts=counts, texts=len(y), seconds=spent)
@@ -179,6 +168,10 @@ def _features(counts: list[dict[str, Any]], texts: list[str]) -> sparse.csr_matr
             counter.idf_ = part["idf"]
             part["counter"] = counter
     return sparse.hstack([part["counter"].transform(texts) for part in counts], format="csr")
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return embeddings.unit_length(vectors).astype("float32")
 
 
 def _some(y: np.ndarray, most: int) -> np.ndarray:

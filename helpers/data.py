@@ -118,14 +118,19 @@ def load(source: str, test: str = "", text_column: str = "text", label_column: s
     Args:
         source: the value of ``DATA``.
         test: a separate test file in any of the same forms, or ``""``.
-        text_column, label_column: column names, the same in both files.
+        text_column, label_column: column names, the same in both files; an empty one is guessed, and said.
         seed: which rows fall into which part.
 
     Raises:
         InputError: what is wrong, where, and the way out, in one sentence.
     """
+    said = []
+    if not (text_column and label_column):
+        guessed = guess_columns(read_table(source)[0])
+        text_column, label_column = text_column or guessed[0], label_column or guessed[1]
+        said = [f"text in column {text_column!r}, class in column {label_column!r}, by their names and contents"]
     frame, notes = read_labelled(source, text_column, label_column)
-    counts = frame["label"].value_counts()
+    notes, counts = said + notes, frame["label"].value_counts()
     if len(counts) < 2:
         raise InputError(f"{source} has one class only, {counts.index[0]!r}: a classifier needs two or more.")
     if counts.min() < 2 and not test:

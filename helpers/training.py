@@ -139,7 +139,7 @@ def balanced_class_weight(targets: np.ndarray) -> dict[int, float]:
 
 
 def bar(total: int, label: str) -> Any:
-    """Returns a bar of ``tqdm``; there is none where ``$TQDM_DISABLE`` is set, as in a run."""
+    """Returns a bar of ``tqdm``; there is none where ``$TQDM_DISABLE`` is set, which a notebook's bar does not read."""
     from tqdm.auto import tqdm
 
     return tqdm(total=total, desc=label, leave=False, disable=bool(os.environ.get("TQDM_DISABLE")))

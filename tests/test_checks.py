@@ -267,8 +267,11 @@ LINES, HALVES = [f"a longer sentence, number {i}" for i in range(8)], list("aabb
         (columns(a=LINES, b=HALVES, c=list("uuuuvvvv")), None),
     ],
 )
-def test_columns_are_guessed_or_named(table, expected):
+def test_columns_are_guessed_or_named(table, expected, tmp_path):
     if expected:
+        table.to_csv(tmp_path / "my.csv", index=False)
+        splits = data.load(str(tmp_path / "my.csv"), "", "", "")
+        assert f"column {expected[0]!r}, class in column {expected[1]!r}" in splits.notes[0]
         assert data.guess_columns(table) == expected
         return
     with pytest.raises(InputError, match="TEXT_COLUMN") as error:

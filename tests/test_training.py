@@ -156,3 +156,12 @@ def test_a_text_without_any_token_is_read_like_any_other(keras):
         keras.layers.GlobalAveragePooling1D(),
     ]
     assert np.isfinite(training.predict_proba(keras.Sequential(layers), x)).all()
+
+
+def test_a_bar_is_off_where_its_variable_is_set_in_a_notebook_too(monkeypatch):
+    import tqdm.auto
+    import tqdm.notebook
+
+    monkeypatch.setattr(tqdm.auto, "tqdm", tqdm.notebook.tqdm)
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    assert training.bar(3, "lstm").disable

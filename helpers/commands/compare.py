@@ -35,6 +35,7 @@ def compare(source: str, given: dict[str, Any], name: str = "", *, force: bool =
     name = name or _free_name(folder, source)
     if (other := _data_of(folder / name)) not in (None, source) and not force:
         raise InputError(f"The run {name} belongs to {other}: choose another --name, or replace it with --force.")
+    run.plan(notebook, given, name)  # what is wrong with the file comes first
     print(f"{source}: run {name}, {given.get('MINUTES', 10):g} minutes", flush=True)
     with _shown_live(folder, name):
         status = run.execute(notebook, given, name, update=True, resume=True, force=force)

@@ -104,11 +104,8 @@ def plan(notebook: Path, given: dict[str, Any], name: str = "default") -> Plan:
 
 @functools.lru_cache(maxsize=4)  # the runs of a sweep read the same files
 def _check_data(source: str, test: str, text_column: str, label_column: str) -> None:
-    from helpers import data, tables
+    from helpers import data
 
-    if not (text_column and label_column):
-        guessed = data.guess_columns(tables.read_table(source)[0])
-        text_column, label_column = text_column or guessed[0], label_column or guessed[1]
     if not len(data.load(source, test, text_column, label_column).validation):
         raise InputError(f"{source} has too few texts to choose a model by: give every class three or more.")
 
