@@ -15,7 +15,7 @@ from helpers import parameters
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-OLD_FORM = {"03_lstm_classifier", "04_bert_finetune"}  # some cells are too long
+OLD_FORM = {"04_bert_finetune"}  # some cells are too long
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda p: p.stem)
