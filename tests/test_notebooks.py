@@ -15,7 +15,6 @@ from helpers import parameters
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-OLD_FORM = {"04_bert_finetune"}  # some cells are too long
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda p: p.stem)
@@ -35,8 +34,6 @@ def test_the_form_is_that_of_a_chapter(notebook):
     code, prose = cells(notebook, "code"), [source(c) for c in cells(notebook, "markdown")]
     assert max(len(x) for c in code for x in source(c).splitlines()) <= 79
     assert all(source(c).strip() for c in code)
-    if notebook.stem in OLD_FORM:
-        return
     assert len(code) + len(prose) <= 80
     assert max(len(source(c).splitlines()) for c in code) <= 30
     ignored = [c for c in code if "nbval-ignore-output" in c["metadata"].get("tags", [])]
@@ -59,7 +56,7 @@ def test_every_figure_is_followed_by_words(notebook):
             after = everything[i + 1] if i + 1 < len(everything) else cell
             told = after["cell_type"] == "markdown" and not source(after).startswith("#")
             silent += [] if computed or told else [cell["id"]]
-    assert notebook.stem in OLD_FORM or not silent
+    assert not silent
 
 
 def test_the_first_cells_hold_the_contract(notebook):

@@ -110,7 +110,8 @@ def draw_ladder(name: str, path: Path) -> None:
 
     row = steps(name)
     values = pd.Series({text: row[key] for key, text in LADDER.items() if key in row}).sort_values()
-    ax = plots.bars(values, f"{name}: {values.index[-1]} is best", "test accuracy", highlight=values.index[-1])
+    title = f"{name}: from {values.iloc[0]:.3f} to {values.iloc[-1]:.3f}"
+    ax = plots.bars(values, title, "test accuracy", decimals=3)
     files.write_atomic(path, plots.to_png(ax))
 
 
