@@ -79,6 +79,13 @@ def parser() -> Parser:
     add("--out", type=Path, required=True, help="the CSV file to write")
     add("--text-column", default="text", metavar="NAME", help="default: text")
     add("--model", default="", metavar="NAME", help="such as tfidf or frozen (default: the run's own)")
+    add("--int8", action="store_true", help="round the network to eight bits: faster on most processors")
+    add = command("serve", "a finished classifier as a web page and an HTTP endpoint on this machine")
+    add("run", help="a run folder with model/")
+    add("--port", type=positive(int), default=8000, help="default: 8000")
+    add("--host", default="127.0.0.1", help="default: 127.0.0.1, which only this machine reaches")
+    add("--model", default="", metavar="NAME", help="such as tfidf or frozen (default: the run's own)")
+    add("--int8", action="store_true", help="round the network to eight bits: faster on most processors")
     add = command("fetch", "pretrained weights into the cache, verified")
     add("weights", nargs="?", default="minilm", help="which (default: minilm)")
     return top
@@ -158,8 +165,13 @@ def call(options: argparse.Namespace) -> int:
         case "predict":
             from helpers import predict
 
-            rows = predict.predict_file(options.run, options.data, options.out, options.text_column, options.model)
+            given = options.run, options.data, options.out, options.text_column, options.model, options.int8
+            rows = predict.predict_file(*given)
             print(f"{rows} texts labelled in {options.out}")
+        case "serve":
+            from helpers.commands import serve
+
+            return serve.serve(options.run, options.port, options.host, options.model, options.int8)
         case "fetch":
             from helpers import weights
 

@@ -45,9 +45,10 @@ def import_tensorflow() -> Any:
 
 def pad(token_ids: Sequence[Sequence[int]], length: int) -> np.ndarray:
     """Returns id lists, cut or padded on the right with 0, as an array (n, length) int32."""
-    import keras
-
-    return keras.utils.pad_sequences(token_ids, maxlen=length, padding="post", truncating="post")
+    padded = np.zeros((len(token_ids), length), "int32")
+    for row, ids in zip(padded, token_ids, strict=True):
+        row[: len(ids)] = ids[:length]
+    return padded
 
 
 def encode(texts: Sequence[str], vocabulary: Sequence[str], unit: str, length: int) -> np.ndarray:

@@ -10,15 +10,15 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-HELPERS, TESTS, LONGEST = 6244, 5261, 350
-MORE_CODE = -843  # lines of code that helpers may have above those of the notebooks: aim -1 reached
+HELPERS, TESTS, LONGEST = 6884, 5694, 350
+MORE_CODE = -1131  # lines of code that helpers may have above those of the notebooks: aim -1 reached
 OVERLONG: dict[str, int] = {}  # none
 FLOORS = (
     "files weights text parameters alternatives",
     "data tables corpus plots runs",
     "training embeddings language_models",
     "pretrained",
-    "evaluation significance checks contenders networks predict cards",
+    "evaluation significance checks contenders networks predict cards onnx_engine",
     "commands",
     "__main__",
 )

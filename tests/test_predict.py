@@ -77,7 +77,7 @@ def test_targets_that_are_no_files_are_refused_and_links_written_through(run, so
 
 def test_nothing_is_lost_when_the_model_fails(run, source, tmp_path, monkeypatch):
     (tmp_path / "out.csv").write_text("old")
-    monkeypatch.setattr(training, "predict_proba", lambda *a: 1 / 0)
+    monkeypatch.setattr(training, "by_length", lambda *a: 1 / 0)
     with pytest.raises(InputError):
         predict.predict_file(run, source, tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_text() == "old"
@@ -124,6 +124,7 @@ def test_a_damaged_network_is_one_sentence(run, tmp_path, content):
     import shutil
 
     folder = shutil.copytree(run, tmp_path / "copy")
+    shutil.rmtree(folder / "model" / "onnx", ignore_errors=True)
     (folder / "model" / "classifier.keras").write_bytes(content)
     with pytest.raises(InputError, match="damaged"):
         predict.load_classifier(folder)

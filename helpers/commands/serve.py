@@ -1,0 +1,280 @@
+"""``serve``: a run's classifier as an HTTP endpoint and a page; nothing of a text is logged."""
+
+import asyncio
+import csv
+import io
+import json
+import os
+import re
+import secrets
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+
+from helpers import InputError, evaluation, predict, runs, weights
+
+MOST_BYTES, MOST_TEXTS, MOST_CHARACTERS = 1_000_000, 256, 10_000  # of a request
+SECONDS, WAITING, BATCH, MOST_WORDS = 10.0, 200, 256, 48  # of a request; requests; texts; occluded words
+WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
+
+
+class Service:
+    """A classifier that answers requests which come together in one batch."""
+
+    def __init__(self, run: str, model: str = "", int8: bool = False) -> None:
+        self.folder, self.lock = runs.find_run(run), threading.Lock()
+        self.classify, self.labels = predict.load_classifier(run, model, export=True, int8=int8)
+        self.name, self.threshold = _threshold(self.folder, model)
+        self.classify(["once, so that the first request need not wait"])
+
+    async def open(self) -> None:
+        """Begins to answer, within the event loop that is running."""
+        self.queue: asyncio.Queue = asyncio.Queue(WAITING)
+        self.pool = ThreadPoolExecutor(1)
+        self.work = asyncio.create_task(self._answer())
+
+    async def _answer(self) -> None:
+        """While one batch is computed, the next one collects."""
+        while True:
+            waiting = [await self.queue.get()]
+            while not self.queue.empty() and sum(len(texts) for texts, _ in waiting) < BATCH:
+                waiting.append(self.queue.get_nowait())
+            texts = [text for some, _ in waiting for text in some]
+            try:
+                p = await asyncio.get_running_loop().run_in_executor(self.pool, self.classify, texts)
+                parts = np.split(p, np.cumsum([len(some) for some, _ in waiting])[:-1])
+            except Exception as error:
+                parts = [error] * len(waiting)
+            for (_, future), part in zip(waiting, parts, strict=True):
+                if not future.done():  # it may have given up
+                    future.set_exception(part) if isinstance(part, Exception) else future.set_result(part)
+
+    async def predict(self, texts: list[str]) -> np.ndarray:
+        """Returns the probabilities (n, classes).
+
+        Raises:
+            TimeoutError: too many requests wait, or this one waited too long.
+        """
+        future = asyncio.get_running_loop().create_future()
+        try:
+            self.queue.put_nowait((texts, future))
+        except asyncio.QueueFull:
+            raise TimeoutError from None
+        return await asyncio.wait_for(future, SECONDS)
+
+    def told(self, p: np.ndarray) -> dict[str, Any]:
+        """Returns one answer as it is sent."""
+        shares = dict(zip(self.labels, p.astype(float).round(6).tolist(), strict=True))
+        unsure = self.threshold is not None and float(p.max()) < self.threshold
+        return {"label": self.labels[int(p.argmax())], "probabilities": shares, "unsure": unsure}
+
+    async def explain(self, text: str) -> list[tuple[int, int, float]]:
+        """Returns begin, end and importance of the words: how much the answer loses without it (occlusion)."""
+        spans = [found.span() for found in WORD.finditer(text)]
+        step = -(-len(spans) // MOST_WORDS) or 1  # of a long text several words at a time
+        spans = [(spans[i][0], spans[min(i + step, len(spans)) - 1][1]) for i in range(0, len(spans), step)]
+        p = await self.predict([text, *(text[:a] + " " + text[b:] for a, b in spans)])
+        lost = p[0].max() - p[1:, p[0].argmax()]
+        return [(a, b, round(float(loss), 4)) for (a, b), loss in zip(spans, lost, strict=True)]
+
+    def correct(self, text: str, label: str) -> None:
+        """Appends a text with its right label to ``corrections.csv`` of the run, in the form that ``DATA`` reads."""
+        path, row = self.folder / "corrections.csv", io.StringIO()
+        with self.lock, path.open("ab") as file:
+            rows = [] if file.tell() else [("text", "label")]
+            csv.writer(row, lineterminator="\n").writerows([*rows, (re.sub(r"\r\n?", "\n", text), label)])
+            file.write(row.getvalue().encode("utf-8", "replace"))  # one write: two servers do not mix their lines
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _threshold(folder: Path, model: str) -> tuple[str, float | None]:
+    """The model's name in the run's predictions, and the confidence from which on 95 % of its answers are right.
+
+    2 where no confidence reaches that: then every text is for a human. None where the run has no predictions.
+    """
+    said = weights.read_json(folder / "model" / "classifier.json")
+    if not (folder / "predictions.csv").exists():
+        return model or said.get("recommended", said["kind"]), None
+    table = evaluation.read_predictions(str(folder))
+    asked = (model, said.get("recommended"), "bert", "original", *evaluation.candidates(table))
+    name = next(full for short in asked if short for full in table["model"].unique() if full.split(" (")[0] == short)
+    part = table[(table["model"] == name) & (table["split"] == "validation")]
+    found = evaluation.reject_threshold(evaluation.targets(part), evaluation.probabilities(part), 0.95)
+    return name, 2.0 if found is None else found
+
+
+class Gate:
+    """Lets requests through to an application that are small, whole in time, JSON, and for this machine's name."""
+
+    def __init__(self, app: Any, hosts: set[str] | None = None) -> None:
+        self.app, self.hosts = app, hosts
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        """Answers a request, or refuses it with one sentence."""
+        from starlette.responses import JSONResponse
+
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        headers, body, more = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}, b"", True
+        status, said = 0, ""
+        if self.hosts and re.sub(r":\d+$", "", headers.get("host", "")) not in self.hosts:
+            status, said = 421, "This address is not served here: use the one that was printed."
+        elif scope["method"] == "POST" and not headers.get("content-type", "").startswith("application/json"):
+            status, said = 415, "Send JSON with the header Content-Type: application/json."
+        try:
+            async with asyncio.timeout(SECONDS):
+                while more and not status:
+                    message = await receive()
+                    body, more = body + message.get("body", b""), message.get("more_body", False)
+                    if len(body) > MOST_BYTES:
+                        status, said = 413, f"The request is over {MOST_BYTES:,} bytes: send fewer texts."
+                    if message["type"] == "http.disconnect":
+                        return None
+        except TimeoutError:
+            status, said = 408, f"The request was not whole after {SECONDS:g} seconds: send it again."
+        if status:
+            return await JSONResponse({"error": said}, status, {"Connection": "close"})(scope, receive, send)
+        sent = False
+
+        async def whole() -> dict:
+            nonlocal sent
+            if sent:
+                return await receive()
+            sent = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self.app(scope, whole, send)
+
+
+def app(service: Service, hosts: set[str] | None = None) -> Any:
+    """Returns the FastAPI application of a service."""
+    from fastapi import FastAPI
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import HTMLResponse, JSONResponse
+    from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+    from starlette.exceptions import HTTPException as StarletteHTTPException
+
+    Text = Annotated[str, StringConstraints(strict=True, max_length=MOST_CHARACTERS)]
+
+    class Texts(BaseModel):
+        """One text or many."""
+
+        model_config = ConfigDict(extra="forbid")
+        texts: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
+
+    class Correction(BaseModel):
+        """A text and its right label."""
+
+        model_config = ConfigDict(extra="forbid")
+        text: Text
+        label: Text
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> Any:
+        await service.open()
+        yield
+        service.work.cancel()
+        service.pool.shutdown(wait=False)
+
+    api = FastAPI(title=f"{service.name} of {service.folder.parent.name}/{service.folder.name}", lifespan=lifespan)
+    api.add_middleware(Gate, hosts=hosts)
+    card = service.folder / "model_card.md"
+    about = {"model": service.name, "labels": service.labels, "threshold": service.threshold}
+
+    @api.exception_handler(RequestValidationError)
+    async def invalid(_: Any, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "body")
+        return JSONResponse({"error": f"{where or 'The request'}: {first['msg']}; see /docs."}, 422)
+
+    @api.exception_handler(StarletteHTTPException)
+    async def refused(_: Any, error: StarletteHTTPException) -> JSONResponse:
+        return JSONResponse({"error": f"{error.detail}: see /docs."}, error.status_code)
+
+    @api.exception_handler(TimeoutError)
+    async def busy(*_: Any) -> JSONResponse:
+        return JSONResponse({"error": "Too many texts are waiting: try again later."}, 503, {"Retry-After": "1"})
+
+    @api.exception_handler(OSError)
+    async def full(*_: Any) -> JSONResponse:
+        return JSONResponse({"error": "The correction could not be written: look at the disk of the server."}, 507)
+
+    @api.get("/health")
+    async def health() -> dict:
+        return {"status": "ok", **about}
+
+    @api.post("/predict")
+    async def predict_texts(given: Texts) -> dict:
+        """Labels and probabilities, in the order of the texts."""
+        texts = [given.texts] if isinstance(given.texts, str) else given.texts
+        return {"model": service.name, "answers": [service.told(p) for p in await service.predict(texts)]}
+
+    @api.post("/explain")
+    async def explain_text(given: Texts) -> dict:
+        """Begin, end and weight of each word of one text: what the answer loses without it."""
+        return {"words": await service.explain(given.texts if isinstance(given.texts, str) else given.texts[0])}
+
+    @api.post("/correct", status_code=201)
+    async def correct(given: Correction) -> dict:
+        """Keeps a text with its right label for the next training."""
+        if not given.text.strip() or given.label not in service.labels:
+            return JSONResponse({"error": "A correction is a text and one of the labels: see /health."}, 422)
+        await asyncio.to_thread(service.correct, given.text, given.label)
+        return {"kept": f"{service.folder.name}/corrections.csv"}
+
+    @api.get("/", include_in_schema=False)
+    async def page() -> HTMLResponse:
+        nonce = secrets.token_urlsafe(16)
+        said = about | {"card": card.read_text("utf-8") if card.exists() else "This run has no model card."}
+        html = (Path(__file__).parent.parent / "report" / "serve.html").read_text("utf-8")
+        html = html.replace("NONCE", nonce).replace("ABOUT", json.dumps(said).replace("<", "\\u003c"))
+        rules = f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'"
+        rules += "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        safe = {"Content-Security-Policy": rules, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+        return HTMLResponse(html, headers=safe)
+
+    return api
+
+
+def serve(run: str, port: int = 8000, host: str = "127.0.0.1", model: str = "", int8: bool = False) -> int:
+    """Serves a run until it is stopped; what is under way is answered first. Returns the exit status.
+
+    Raises:
+        InputError: FastAPI is missing, the run has no classifier, or the port is taken.
+    """
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn
+    except ImportError:
+        raise InputError(
+            "serve needs FastAPI and uvicorn: pip install 'helpers[serve]', or pip install fastapi uvicorn."
+        ) from None
+    import socket
+
+    service = Service(run, model, int8)
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        door = socket.create_server((host, port), family=family, backlog=512)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{host}:{port} cannot be opened ({reason}): give another --port or --host.") from None
+    local = host in ("127.0.0.1", "::1", "localhost")
+    hosts = {"127.0.0.1", "localhost", "[::1]"} if local else None
+    told = "only this machine" if local else "everyone who reaches this address; it asks for no password"
+    print(
+        f"{service.name} answers at http://{host}:{door.getsockname()[1]}/ for {told}. Stop it with Ctrl-C.", flush=True
+    )
+    settings = {"log_level": "error", "access_log": False, "server_header": False, "timeout_keep_alive": 5}
+    server = uvicorn.Server(uvicorn.Config(app(service, hosts), timeout_graceful_shutdown=15, **settings))
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends in order and then sends itself the signal again
+    with suppress(KeyboardInterrupt):
+        server.run([door])
+    print("Stopped.", flush=True)
+    return 0

@@ -1,0 +1,322 @@
+"""A run's classifier as one ONNX file, and the engine that reads it: no TensorFlow, its first answer within a second.
+
+The graph is written straight from the weights, with ONNX Runtime's fused operators: converters turn Keras' products
+into chains of reshapes that are neither faster nor worth rounding to int8. Taught in ``08_compression_and_serving``.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from helpers import InputError, files, pretrained, training, weights
+
+if TYPE_CHECKING:
+    import keras
+    import onnx
+
+TOLERANCE = 1e-4  # the most that a probability may differ from Keras'
+OPSET, FUSED, BATCH = 17, "com.microsoft", 32
+FLOAT32, INT8 = "model.onnx", "int8.onnx"
+ODD = [
+    "",
+    "?!",
+    "a",
+    "Rates rise. " * 9,
+    "naïve CAFÉ № 5",
+    "银行 keeps rates",
+    "<b>x</b>\n\t\u200b",
+    "qzxv " * 40,
+    "🙂 ok",
+]
+
+
+class Graph:
+    """An ONNX graph that is written operator by operator; an array among the inputs becomes a weight of it."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.weights: list[Any] = []
+        self.exact: list[str] = []
+
+    def __call__(self, kind: str, *inputs: Any, outputs: int = 1, **settings: Any) -> str:
+        """Adds an operator; returns the name of its output, the last one where it has several."""
+        from onnx import helper, numpy_helper
+
+        names = []
+        for value in inputs:
+            if not isinstance(value, str):
+                self.weights.append(numpy_helper.from_array(np.asarray(value), f"w{len(self.weights)}"))
+                value = f"w{len(self.weights) - 1}"
+            names.append(value)
+        made = [f"{kind}{len(self.nodes)}_{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(kind, names, made, made[0], **settings))
+        return made[-1]
+
+    def dense(self, x: str, kernel: Any, bias: np.ndarray | None = None, exact: bool = False) -> str:
+        """Adds a product with a kernel (in, out), or with each of several one after the other, and its bias.
+
+        One that is ``exact`` stays float32 when the others become int8.
+        """
+        for part in kernel if isinstance(kernel, (tuple, list)) else (kernel,):
+            x = self("MatMul", x, part)
+            self.exact += [x] * exact
+        return x if bias is None else self("Add", x, bias)
+
+    def model(self, output: str, width: int) -> onnx.ModelProto:
+        """Returns the whole: ids (n, length) int32 in, (n, width) float32 out."""
+        from onnx import TensorProto, helper
+
+        read = helper.make_tensor_value_info("ids", TensorProto.INT32, ["n", "length"])
+        self.nodes[-1].output[0] = "out" if self.nodes[-1].output[0] == output else output
+        told = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", width])
+        graph = helper.make_graph(self.nodes, " ".join(["classifier", *self.exact]), [read], [told], self.weights)
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(FUSED, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def arrays_of(backbone: keras.Model) -> dict[str, np.ndarray]:
+    """Returns the weights of a KerasHub BERT by their paths, kernels as (in, out)."""
+    found = {v.path.split("backbone/")[-1]: np.array(v, "float32") for v in backbone.weights}
+    width = backbone.hidden_dim
+    return {k: a.reshape(width, width) if a.ndim == 3 else a.ravel() if "bias" in k else a for k, a in found.items()}
+
+
+def bert(
+    arrays: dict[str, Any], heads: int, head: tuple[np.ndarray, np.ndarray] | None = None, frozen: bool = False,
+    exact_gelu: bool = True, int8_table: bool = False,
+) -> onnx.ModelProto:  # fmt: skip
+    """Returns BERT as an ONNX model of ids, padded on the right with 0.
+
+    Args:
+        arrays: see :func:`arrays_of`; as many layers as it names. A kernel may be a pair of factors (low rank).
+        heads: of the attention.
+        head: kernel (width, classes) and bias, for probabilities; None gives the mean vectors of the texts.
+        frozen: the head reads these vectors, at length one, and not the pooled [CLS].
+        exact_gelu: see :func:`helpers.pretrained.use_exact_gelu`.
+        int8_table: the table of word pieces as int8, with a scale for each piece.
+    """
+    g, width = Graph(), arrays["segment_embedding/embeddings"].shape[1]
+    mask = g("Cast", g("Not", g("Equal", "ids", np.int32(0))), to=6)
+    reach = g("Slice", g("Shape", "ids"), np.array([1]), np.array([2]))
+    positions = g("Slice", arrays["position_embedding/embeddings"], np.array([0]), reach)
+    read = _table(g, arrays["token_embedding/embeddings"], int8_table)
+    x = g("Add", g("Add", read, positions), arrays["segment_embedding/embeddings"][0])
+    norm = [arrays[f"embeddings_layer_norm/{part}"] for part in ("gamma", "beta")]
+    x = g("LayerNormalization", x, *norm, epsilon=1e-12)
+    for layer in range(len({name.split("/")[0] for name in arrays if name.startswith("transformer_layer_")})):
+        part = {n.split("/", 1)[1]: a for n, a in arrays.items() if n.startswith(f"transformer_layer_{layer}/")}
+        three = [[part[f"self_attention_layer/{n}/{kind}"] for n in ("query", "key", "value")]
+                 for kind in ("kernel", "bias")]  # fmt: skip
+        packed = [np.concatenate(some, axis=-1) for some in three]
+        seen = g("Attention", x, *packed, mask, num_heads=heads, domain=FUSED)
+        x = _add_norm(g, part, x, seen, "self_attention_layer/attention_output", "self_attention_layer_norm")
+        wide = g.dense(x, part["feedforward_intermediate_dense/kernel"])
+        gelu = "BiasGelu" if exact_gelu else "FastGelu"
+        wide = g(gelu, wide, part["feedforward_intermediate_dense/bias"], domain=FUSED)
+        # What the first layer's product reads has the largest outliers: rounding it costs more than all other products.
+        x = _add_norm(g, part, x, wide, "feedforward_output_dense", "feedforward_layer_norm", exact=layer == 0)
+    if head is not None and not frozen:
+        first = g("Gather", x, np.int64(0), axis=1)
+        pooled = g("Tanh", g.dense(first, arrays["pooled_dense/kernel"], arrays["pooled_dense/bias"]))
+    else:
+        real = g("Unsqueeze", g("Cast", mask, to=1), np.array([2]))
+        total = g("ReduceSum", g("Mul", x, real), np.array([1]), keepdims=0)
+        pooled = g("Div", total, g("Max", g("ReduceSum", real, np.array([1]), keepdims=0), np.float32(1)))
+        pooled = g("LpNormalization", pooled, axis=-1) if frozen else pooled
+    if head is None:
+        return g.model(pooled, width)
+    return g.model(g("Softmax", g.dense(pooled, *head)), len(head[1]))
+
+
+def _add_norm(g: Graph, part: dict[str, Any], x: str, new: str, dense: str, norm: str, exact: bool = False) -> str:
+    """A product and its bias, added to what went in, and layer normalisation of the sum."""
+    new = g.dense(new, part[f"{dense}/kernel"], exact=exact)
+    more = [part[f"{norm}/gamma"], part[f"{norm}/beta"], part[f"{dense}/bias"]]
+    return g("SkipLayerNormalization", new, x, *more, epsilon=1e-12, domain=FUSED)
+
+
+def lstm(network: keras.Sequential, int8_table: bool = False) -> onnx.ModelProto:
+    """Returns an LSTM of notebook 03 or 06, in one or both directions, its last or its mean state, as an ONNX model.
+
+    Raises:
+        InputError: another architecture.
+    """
+    from keras import layers
+
+    g, x, lengths, sequence = Graph(), "ids", "", False
+    mask = g("Not", g("Equal", "ids", np.int32(0)))
+    lengths = g("ReduceSum", g("Cast", mask, to=6), np.array([1]), keepdims=0)
+    for layer in network.layers:
+        arrays = [np.array(w, "float32") for w in layer.get_weights()]
+        if isinstance(layer, layers.Embedding) and layer.mask_zero:
+            x = g("Transpose", _table(g, arrays[0], int8_table), perm=[1, 0, 2])
+        elif isinstance(layer, (layers.LSTM, layers.Bidirectional)):
+            count, sequence = len(arrays) // 3, layer.return_sequences
+            units = arrays[1].shape[0]
+            order = np.r_[:units, 3 * units : 4 * units, units : 3 * units]  # ONNX has the gates i o f c, Keras i f c o
+            kernel, recurrent = (np.stack([a[:, order].T for a in arrays[i::3]]) for i in (0, 1))
+            bias = np.stack([np.r_[a[order], np.zeros_like(a)] for a in arrays[2::3]])
+            way = "bidirectional" if count == 2 else "forward"
+            x = g("LSTM", x, kernel, recurrent, bias, lengths, outputs=1 if sequence else 2, direction=way,
+                  hidden_size=units)  # fmt: skip
+            perm = [2, 0, 1, 3] if sequence else [1, 0, 2]  # text first: (n, length, ways, units) or (n, ways, units)
+            x = g("Reshape", g("Transpose", x, perm=perm), np.array([0, 0, -1] if sequence else [0, -1]))
+        elif isinstance(layer, layers.GlobalAveragePooling1D) and sequence:
+            total = g("ReduceSum", x, np.array([1]), keepdims=0)
+            x = g("Div", total, g("Unsqueeze", g("Cast", lengths, to=1), np.array([1])))
+        elif isinstance(layer, layers.Dense) and layer.activation.__name__ == "softmax":
+            return g.model(g("Softmax", g.dense(x, *arrays)), len(arrays[1]))
+        elif not isinstance(layer, (layers.Dropout, layers.SpatialDropout1D)):
+            break
+    raise InputError("This network is no LSTM as 03 and 06 make it: export a run of 03, 04 or 06.")
+
+
+def _table(g: Graph, table: np.ndarray, int8: bool) -> str:
+    """The vectors of the ids; as int8 with a scale for each row of the table, a quarter of its size."""
+    if not int8:
+        return g("Gather", table, "ids")
+    scale = np.maximum(np.abs(table).max(1, keepdims=True), 1e-12) / 127
+    rounded = g("Cast", g("Gather", np.round(table / scale).astype("int8"), "ids"), to=1)
+    return g("Mul", rounded, g("Gather", scale.astype("float32"), "ids"))
+
+
+def quantize(model: onnx.ModelProto, path: Path) -> None:
+    """Writes a model with int8 products: a scale for each output of a kernel, those of the inputs found as it runs."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    exact = model.graph.name.split()[1:]
+
+    logging.disable(logging.WARNING)  # it advises to optimise the graph first, which is written as it should be
+    try:
+        kinds, how = ["MatMul", "Attention", "LSTM"], {"per_channel": True, "weight_type": QuantType.QInt8}
+        more = {"nodes_to_exclude": exact, "extra_options": {"DefaultTensorType": 1}}
+        quantize_dynamic(model, path, kinds, **how, **more)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+class Engine:
+    """A classifier in a folder that :func:`write` made: ``Engine(folder)(texts)`` gives probabilities (n, classes).
+
+    Attributes:
+        labels: class names in the order of the outputs.
+        settings: what :func:`write` was given.
+    """
+
+    def __init__(self, folder: str | Path, int8: bool = False, threads: int = 0) -> None:
+        import onnxruntime
+
+        self.settings = said = weights.read_json(Path(folder) / "engine.json")
+        self.labels, length = said["labels"], said["length"]
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level, options.intra_op_num_threads = 3, threads
+        path = str(Path(folder) / (INT8 if int8 else FLOAT32))
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        if "unit" in said:
+            self._ids = lambda texts: training.encode(texts, said["vocabulary"], said["unit"], length)
+        else:
+            words = weights.Tokenizer(weights.read_pieces(Path(folder) / "vocab.txt"), said["lowercase"])
+            self._ids = lambda texts: words(texts, length)
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Returns the probabilities (n, classes) of n texts, or their vectors where the model has no head."""
+        if not len(texts):
+            return np.zeros((0, self._session.get_outputs()[0].shape[1]), "float32")
+        return training.by_length(lambda ids: self._session.run(None, {"ids": ids})[0], self._ids(texts), BATCH)
+
+
+def write(
+    out: Path, build: Callable[[bool], onnx.ModelProto], settings: dict[str, Any], pieces: Sequence[str] = (),
+    reference: Callable[[Sequence[str]], np.ndarray] | None = None,
+) -> Path:  # fmt: skip
+    """Writes an engine's folder, whole or not at all: float32 and int8, vocabulary, labels; returns it.
+
+    Args:
+        out: the folder.
+        build: gives the graph, its table as int8 or not.
+        settings: ``labels`` and ``length``; ``lowercase``, or ``unit`` and ``vocabulary``.
+        pieces: the word pieces, for BERT.
+        reference: what float32 is checked against, on odd texts.
+
+    Raises:
+        RuntimeError: the file answers otherwise than the reference.
+    """
+    import onnx
+
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    onnx.save(build(False), part / FLOAT32)
+    quantize(build(True), part / INT8)
+    files.write_json(part / "engine.json", settings)
+    if pieces:
+        files.write_atomic(part / "vocab.txt", "\n".join(pieces) + "\n")
+    gap = np.abs(Engine(part)(ODD) - reference(ODD)).max() if reference else 0.0
+    if not gap <= TOLERANCE:
+        raise RuntimeError(f"The ONNX file differs from the network by {gap:.2g}.")
+    files.replace_folder(part, out)
+    return out
+
+
+def export(folder: str | Path, name: str = "") -> Path:
+    """Writes the classifier of a run of 03, 04 or 06 as an engine beside its model; returns the engine's folder.
+
+    Args:
+        folder: the run, or its ``model/``.
+        name: ``bert``, ``lstm`` or ``frozen`` of a run of 06; ``""`` is the run's own, or the recommended one.
+
+    Raises:
+        InputError: no such classifier, or one that is no network.
+    """
+    folder = Path(folder) / "model" if (Path(folder) / "model").is_dir() else Path(folder)
+    saved = {} if name == "frozen" else weights.read_json(folder / "classifier.json")
+    name = name or saved.get("recommended", "")
+    if (folder / name / "classifier.json").exists() and name:
+        return export(folder / name)
+    if name == "frozen":
+        from helpers import contenders  # scipy is not needed to answer
+
+        fitted, said = contenders.load(folder, name)
+        encoder, words = pretrained.load(said["preset"])
+
+        def frozen(texts: Sequence[str]) -> np.ndarray:
+            return fitted.predict_proba(pretrained.encode_ids(encoder, words(texts, said["length"])))
+
+        head = fitted.coef.T, fitted.intercept
+        return write_bert(folder / "onnx-frozen", encoder, head, words, said["labels"], said["length"], frozen)
+    if name or saved["kind"] not in ("bert", "lstm"):
+        raise InputError(f"{name or 'It'} is no network and needs no engine: predict and serve read it as it is.")
+    training.import_tensorflow()
+    length = saved["length"]
+    if saved["kind"] == "bert":
+        model, words = pretrained.load_classifier(folder, saved)
+        head = [np.array(w) for w in model.output_dense.get_weights()]
+        return write_bert(folder / "onnx", model.backbone, head, words, saved["labels"], length, lambda texts: (
+            training.predict_proba(model, words(texts, length), 64, pretrained.inputs)))  # fmt: skip
+    import keras
+
+    network = keras.models.load_model(folder / "classifier.keras", compile=False)
+    vocabulary, unit = saved["vocabulary"], saved["unit"]
+    said = {key: saved[key] for key in ("labels", "length", "unit", "vocabulary")}
+    return write(folder / "onnx", lambda int8: lstm(network, int8), said, (), lambda texts: (
+        training.predict_proba(network, training.encode(texts, vocabulary, unit, length))))  # fmt: skip
+
+
+def write_bert(
+    out: Path, backbone: keras.Model, head: Any, words: weights.Tokenizer, labels: Sequence[str], length: int,
+    reference: Callable[[Sequence[str]], np.ndarray],
+) -> Path:  # fmt: skip
+    """Writes BERT as an engine, see :func:`bert` and :func:`write`: frozen where the folder's name ends so."""
+    import keras
+
+    exact = backbone.transformer_layers[0].activation is keras.activations.gelu
+    settings = {"labels": labels, "length": length, "lowercase": words.lowercase}
+    arrays, frozen = arrays_of(backbone), out.name.endswith("frozen")
+    build = lambda int8: bert(arrays, backbone.num_heads, head, frozen, exact, int8)  # noqa: E731
+    return write(out, build, settings, words.pieces, reference)

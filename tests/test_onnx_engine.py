@@ -1,0 +1,157 @@
+"""A network as an ONNX file: equal to Keras, on odd texts, without TensorFlow; engines that are damaged or old."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from helpers import InputError, contenders, onnx_engine, predict, pretrained, training, weights
+
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "\u2028", "goal", "bank", "cafe", "rate", "a", "b", "##s", "<"]
+TEXTS = ["goal bank", "", "café CAFÉ rates", "银行 b", "goal " * 40, "\u2028 a\x00b", "<b>\n", "🙂", "rate goals"]
+
+
+@pytest.fixture(scope="module")
+def lstm_runs(tmp_path_factory):
+    """A run for each form of LSTM that 03 and 06 make."""
+    training.import_tensorflow()
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(0)
+    forms = {
+        "last": [layers.LSTM(4)],
+        "both": [layers.Bidirectional(layers.LSTM(3))],
+        "mean": [
+            layers.SpatialDropout1D(0.4),
+            layers.Bidirectional(layers.LSTM(3, return_sequences=True)),
+            layers.GlobalAveragePooling1D(),
+            layers.Dropout(0.5),
+        ],
+    }
+    runs = {}
+    for name, form in forms.items():
+        model = keras.Sequential(
+            [
+                keras.Input((None,), dtype="int32"),
+                layers.Embedding(
+                    6, 4, mask_zero=True, embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0)
+                ),
+                *form,
+                layers.Dense(3, activation="softmax"),
+            ]
+        )
+        runs[name] = tmp_path_factory.mktemp(name)
+        words = ["", "[UNK]", "goal", "bank", "rate", "a"]
+        training.save_classifier(runs[name] / "model", model, words, ["x", "y", "z"], unit="word", length=12)
+    return runs
+
+
+@pytest.fixture(scope="module")
+def bert_run(tmp_path_factory):
+    """A run of 04: BERT with two layers, 8 wide, and the frozen encoder beside it."""
+    training.import_tensorflow()
+    import keras
+    import keras_hub
+
+    keras.utils.set_random_seed(0)
+    backbone = keras_hub.models.BertBackbone(len(PIECES), 2, 2, 8, 16, max_sequence_length=32)
+    rng = np.random.default_rng(0)
+    for variable in backbone.weights:  # larger than they begin, so that a mistake shows
+        if "norm" not in variable.path:
+            variable.assign(rng.normal(0, 0.3, variable.shape))
+    pretrained.use_exact_gelu(backbone)
+    model = keras_hub.models.BertTextClassifier(backbone, 3, preprocessor=None, activation="softmax")
+    model.output_dense.set_weights([rng.normal(0, 2, (8, 3)), np.zeros(3)])
+    folder = tmp_path_factory.mktemp("bert")
+    pretrained.save_classifier(folder / "model", model, weights.Tokenizer(PIECES, True), ["x", "y", "z"], 32)
+    return folder
+
+
+@pytest.mark.parametrize("form", ["last", "both", "mean"])
+def test_an_lstm_answers_as_keras_does(lstm_runs, form):
+    expected = predict.load_classifier(lstm_runs[form])[0](TEXTS)
+    assert np.ptp(expected, axis=0).max() > 0.01
+    place = onnx_engine.export(lstm_runs[form])
+    assert np.abs(onnx_engine.Engine(place)(TEXTS) - expected).max() < 1e-5
+    assert np.abs(onnx_engine.Engine(place, int8=True)(TEXTS) - expected).max() < 0.05
+
+
+def test_bert_answers_as_keras_does(bert_run):
+    keras_says, labels = predict.load_classifier(bert_run)
+    expected = keras_says(TEXTS)
+    assert np.ptp(expected, axis=0).max() > 0.1
+    place = onnx_engine.export(bert_run)
+    engine, rounded = onnx_engine.Engine(place), onnx_engine.Engine(place, int8=True)
+    assert np.abs(engine(TEXTS) - expected).max() < 1e-4
+    assert 0 < np.abs(rounded(TEXTS) - expected).max() < 0.2
+    assert engine.labels == labels and engine([]).shape == (0, 3)
+    assert np.abs(engine(TEXTS[::-1] * 9)[:9] - expected[::-1]).max() < 1e-4
+    by_engine, _ = predict.load_classifier(bert_run)
+    assert isinstance(by_engine, onnx_engine.Engine)
+
+
+def test_a_frozen_encoder_answers_as_its_contender(bert_run, monkeypatch):
+    model, words = pretrained.load_classifier(
+        bert_run / "model", weights.read_json(bert_run / "model" / "classifier.json")
+    )
+    monkeypatch.setattr(pretrained, "load", lambda preset: (model.backbone, words))
+    y = np.arange(9) % 3
+    vectors = pretrained.encode_ids(model.backbone, words(TEXTS, 32))
+    fitted = contenders.fit_frozen(vectors, y, vectors, y)
+    contenders.save(bert_run / "model", "frozen", fitted, labels=["x", "y", "z"], preset="toy", length=32)
+    place = onnx_engine.export(bert_run, "frozen")
+    expected = contenders.load(bert_run / "model", "frozen")[0].predict_proba(vectors)
+    assert np.abs(onnx_engine.Engine(place)(TEXTS) - expected).max() < 1e-4
+    by_name, _ = predict.load_classifier(bert_run, "frozen", export=True)
+    assert isinstance(by_name, onnx_engine.Engine)
+
+
+def test_low_rank_is_equal_where_nothing_is_cut(bert_run):
+    import onnxruntime
+
+    said = weights.read_json(bert_run / "model" / "classifier.json")
+    model, words = pretrained.load_classifier(bert_run / "model", said)
+    arrays, ids = onnx_engine.arrays_of(model.backbone), words(TEXTS, 32)
+    name = "transformer_layer_1/feedforward_output_dense/kernel"
+    left, middle, right = np.linalg.svd(arrays[name], full_matrices=False)
+    answers = []
+    for kernel in (arrays[name], (left * middle, right)):
+        raw = onnx_engine.bert(arrays | {name: kernel}, 2).SerializeToString()
+        session = onnxruntime.InferenceSession(raw, providers=["CPUExecutionProvider"])
+        answers.append(session.run(None, {"ids": ids})[0])
+    assert np.abs(answers[0] - pretrained.encode_ids(model.backbone, ids)).max() < 1e-4
+    assert np.abs(answers[1] - answers[0]).max() < 1e-4
+
+
+def test_an_engine_needs_no_tensorflow(bert_run, tmp_path):
+    place = shutil.copytree(onnx_engine.export(bert_run), tmp_path / "engine")
+    program = (
+        "import sys; from helpers.onnx_engine import Engine; p = Engine(sys.argv[1])(['goal', 'bank']); "
+        "print(p.shape, {'tensorflow', 'keras', 'onnx', 'scipy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(place)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "(2, 3) set()"
+
+
+def test_what_cannot_be_exported_is_named(lstm_runs, tmp_path, monkeypatch):
+    run = shutil.copytree(lstm_runs["last"], tmp_path / "run")
+    shutil.rmtree(run / "model" / "onnx", ignore_errors=True)
+    path = run / "model" / "classifier.json"
+    said = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(said | {"recommended": "tfidf"}), "utf-8")
+    with pytest.raises(InputError, match="tfidf is no network"):
+        onnx_engine.export(run)
+    path.write_text(json.dumps(said), "utf-8")
+    monkeypatch.setattr(training, "predict_proba", lambda *a: np.zeros((len(onnx_engine.ODD), 3)))
+    with pytest.raises(RuntimeError, match="differs from the network"):
+        onnx_engine.export(run)
+    assert not (run / "model" / "onnx").exists()
+    monkeypatch.undo()
+    onnx_engine.export(run)
+    path.write_text(json.dumps(said | {"labels": ["x", "y", "other"]}), "utf-8")
+    with pytest.raises(InputError, match="made of another model"):
+        predict.load_classifier(run)

@@ -1,0 +1,275 @@
+"""The page and the endpoint of ``serve``: answers, refusals, batches, corrections, the end, and a real browser."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_reports import browser  # noqa: F401
+
+from helpers import data, training
+from helpers.commands import serve
+
+fastapi = pytest.importorskip("fastapi")
+LABELS = ["<b>sport</b>", "trade", "天气"]
+EVIL = "goal <script>document.title='taken'</script><img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of 03 whose network is sure of ``goal`` and unsure of anything else."""
+    training.import_tensorflow()
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(0)
+    words = ["", "[UNK]", "goal", "bank", "rain"]
+    parts = [keras.Input((None,), dtype="int32"), layers.Embedding(5, 4, mask_zero=True)]
+    parts += [layers.LSTM(4, return_sequences=True), layers.GlobalAveragePooling1D()]
+    model = keras.Sequential([*parts, layers.Dense(3, activation="softmax")])
+    texts = np.array([[2], [3], [4], [1]] * 16, dtype="int32")
+    model.compile(keras.optimizers.Adam(0.03), "sparse_categorical_crossentropy")
+    y = np.tile([0, 1, 2, 0, 0, 1, 2, 1, 0, 1, 2, 2], 6)[:64]
+    model.fit(texts, y, epochs=60, verbose=0)
+    folder = tmp_path_factory.mktemp("served")
+    training.save_classifier(folder / "model", model, words, LABELS, unit="word", length=50)
+    p = np.full((40, 3), 0.05)
+    p[np.arange(40), np.arange(40) % 2] = np.where(np.arange(40) < 20, 0.9, 0.6)
+    p /= p.sum(axis=1, keepdims=True)
+    table = pd.DataFrame(p, columns=[f"p_{name}" for name in LABELS])
+    said = np.array(LABELS)[p.argmax(1)]
+    table.insert(0, "row", range(40))
+    table = table.assign(split="validation", model="lstm", text="t", prediction=said, label=said)
+    table.loc[20:, "label"] = LABELS[2]  # what it is less sure of is wrong
+    table.to_csv(folder / "predictions.csv", index=False)
+    (folder / "model_card.md").write_text("# Card\nNot meant for </script><b>bold</b>\n", "utf-8")
+    return folder
+
+
+@pytest.fixture
+def client(run):
+    from fastapi.testclient import TestClient
+
+    hosts = {"127.0.0.1", "localhost"}
+    with TestClient(serve.app(serve.Service(str(run)), hosts), base_url="http://127.0.0.1:8000") as made:
+        yield made
+
+
+def test_served_equals_offline(client, run):
+    service = serve.Service(str(run))
+    texts = ["goal", "bank bank", "", EVIL, "rain 🙂"] * 5
+    answers = client.post("/predict", json={"texts": texts}).json()["answers"]
+    found = np.array([[answer["probabilities"][name] for name in LABELS] for answer in answers])
+    assert np.abs(found - service.classify(texts)).max() < 1e-6
+    assert [a["label"] for a in answers] == [LABELS[i] for i in found.argmax(1)]
+    one = client.post("/predict", json={"texts": "goal"}).json()["answers"]
+    assert len(one) == 1 and one[0]["label"] == LABELS[0]
+
+
+def test_what_it_is_unsure_of_is_for_a_human(client):
+    about = client.get("/health").json()
+    assert about["status"] == "ok" and about["labels"] == LABELS and about["model"] == "lstm"
+    assert 0.6 < about["threshold"] <= 0.9
+    sure, unsure = client.post("/predict", json={"texts": ["goal goal", "of no known word"]}).json()["answers"]
+    assert max(sure["probabilities"].values()) > 0.9 and not sure["unsure"]
+    assert max(unsure["probabilities"].values()) < 0.6 and unsure["unsure"]
+
+
+REFUSED = {
+    "no JSON": (b"goal", 422),
+    "no object": (b"[1, 2]", 422),
+    "another name": (b'{"text": "goal"}', 422),
+    "a number": (b'{"texts": 7}', 422),
+    "a number among texts": (b'{"texts": ["goal", 7]}', 422),
+    "no text": (b'{"texts": []}', 422),
+    "too many": (json.dumps({"texts": ["goal"] * 10_000}).encode(), 422),
+    "a long one": (json.dumps({"texts": "goal " * 4_000}).encode(), 422),
+    "half a letter": (b'{"texts": "\\ud83d"}', 422),
+    "more": (b'{"texts": "goal", "model": "../x"}', 422),
+    "10 MB": (b'{"texts": "' + b"x" * 10_000_000 + b'"}', 413),
+    "not UTF-8": (b'{"texts": "\xff"}', 400),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("path", ["/predict", "/explain"])
+def test_bad_requests_are_one_sentence(client, case, path):
+    body, status = REFUSED[case]
+    answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == status, answer.text
+    assert answer.json().keys() == {"error"} and len(answer.text) < 200 and "\n" not in answer.json()["error"]
+
+
+def test_other_pages_cannot_use_it(client, run):
+    before = (run / "corrections.csv").exists()
+    form = {"Content-Type": "text/plain"}  # what a foreign page may send without asking
+    assert client.post("/correct", content=b'{"text": "x", "label": "trade"}', headers=form).status_code == 415
+    assert client.get("/health", headers={"Host": "evil.example"}).status_code == 421
+    assert (run / "corrections.csv").exists() == before
+    rules = client.get("/").headers["content-security-policy"]
+    assert "default-src 'none'" in rules and "unsafe" not in rules
+
+
+def test_the_words_that_carry_the_answer(client):
+    text = "🙂 some goal here"
+    words = client.post("/explain", json={"texts": text}).json()["words"]
+    assert max(words, key=lambda word: word[2])[:2] == [text.index("goal"), text.index("goal") + 4]
+    many = client.post("/explain", json={"texts": "goal bank " * 400}).json()["words"]
+    assert len(many) <= serve.MOST_WORDS and many[-1][1] == 3999
+    assert client.post("/explain", json={"texts": ""}).json()["words"] == []
+
+
+def test_corrections_are_data(client, run):
+    (run / "corrections.csv").unlink(missing_ok=True)
+    given = [(EVIL, LABELS[0]), ('a, "quoted"\r\nline', "trade"), ("雨", "天气"), ("=1+1", "trade")]
+    for text, label in given:
+        assert client.post("/correct", json={"text": text, "label": label}).status_code == 201
+    assert client.post("/correct", json={"text": "x", "label": "none of them"}).status_code == 422
+    assert client.post("/correct", json={"text": " ", "label": "trade"}).status_code == 422
+    table, _ = data.read_table(str(run / "corrections.csv"))
+    assert table.to_numpy().tolist() == [[text.replace("\r\n", "\n"), label] for text, label in given]
+
+
+def test_requests_that_come_together_are_one_batch(run):
+    import asyncio
+
+    service, sizes = serve.Service(str(run)), []
+    slow = service.classify
+
+    def classify(texts):
+        sizes.append(len(texts))
+        time.sleep(0.02)
+        if "fail" in texts:
+            raise ValueError("a text that breaks it")
+        return slow(texts)
+
+    async def ask():
+        await service.open()
+        texts = [[f"{word} {i}"] for i, word in enumerate(["goal", "bank", "rain"] * 20)]
+        return texts, await asyncio.gather(*(service.predict(some) for some in texts))
+
+    service.classify = classify
+    texts, found = asyncio.run(ask())
+    assert len(sizes) <= 3 and sum(sizes) == 60
+    assert all(np.abs(p - slow(some)).max() < 1e-6 for some, p in zip(texts, found, strict=True))
+
+    async def fail():
+        await service.open()
+        with pytest.raises(ValueError, match="breaks it"):
+            await service.predict(["fail"])
+        return await service.predict(["goal"])
+
+    assert asyncio.run(fail()).shape == (1, 3)
+    service.classify, serve_waiting = (lambda texts: time.sleep(0.3) or slow(texts)), serve.WAITING
+
+    async def crowd():
+        await service.open()
+        some = [service.predict(["goal"]) for _ in range(serve_waiting + 50)]
+        return await asyncio.gather(*some, return_exceptions=True)
+
+    told = asyncio.run(crowd())
+    assert sum(isinstance(p, TimeoutError) for p in told) in range(40, 51)
+
+
+@pytest.fixture
+def server(run, tmp_path):
+    """A server in a process of its own; gives its address and the process."""
+    errors = (tmp_path / "errors.txt").open("w+")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "helpers", "serve", str(run), "--port", str(free_port())],
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+    )
+    line = process.stdout.readline()
+    errors.seek(0)
+    assert "http://127.0.0.1:" in line, errors.read()
+    yield re.search(r"http://\S+/", line)[0], process
+    process.kill()
+    process.wait()
+
+
+def free_port():
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        return door.getsockname()[1]
+
+
+def ask(address, texts):
+    body = json.dumps({"texts": texts}).encode()
+    request = urllib.request.Request(address + "predict", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)["answers"]
+
+
+@pytest.mark.kernel
+def test_it_answers_many_and_ends_in_order(server, run):
+    address, process = server
+    with ThreadPoolExecutor(16) as clients:
+        found = list(clients.map(lambda i: ask(address, ["goal", "bank", "rain"][i % 3]), range(150)))
+        assert [answers[0]["label"] for answers in found] == LABELS * 50  # nobody gets another's answer
+        late = [clients.submit(ask, address, ["goal"] * 256) for _ in range(12)]
+        time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        done = [future for future in late if not future.exception()]
+    assert process.wait(20) == 0
+    assert done and all(len(future.result()) == 256 for future in done)
+    told = process.stdout.read()
+    assert "Stopped." in told and "goal" not in told
+    taken = socket.create_server(("127.0.0.1", 0))
+    words = [sys.executable, "-m", "helpers", "serve", str(run), "--port", str(taken.getsockname()[1])]
+    again = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert again.returncode == 2 and "give another --port" in again.stderr and "Traceback" not in again.stderr
+
+
+@pytest.mark.kernel
+def test_the_page_in_a_browser(browser, server, run):  # noqa: F811
+    from selenium.webdriver.support.ui import Select, WebDriverWait
+
+    (run / "corrections.csv").unlink(missing_ok=True)
+    address, _ = server
+    browser.get("about:blank")
+    _ = browser.get_log("browser"), browser.get_log("performance")
+    browser.get(address)
+    wait = WebDriverWait(browser, 20)
+    title = browser.title
+    box = browser.find_element("id", "text")
+    box.send_keys(EVIL)
+    wait.until(lambda _: browser.find_elements("css selector", "#read u"))
+    rows = browser.find_elements("css selector", "#bars .row")
+    assert len(rows) == 3 and {row.text.split("\n")[0] for row in rows} == set(LABELS)
+    assert browser.find_element("id", "read").text.strip() == EVIL
+    assert "</script><b>bold</b>" in browser.find_element("id", "card").text
+    box.clear()
+    box.send_keys("goal goal of the day")
+    wait.until(lambda _: browser.find_element("id", "verdict").text == LABELS[0])
+    first = browser.find_element("css selector", "#bars .row").text
+    assert first.startswith(LABELS[0]) and int(re.search(r"(\d+) %", first)[1]) > 60
+    assert "goal" in {word.text for word in browser.find_elements("css selector", "#read u")}
+    box.clear()
+    box.send_keys("of no known word")
+    wait.until(lambda _: "ask a human" in browser.find_element("id", "verdict").text)
+    Select(browser.find_element("id", "label")).select_by_visible_text("天气")
+    browser.find_element("id", "send").click()
+    wait.until(lambda _: "Kept in" in browser.find_element("id", "said").text)
+    assert (run / "corrections.csv").read_text("utf-8") == "text,label\nof no known word,天气\n"
+    narrow = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", narrow)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert browser.title == title and not browser.find_elements("css selector", "img, section script")
+    told = [entry for entry in browser.get_log("browser") if "favicon" not in entry["message"]]
+    assert told == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
+    assert all(url.startswith((address, "about:", "data:")) for url in asked if "chrome" not in url), asked
+    assert os.path.exists(run / "model" / "onnx" / "model.onnx")
