@@ -151,7 +151,8 @@ def fit_bert(
     if epochs < 1:
         share = int((available - read * len(held_ids)) / learn * len(ids))
         if share < max(20 * len(labels), 500):
-            raise OutOfTime(f"one pass over all texts needs about {max(1, each / 60):.0f} min")
+            needed = f"{each:.0f} s" if each < 90 else f"{each / 60:.0f} min"
+            raise OutOfTime(f"one pass over all texts needs about {needed}, {max(available, 0):.0f} s are left for it")
         rows, epochs = np.sort(np.random.default_rng(seed).permutation(len(ids))[:share]), 1
     pretrained.compile_adamw(model, BERT_RATE, epochs * -(-len(rows) // BERT_BATCH))
     batches = pretrained.batches(ids[rows], y[rows], BERT_BATCH, seed)

@@ -14,12 +14,11 @@ from helpers import evaluation, significance
 LABELS = ["a", "b", "c"]
 
 
-def answers(targets, right, seed=0, sure=0.9):
+def answers(targets, right, seed=0, classes=3, sure=0.9):
     """Probabilities of a classifier that is right where it should be."""
     rng = np.random.default_rng(seed)
-    said = np.where(right, targets, (targets + rng.integers(1, len(LABELS), len(targets))) % len(LABELS))
-    rest = (1 - sure) / (len(LABELS) - 1)
-    return np.where(np.eye(len(LABELS))[said] == 1, sure, rest)
+    said = np.where(right, targets, (targets + rng.integers(1, classes, len(targets))) % classes)
+    return np.where(np.eye(classes)[said] == 1, sure, (1 - sure) / (classes - 1))
 
 
 def table(accuracies, n=300, seed=1):
@@ -103,12 +102,14 @@ def test_many_equal_models_stay_within_the_corrected_level(monkeypatch):
     assert wrong <= 4  # 1.5 expected at most; the exact test is cautious
 
 
-def exact(accuracies, n=300):
+def exact(accuracies, n=300, labels=LABELS):
     """Predictions with just these accuracies on both splits."""
-    truth = np.arange(n) % len(LABELS)
-    frame = pd.DataFrame({"row": np.arange(n), "text": "t", "label": np.array(LABELS)[truth]})
+    truth = np.arange(n) % len(labels)
+    frame = pd.DataFrame({"row": np.arange(n), "text": "t", "label": np.array(labels)[truth]})
     return pd.concat(
-        evaluation.predictions(frame, split, name, answers(truth, np.arange(n) < round(share * n)), LABELS)
+        evaluation.predictions(
+            frame, split, name, answers(truth, np.arange(n) < round(share * n), 0, len(labels)), labels
+        )
         for split in ("validation", "test")
         for name, share in accuracies.items()
     )
@@ -172,3 +173,8 @@ def test_a_constant_answer_does_not_beat_itself():
     most = rare["label"].where(np.arange(len(rare)) % 10 == 0, "a")
     rare = rare.assign(label=most, prediction="a")
     assert not significance.against_guess(rare)["beats"].any()
+
+
+def test_six_of_ten_texts_are_more_than_a_guess_of_one():
+    few = exact({"frozen": 0.6, "tfidf": 0.2}, n=10, labels=list("abcdefghij"))
+    assert significance.against_guess(few)["beats"].to_dict() == {"frozen": True, "tfidf": False}
