@@ -55,8 +55,8 @@ bench: $(READY)  ## speed, as ratios from one run on this machine
 	@$(PY) benchmarks/language_model_speed.py
 	@$(PY) benchmarks/overhead.py
 
-stress: $(READY)  ## 20 kills at random times during runs and a sweep of 03
-	@$(PY) tests/stress.py
+stress: $(READY)  ## 20 kills at random times of run, sweep, compare, predict and report (KILLS=100 for more)
+	@$(PY) tests/stress.py --kills $(or $(KILLS),20)
 
 colab:  ## make colab REPO=https://... : write the address of your copy into every notebook's first cell
 	@sed -i.bak 's|REPO = \\"[^\\]*\\"|REPO = \\"$(REPO)\\"|' notebooks/*.ipynb && rm -f notebooks/*.bak

@@ -1,4 +1,4 @@
-"""Kills runs and sweeps at random times and looks at what is left: ``make stress``, and in small in ``make test``.
+"""Kills commands at random times and looks at what is left: ``make stress``, and in small in ``make test``.
 
 After each kill every finished run must be as it was, and nothing may have a final name that is not whole. At the end
 the same command must complete, and the table must have the same rows, with metrics as far from an undisturbed sweep
@@ -8,6 +8,7 @@ as one seed is from another.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import hashlib
 import json
@@ -101,6 +102,22 @@ def attack(command: Sequence[str], root: Path, kills: int, longest: float, seed:
     assert not list(root.glob("*/.*.partial")) + list(root.glob("*/*.failed"))
 
 
+def shoot(command: Sequence[str], target: Path, root: Path, kills: int, longest: float, seed: int = 0) -> None:
+    """Kills a command that writes a file or a folder: what then has a final name is whole, and the next try ends."""
+    chance = random.Random(seed)
+    for number in range(1, kills + 1):
+        process, wait = start(command, root), chance.uniform(0, longest)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(wait)
+        process.kill()
+        process.wait()
+        written = [p for p in (target, *target.rglob("[!.]*")) if p.is_file()]
+        print(
+            f"{command[0]}, kill {number} after {wait:4.1f} s: {len(list(map(check, written)))} files whole", flush=True
+        )
+    assert start(command, root).wait() == 0 and target.exists()
+
+
 def undisturbed(command: Sequence[str], root: Path) -> float:
     """Seconds that a command takes when nobody kills it."""
     clock = time.monotonic()
@@ -160,12 +177,22 @@ def main() -> None:
         grid.write_text("SEED: [1, 2, 3, 4]\n", "utf-8")
         one, calm, stormy = (Path(place, name) for name in ("one", "calm", "stormy"))
         run = ["run", given.notebook, *small, "--resume"]
-        attack(run, one, given.kills // 2, undisturbed(run, Path(place, "alone")), given.seed)
+        attack(run, one, given.kills // 5, undisturbed(run, Path(place, "alone")), given.seed)
         sweep = ["sweep", given.notebook, str(grid), *small, "--jobs", "2"]
         seconds = undisturbed(sweep, calm)
-        attack(sweep, stormy, given.kills - given.kills // 2, seconds / 2, given.seed + 1)
+        attack(sweep, stormy, given.kills // 5, seconds / 2, given.seed + 1)
         assert resumed(one) + resumed(stormy), "no run went on from a checkpoint"
         compare(calm, stormy, ["accuracy"])
+        few, answers = Path(place, "few.csv"), Path(place, "answers")
+        lines = Path("data", "news_en.csv").read_text("utf-8").splitlines()
+        few.write_text("\n".join([lines[0], *lines[1::20]]), "utf-8")
+        question = ["compare", str(few), "--minutes", "0.5", "--name", "few"]
+        attack(question, answers, given.kills // 5, undisturbed(question, Path(place, "asked")), given.seed + 2)
+        (finished_run,) = answers.glob("06_*/few")
+        label = ["predict", str(finished_run), str(few), "--out", str(Path(place, "labelled.csv"))]
+        shoot(label, Path(label[-1]), answers, given.kills // 5, undisturbed(label, answers), given.seed + 3)
+        pages = ["report", str(one), str(stormy), str(answers), "--out", str(Path(place, "pages"))]
+        shoot(pages, Path(pages[-1]), answers, given.kills // 5, undisturbed(pages, answers), given.seed + 4)
 
 
 if __name__ == "__main__":

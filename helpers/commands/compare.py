@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import re
 import threading
@@ -94,9 +95,9 @@ def _aligned(board: str) -> list[str]:
     """The lines of a small CSV as a table.
 
     Examples:
-        >>> _aligned("model,validation\\ntfidf,0.8125\\n")
-        ['model  validation', 'tfidf  0.8125', '']
+        >>> _aligned('model,validation\\n"tfidf (2,000 texts)",0.8\\n')
+        ['model                validation', 'tfidf (2,000 texts)  0.8', '']
     """
-    rows = [line.split(",") for line in board.strip().splitlines()]
+    rows = list(csv.reader(board.strip().splitlines()))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=False)).rstrip() for row in rows] + [""]
