@@ -198,6 +198,19 @@ def test_05_compares_both_and_draws_chinese_labels(small_runs):
 
 
 @pytest.mark.slow
+def test_08_compresses_the_model_of_04(small_runs):
+    given = ["-p", "RUN", small_runs / "04_bert_finetune" / "small", "-p", "COPIES", 1, "--name", "small"]
+    run("run", "08", *given, runs=small_runs)
+    folder = small_runs / "08_compression_and_serving" / "small"
+    found = json.loads((folder / "metrics.json").read_text("utf-8"))["metrics"]
+    assert found["int8_size_mb"] < 0.3 * found["size_mb"] and found["int8_speedup"] > 0
+    table = pd.read_csv(folder / "compression.csv", index_col="variant")
+    assert table["agreement"]["original"] == 1 and (table["texts/s"] > 0).all()
+    assert "alert(1)" not in (folder / "report.html").read_text("utf-8").replace("&lt;script&gt;alert(1)", "")
+    assert (folder / "model" / "onnx" / "int8.onnx").is_file() and (folder / "model_card.md").is_file()
+
+
+@pytest.mark.slow
 def test_04_says_what_does_not_fit(small_csv, tmp_path):
     given = ["run", "04", "-p", "DATA", small_csv, *COLUMNS[:-2]]
     done = run(*given, "-p", "SEQUENCE_LENGTH", 513, runs=tmp_path, ok=False)
