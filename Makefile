@@ -47,13 +47,14 @@ notebooks: $(READY)  ## execute all notebooks with their defaults and store thei
 	@HELPERS_HEADLESS=1 TQDM_DISABLE=1 $(VENV)/bin/jupyter nbconvert --to notebook --execute --inplace \
 	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.kernel_name=python3 notebooks/05_evaluation_plots.ipynb
 
-bench: $(READY)  ## speed, as ratios from one run on this machine
+bench: $(READY)  ## speed, as ratios from one run on this machine [PEERS=a Python that has torch and others]
 	@$(PY) benchmarks/lstm_speed.py
 	@$(PY) benchmarks/bert_speed.py
 	@$(PY) benchmarks/checks_speed.py
-	@$(PY) benchmarks/embeddings_speed.py
+	@$(PY) benchmarks/embeddings_speed.py $(if $(PEERS),--gensim $(PEERS))
 	@$(PY) benchmarks/language_model_speed.py
 	@$(PY) benchmarks/overhead.py
+	@$(PY) benchmarks/peers.py $(if $(PEERS),--peers $(PEERS))
 
 stress: $(READY)  ## 20 kills at random times of run, sweep, compare, predict and report (KILLS=100 for more)
 	@$(PY) tests/stress.py --kills $(or $(KILLS),20)
