@@ -8,11 +8,12 @@ UPDATE := $(if $(FORCE),--force,--update --resume)
 RUNS := $(or $(HELPERS_RUNS),runs)
 CLASSIFIERS := 03_lstm_classifier 04_bert_finetune
 OTHERS := $(filter-out $(CLASSIFIERS) 05_evaluation_plots 06_which_model,$(sort $(basename $(notdir $(wildcard notebooks/[01]*.ipynb)))))
+COLAB := $(addprefix tests/test_,notebooks.py foundations.py embeddings.py language_models.py pretrained.py which_model.py)
 EXAMPLES = $(shell grep -rl --include='*.py' '>>> ' helpers)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
-.PHONY: report test check compare lab notebooks bench stress clean .venv colab
+.PHONY: report test check test-colab compare lab notebooks bench stress clean .venv colab
 
 report: $(READY)  ## run every notebook and write reports/index.html, anew after each
 	@status=0; shopt -s nullglob; step() { "$$@" || { status=$$?; [ $$status -lt 128 ] || exit $$status; }; }; \
@@ -31,6 +32,11 @@ test: $(READY)  ## ruff, unit tests, nbval on every notebook, papermill runs wit
 	@$(VENV)/bin/ruff check --quiet . && $(VENV)/bin/ruff format --quiet --check .
 	@$(PY) -m pytest --doctest-modules tests $(EXAMPLES)
 	@$(PY) -m pytest -c pyproject.toml --nbval --nbval-current-env --nbval-cell-timeout 600 -p tests.nbval_plugin notebooks
+
+test-colab:  ## notebooks with small parameters on the versions that Colab ships, in .venv-colab (Python 3.12)
+	@test -x .venv-colab/bin/python || $${PYTHON:-python3.12} -m venv .venv-colab
+	@.venv-colab/bin/python -m pip install -q -c tests/colab.txt . pytest hypothesis
+	@.venv-colab/bin/python -m pytest -m slow $(COLAB)
 
 compare: $(READY)  ## make compare DATA=my.csv [TEST=test.csv] [MINUTES=10] [SEEDS=3]: which model should I use?
 	@test -n "$(DATA)" || { echo "error: say which file: make compare DATA=my.csv" >&2; exit 2; }
