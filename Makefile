@@ -8,7 +8,7 @@ UPDATE := $(if $(FORCE),--force,--update --resume)
 RUNS := $(or $(HELPERS_RUNS),runs)
 CLASSIFIERS := 03_lstm_classifier 04_bert_finetune
 OTHERS := $(filter-out $(CLASSIFIERS) 05_evaluation_plots 06_which_model,$(sort $(basename $(notdir $(wildcard notebooks/[01]*.ipynb)))))
-COLAB := $(addprefix tests/test_,notebooks.py foundations.py embeddings.py language_models.py pretrained.py which_model.py)
+COLAB := $(addprefix tests/test_,notebooks.py embeddings.py language_models.py which_model.py)
 EXAMPLES = $(shell grep -rl --include='*.py' '>>> ' helpers)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
