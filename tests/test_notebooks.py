@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 import recording
 
@@ -208,6 +209,16 @@ def test_08_compresses_the_model_of_04(small_runs):
     assert table["agreement"]["original"] == 1 and (table["texts/s"] > 0).all()
     assert "alert(1)" not in (folder / "report.html").read_text("utf-8").replace("&lt;script&gt;alert(1)", "")
     assert (folder / "model" / "onnx" / "int8.onnx").is_file() and (folder / "model_card.md").is_file()
+
+
+@pytest.mark.slow
+def test_10_trains_on_many_and_ends_what_it_started(small_csv, tmp_path):
+    run("run", "10", "-p", "DATA", small_csv, *COLUMNS, "-p", "STEPS", 12, "-p", "BATCH", 8, "-p", "WIDTH", 8,
+        runs=tmp_path)  # fmt: skip
+    record = json.loads((tmp_path / "10_scaling_out" / "small" / "metrics.json").read_text("utf-8"))
+    assert record["status"] == "completed" and record["metrics"]["loss_difference"] < 1e-4
+    started = [" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])]
+    assert not [line for line in started if str(tmp_path) in line and "worker" in line]
 
 
 @pytest.mark.slow
