@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,15 +90,68 @@ def _read_backbone(folder: Path) -> keras.Model:
             max_sequence_length=config["max_position_embeddings"],
         )
         for variable in backbone.weights:
-            layer, kind = variable.path.rsplit("/", 1)
-            for ours, theirs in NAMES.items():
-                layer = re.sub(f"(?:^|(?<=[.])){ours}", theirs, layer)
-            array = tensors[f"{layer}.{'bias' if kind in ('bias', 'beta') else 'weight'}"]
-            variable.assign((array.T if kind == "kernel" else array).reshape(variable.shape))
+            array = tensors[_name(variable)]
+            variable.assign((array.T if _turned(variable) else array).reshape(variable.shape))
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(f"{folder.name} is no whole BERT: {error} is missing or has another size.") from None
     use_exact_gelu(backbone)
     return backbone
+
+
+def _name(variable: Any) -> str:
+    """Returns what Hugging Face calls a variable of KerasHub's backbone."""
+    layer, kind = variable.path.rsplit("/", 1)
+    for ours, theirs in NAMES.items():
+        layer = re.sub(f"(?:^|(?<=[.])){ours}", theirs, layer)
+    return f"{layer}.{'bias' if kind in ('bias', 'beta') else 'weight'}"
+
+
+def _turned(variable: Any) -> bool:
+    return variable.path.endswith("/kernel")
+
+
+def save_backbone(
+    folder: Path, backbone: keras.Model, words: Tokenizer, others: Mapping[str, np.ndarray] | None = None
+) -> None:
+    """Saves a backbone with the exact GELU as a Hugging Face folder, a preset for :func:`load_new`, in float16.
+
+    Args:
+        folder: a new folder, or one that is replaced.
+        backbone: a ``BertBackbone``.
+        words: its tokenizer.
+        others: further arrays to keep, such as a head's, by Hugging Face's names.
+    """
+    from safetensors.numpy import save_file
+
+    part, width = folder.with_name(f".{folder.name}.part"), backbone.hidden_dim
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    tensors = {name: np.ascontiguousarray(array, "float16") for name, array in (others or {}).items()}
+    for variable in backbone.weights:
+        array = np.asarray(variable, "float16")
+        rows = array.shape[0] if "attention_output" in variable.path else 1  # heads x size of each -> width
+        array = array.reshape(-1, width) if rows > 1 and array.ndim == 3 else array
+        array = array.reshape(width, -1) if array.ndim == 3 else array
+        bias = array.ndim == 2 and variable.path.endswith("/bias")
+        tensors[_name(variable)] = np.ascontiguousarray(
+            array.T if _turned(variable) else array.reshape(-1) if bias else array
+        )
+    save_file(tensors, part / "model.safetensors")
+    config = {
+        "model_type": "bert",
+        "vocab_size": backbone.vocabulary_size,
+        "num_hidden_layers": backbone.num_layers,
+        "num_attention_heads": backbone.num_heads,
+        "hidden_size": width,
+        "intermediate_size": backbone.intermediate_dim,
+        "max_position_embeddings": backbone.max_sequence_length,
+        "hidden_act": "gelu",
+        "type_vocab_size": 2,
+    }
+    write_json(part / "config.json", config)
+    write_json(part / "tokenizer_config.json", {"do_lower_case": words.lowercase, "tokenizer_class": "BertTokenizer"})
+    (part / "vocab.txt").write_text("\n".join(words.pieces) + "\n", "utf-8")
+    replace_folder(part, folder)
 
 
 def use_exact_gelu(backbone: keras.Model) -> None:

@@ -41,7 +41,7 @@ def installed(tmp_path, monkeypatch):
     (one / "tests" / "test_it.py").write_text('"""Not read."""', "utf-8")
     (one / "broken.py").write_text('"""Cannot be parsed"""\ndef (', "utf-8")
     (two / "same.py").write_text('"""A thing."""\nclass B:\n    """Ünïcode 中文."""\n', "utf-8")
-    monkeypatch.setattr(corpus, "_documented_roots", lambda: {"python": one, "numpy": two})
+    monkeypatch.setattr(corpus, "_documented_roots", lambda packages: {"python": one, "numpy": two})
     return one
 
 

@@ -199,6 +199,18 @@ def test_05_compares_both_and_draws_chinese_labels(small_runs):
 
 
 @pytest.mark.slow
+def test_07_learns_from_chinese_characters(tmp_path):
+    small = ("STEPS", 32, "BATCH_SIZE", 16, "WIDTH", 32, "LAYERS", 1, "VOCABULARY", 800)
+    given = [x for name, value in zip(small[::2], small[1::2], strict=True) for x in ("-p", name, value)]
+    run("run", "07", "-p", "CORPUS", "news_zh", *given, "--name", "small", runs=tmp_path)
+    folder = tmp_path / "07_pretraining" / "small"
+    found = json.loads((folder / "metrics.json").read_text("utf-8"))["metrics"]
+    assert {"pretrained_accuracy", "scratch_accuracy", "frozen_accuracy", "order_pretrained_accuracy"} <= set(found)
+    pieces = (folder / "docs_bert" / "vocab.txt").read_text("utf-8").splitlines()
+    assert "我" in pieces and not any(piece.startswith("##") for piece in pieces)
+
+
+@pytest.mark.slow
 def test_08_compresses_the_model_of_04(small_runs):
     given = ["-p", "RUN", small_runs / "04_bert_finetune" / "small", "-p", "COPIES", 1, "--name", "small"]
     run("run", "08", *given, runs=small_runs)

@@ -160,6 +160,15 @@ def test_lengths_cut_ids_and_nothing_else(folder):
         words(["x"], 513)
 
 
+def test_a_saved_backbone_is_read_as_it_was(folder, tmp_path):
+    backbone, words = pretrained.load_new(str(folder))
+    pretrained.save_backbone(tmp_path / "again", backbone, words, {"head": np.ones(2)})
+    again, pieces = pretrained.load_new(str(tmp_path / "again"))
+    assert pieces.pieces == words.pieces and pieces.lowercase == words.lowercase
+    for ours, theirs in zip(again.weights, backbone.weights, strict=True):
+        np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=2e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize("preset", ["hf://owner/name", "bert_base_zh", "no_such_preset"])
 def test_a_hub_folder_gets_the_exact_gelu_as_a_local_one_does(monkeypatch, preset):
     training.import_tensorflow()

@@ -1,12 +1,14 @@
 """What the project ships of its own runs: predictions for notebook 05, and figures and tables for the README.
 
 ``python tools/recording.py`` is the last step of ``make notebooks``: it copies the runs by hand that have just been
-made. ``python tools/recording.py RUN...`` adds the metrics of further runs of 06 to the README's results.
+made. ``python tools/recording.py RUN...`` adds the metrics of further runs of 06 to the README's results; a long run
+of 07 becomes its record, ``07-long.json``, and its weights ``data/docs_bert``.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,6 +77,22 @@ def record_metrics(run: str, out: Path) -> None:
     files.write_json(out, {key: record[key] for key in kept if key in record})
 
 
+def record_pretraining(run: str) -> None:
+    """Keeps a long run of 07: its curve and what it measured as one file, and its weights."""
+    folder, data = runs.find_run(run), project_root() / "data"
+    record_metrics(run, data / "recorded" / "07-long.json")
+    record = json.loads((data / "recorded" / "07-long.json").read_text("utf-8"))
+    curve = evaluation.read_table(run, "curve.csv", ("step", "val_loss"))
+    record |= {
+        "steps": int(curve["step"].max()),
+        "rates": json.loads((folder / "rates.json").read_text("utf-8")),
+        "curve": curve[["step", "loss", "val_loss", "accuracy", "seconds"]].round(4).to_dict("records"),
+        "transfer": evaluation.read_table(run, "transfer.csv", ("accuracy",)).round(4).to_dict("records"),
+    }
+    files.write_json(data / "recorded" / "07-long.json", record)
+    shutil.copytree(folder / "docs_bert", data / "docs_bert", dirs_exist_ok=True)
+
+
 def results() -> dict[str, tuple[float, dict[str, float]]]:
     """Minutes and metrics of the recorded runs of 06, by data set; of several the one with most time."""
     found: dict[str, tuple[float, dict[str, float]]] = {}
@@ -138,6 +156,9 @@ def main(arguments: Sequence[str]) -> None:
     recorded = project_root() / "data" / "recorded"
     for run in arguments:
         record: dict[str, Any] = runs.load(run)
+        if record["notebook"] == "07_pretraining":
+            record_pretraining(run)
+            continue
         record_metrics(run, recorded / f"{record['notebook'][:2]}-{record['name']}.json")
     if not arguments:
         record_metrics(str(files.runs_root() / "06_which_model" / "interactive"), recorded / "06-news_en.json")
