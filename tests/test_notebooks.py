@@ -234,6 +234,18 @@ def test_10_trains_on_many_and_ends_what_it_started(small_csv, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("source", ["03_lstm_classifier", "04_bert_finetune"])
+def test_09_explains_the_model_of_another_run(small_runs, source):
+    given = ["-p", "RUN", small_runs / source / "small", "-p", "TEXTS", 10, "--name", source]
+    run("run", "09", *given, runs=small_runs)
+    folder = small_runs / "09_interpretability" / source
+    found = json.loads((folder / "metrics.json").read_text("utf-8"))["metrics"]
+    assert 0 <= found["flip_rate"] <= 1 and 0 <= found["shortcut_found"] <= 1
+    assert pd.read_csv(folder / "words.csv").columns.tolist() == ["text", "word", "integrated"]
+    assert "alert(1)" not in (folder / "report.html").read_text("utf-8").replace("&lt;script&gt;alert(1)", "")
+
+
+@pytest.mark.slow
 def test_04_says_what_does_not_fit(small_csv, tmp_path):
     given = ["run", "04", "-p", "DATA", small_csv, *COLUMNS[:-2]]
     done = run(*given, "-p", "SEQUENCE_LENGTH", 513, runs=tmp_path, ok=False)
