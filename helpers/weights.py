@@ -165,20 +165,21 @@ class Tokenizer:
     Attributes:
         pieces: the vocabulary, piece of each id.
         lowercase: whether capitals and accents are dropped.
+        longest: the most pieces of a text that its model reads.
     """
 
-    def __init__(self, pieces: Sequence[str], lowercase: bool) -> None:
+    def __init__(self, pieces: Sequence[str], lowercase: bool, longest: int = MAX_LENGTH) -> None:
         from tokenizers import BertWordPieceTokenizer
 
-        self.pieces, self.lowercase = list(pieces), lowercase
+        self.pieces, self.lowercase, self.longest = list(pieces), lowercase, min(longest, MAX_LENGTH)
         vocabulary = {piece: i for i, piece in enumerate(self.pieces)}
         self._library = BertWordPieceTokenizer(vocabulary, lowercase=lowercase, strip_accents=None)
         self._library.enable_padding()
 
     def __call__(self, texts: Sequence[str], length: int = 256) -> np.ndarray:
         """Returns ids (n, longest) int32 with [CLS] and [SEP], cut to ``length``, padded on the right with 0."""
-        if length > MAX_LENGTH:
-            raise InputError(f"SEQUENCE_LENGTH={length} is over {MAX_LENGTH}, the most that BERT reads: choose less.")
+        if length > self.longest:
+            raise InputError(f"SEQUENCE_LENGTH={length} is over {self.longest}, the most that BERT reads: choose less.")
         self._library.enable_truncation(max(length, 2))
         return np.array([item.ids for item in self._library.encode_batch([str(t) for t in texts])], dtype="int32")
 
@@ -189,7 +190,7 @@ class Tokenizer:
 
     def unknown_share(self, texts: Sequence[str]) -> float:
         """Returns the share of ``[UNK]`` among the pieces of the texts."""
-        ids = self(texts, MAX_LENGTH)
+        ids = self(texts, self.longest)
         return float((ids == self.pieces.index("[UNK]")).sum() / max((ids != 0).sum() - 2 * len(ids), 1))
 
 
@@ -201,8 +202,7 @@ def tokenizer(preset: str = "minilm") -> Tokenizer:
         InputError: the folder lacks what it needs.
     """
     folder = find(preset)
-    read_config(folder)
-    settings = read_json(folder / "tokenizer_config.json")
+    config, settings = read_config(folder), read_json(folder / "tokenizer_config.json")
     if "do_lower_case" not in settings:
         raise InputError(f"{folder.name}/tokenizer_config.json lacks do_lower_case: add true or false.")
     if (folder / "vocab.txt").exists():
@@ -212,7 +212,7 @@ def tokenizer(preset: str = "minilm") -> Tokenizer:
         pieces = sorted(places, key=places.get)
     if "[UNK]" not in pieces:
         raise InputError(f"{folder.name} has no vocabulary of BERT: copy vocab.txt from the model's page.")
-    return Tokenizer(pieces, settings["do_lower_case"])
+    return Tokenizer(pieces, settings["do_lower_case"], config.get("max_position_embeddings", MAX_LENGTH))
 
 
 def read_pieces(path: Path) -> list[str]:

@@ -156,8 +156,8 @@ def test_lengths_cut_ids_and_nothing_else(folder):
     assert words(["Goal, bank!", "goals"], 4).tolist() == [[2, 6, 1, 3], [2, 6, 12, 3]]
     assert len(words.split("goal " * 20)) == 20
     assert words.unknown_share(["goal, bank"]) == pytest.approx(1 / 3)
-    with pytest.raises(InputError, match="over 512"):
-        words(["x"], 513)
+    with pytest.raises(InputError, match="over 32"):
+        words(["x"], 33)  # the config says so
 
 
 def test_a_saved_backbone_is_read_as_it_was(folder, tmp_path):
