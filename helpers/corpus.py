@@ -41,7 +41,7 @@ def python_docs() -> list[str]:
 def library_docs() -> dict[str, list[str]]:
     """Returns the docstrings of the standard library and of each of :data:`LIBRARIES` by package, and caches them.
 
-    About 37,000, 4 million words; a text that stands in two packages is in both lists.
+    About 43,000; a text that stands in two packages is in both lists.
     """
     return _cached("library_docs", LIBRARIES, lambda roots: {p: _read_docstrings([root]) for p, root in roots.items()})
 
