@@ -52,50 +52,43 @@ def parser() -> Parser:
     add("--preset", default="minilm", help="the pretrained model (default: minilm)")
     add("--name", default="", help="the comparison's name (default: the file's)")
     add("--force", action="store_true", help="run again what is finished")
-    add = command("run", "execute a notebook once, strictly, into runs/<notebook>/<name>/")
-    add("notebook", help="name, number or path, such as 03_lstm_classifier or 03")
-    add("--name", default="default", help="the run's name (default: default)")
-    add("--force", action="store_true", help="replace a finished run of that name")
-    add("--update", action="store_true", help="replace it only if code, parameters or data changed")
-    add("--resume", action="store_true", help="skip a finished run, continue an interrupted one")
-    _add_common(add)
-    add = command("sweep", "execute a notebook once for each point of a grid, into one table")
-    add("notebook", help="name, number or path")
-    add("grid", type=Path, help="YAML or JSON: NAME: [value, ...] for each parameter, or a list of runs")
-    add("--jobs", type=positive(int), metavar="N", help="runs at the same time on this machine (default: 1)")
-    add("--backend", choices=("local", "dask"), default="local", help="here (default), or on a Dask cluster whose "
-        "workers see project, data and runs under the same paths")  # fmt: skip
-    add("--scheduler", default="", metavar="ADDRESS", help="of the cluster, such as tcp://host:8786")
-    _add_common(add)
+    run = command("run", "execute a notebook once, strictly, into runs/<notebook>/<name>/")
+    sweep = command("sweep", "execute a notebook once for each point of a grid, into one table")
+    for add in (run, sweep):
+        add("notebook", help="name, number or path, such as 03_lstm_classifier or 03")
+        add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter")
+        add("-f", metavar="FILE", type=Path, help="parameters from a YAML or JSON file, - for stdin")
+        add("--no-report", action="store_true", help="write no report.html into the run's folder")
+        add("--cell-timeout", type=positive(float), metavar="S", help="seconds that one cell may take")
+    run("--name", default="default", help="the run's name (default: default)")
+    run("--force", action="store_true", help="replace a finished run of that name")
+    run("--update", action="store_true", help="replace it only if code, parameters or data changed")
+    run("--resume", action="store_true", help="skip a finished run, continue an interrupted one")
+    sweep("grid", type=Path, help="YAML or JSON: NAME: [value, ...] for each parameter, or a list of runs")
+    sweep("--jobs", type=positive(int), metavar="N", help="runs at the same time on this machine (default: 1)")
+    sweep("--backend", choices=("local", "dask"), default="local", help="here (default), or on a Dask cluster whose "
+          "workers see project, data and runs under the same paths")  # fmt: skip
+    sweep("--scheduler", default="", metavar="ADDRESS", help="of the cluster, such as tcp://host:8786")
     add = command("params", "list a notebook's parameters")
     add("notebook", help="name, number or path")
     add = command("report", "HTML reports and an index from finished and failed runs")
     add("runs", nargs="+", type=Path, metavar="RUN", help="a run, a sweep, a notebook's runs, or runs/")
     add("--out", type=Path, default=Path("reports"), help="where to write (default: reports/)")
     add("--update", action="store_true", help="keep the pages that are younger than their runs")
-    add = command("predict", "apply a finished classifier to new texts")
-    add("run", help="a run folder with model/")
-    add("data", help="a file with a column of texts")
-    add("--out", type=Path, required=True, help="the CSV file to write")
-    add("--text-column", default="text", metavar="NAME", help="default: text")
-    add("--model", default="", metavar="NAME", help="such as tfidf or frozen (default: the run's own)")
-    add("--int8", action="store_true", help="round the network to eight bits: faster on most processors")
-    add = command("serve", "a finished classifier as a web page and an HTTP endpoint on this machine")
-    add("run", help="a run folder with model/")
-    add("--port", type=positive(int), default=8000, help="default: 8000")
-    add("--host", default="127.0.0.1", help="default: 127.0.0.1, which only this machine reaches")
-    add("--model", default="", metavar="NAME", help="such as tfidf or frozen (default: the run's own)")
-    add("--int8", action="store_true", help="round the network to eight bits: faster on most processors")
+    predict = command("predict", "apply a finished classifier to new texts")
+    serve = command("serve", "a finished classifier as a web page and an HTTP endpoint on this machine")
+    for add in (predict, serve):
+        add("run", help="a run folder with model/")
+        add("--model", default="", metavar="NAME", help="such as tfidf or frozen (default: the run's own)")
+        add("--int8", action="store_true", help="round the network to eight bits: faster on most processors")
+    predict("data", help="a file with a column of texts")
+    predict("--out", type=Path, required=True, help="the CSV file to write")
+    predict("--text-column", default="text", metavar="NAME", help="default: text")
+    serve("--port", type=positive(int), default=8000, help="default: 8000")
+    serve("--host", default="127.0.0.1", help="default: 127.0.0.1, which only this machine reaches")
     add = command("fetch", "pretrained weights into the cache, verified")
     add("weights", nargs="?", default="minilm", help="which (default: minilm)")
     return top
-
-
-def _add_common(add: Callable[..., Any]) -> None:
-    add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter")
-    add("-f", metavar="FILE", type=Path, help="parameters from a YAML or JSON file, - for stdin")
-    add("--no-report", action="store_true", help="write no report.html into the run's folder")
-    add("--cell-timeout", type=positive(float), metavar="S", help="seconds that one cell may take")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -124,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def call(options: argparse.Namespace) -> int:
     """Runs the command that the options name; returns the exit status."""
-    from helpers import parameters
+    from helpers import parameters, runs
     from helpers.commands import run
 
     if options.command in ("run", "sweep"):
@@ -152,21 +145,21 @@ def call(options: argparse.Namespace) -> int:
                 raise InputError("--jobs is for this machine; a Dask cluster uses all threads of its workers.")
             more = ["--no-report"] * options.no_report
             more += ["--cell-timeout", str(options.cell_timeout)] if options.cell_timeout else []
-            where = {"jobs": options.jobs or 1, "scheduler": options.scheduler}
-            return sweep.execute(notebook, options.grid, given, options=more, **where)
+            return sweep.execute(notebook, options.grid, given, options.jobs or 1, options.scheduler, more)
         case "params":
             print(parameters.describe(run.find_notebook(options.notebook)))
         case "report":
-            from helpers import runs
             from helpers.commands import report
 
-            index = report.build(report.collect(runs.find_run(folder) for folder in options.runs), options.out)
+            found = report.collect(map(runs.find_run, options.runs))
+            index = report.build(found, options.out, update=options.update)
             print(f"Open {index}: it needs no network. It contains texts of the data it was made from.")
         case "predict":
             from helpers import predict
 
-            given = options.run, options.data, options.out, options.text_column, options.model, options.int8
-            rows = predict.predict_file(*given)
+            rows = predict.predict_file(
+                options.run, options.data, options.out, options.text_column, options.model, options.int8
+            )
             print(f"{rows} texts labelled in {options.out}")
         case "serve":
             from helpers.commands import serve

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from helpers import InputError
 
@@ -46,12 +45,13 @@ def shown(path: Path) -> str:
     return os.path.relpath(path, root)
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Writes a file under a temporary name, syncs it and renames it: it is whole or not there."""
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a file under a temporary name, syncs and renames it at the end: it is whole or not there."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
-            file.write(content.encode("utf-8", "replace") if isinstance(content, str) else content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
@@ -59,45 +59,29 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         part.unlink(missing_ok=True)
 
 
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Writes a file that is whole or not there."""
+    with whole(path) as file:
+        file.write(content.encode("utf-8", "replace") if isinstance(content, str) else content)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes strict JSON atomically; a number that is not finite becomes null, one of numpy a plain one."""
-
-    def strict(item: Any) -> Any:
-        if isinstance(item, dict):
-            return {str(k): strict(v) for k, v in item.items()}
-        if isinstance(item, (list, tuple)):
-            return [strict(v) for v in item]
-        item = item.item() if hasattr(item, "item") else item
-        return None if isinstance(item, float) and not math.isfinite(item) else item
-
-    write_atomic(path, json.dumps(strict(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
-
-
-@contextlib.contextmanager
-def writable(folder: Path) -> Iterator[None]:
-    """Makes a folder; within it, a disk that is full or read-only is told in one sentence.
-
-    Raises:
-        InputError: the sentence.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        told = f"The run folder {shown(folder)} cannot be written ({error.strerror or error})"
-        raise InputError(f"{told}: free space, or set HELPERS_RUNS.") from None
+    plain = json.loads(json.dumps(value, default=lambda number: number.item()), parse_constant=lambda _: None)
+    write_atomic(path, json.dumps(plain, ensure_ascii=False, indent=1) + "\n")
 
 
 @contextlib.contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
-    """Held by one process at a time; a process that dies lets go of it.
+    """Held by one process at a time, in a folder that is made; a process that dies lets go of it.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds it, or the disk is full or read-only, within it too.
     """
     import filelock
 
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(path, timeout=0):
             try:
                 yield
@@ -105,6 +89,9 @@ def locked(path: Path, what: str) -> Iterator[None]:
                 path.unlink(missing_ok=True)  # filelock sees that the name is gone, and makes it anew
     except filelock.Timeout:
         raise InputError(f"{BUSY} {what}: wait for it, or choose another --name.") from None
+    except OSError as error:
+        told = f"The run folder {shown(path.parent)} cannot be written ({error.strerror or error})"
+        raise InputError(f"{told}: free space, or set HELPERS_RUNS.") from None
 
 
 def recover(target: Path) -> None:

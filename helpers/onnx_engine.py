@@ -20,20 +20,12 @@ if TYPE_CHECKING:
     import keras
     import onnx
 
+Classify = Callable[[Sequence[str]], np.ndarray]  # texts to probabilities (n, classes)
 TOLERANCE = 1e-4  # the most that a probability may differ from Keras'
 OPSET, FUSED, BATCH = 17, "com.microsoft", 32
 FLOAT32, INT8 = "model.onnx", "int8.onnx"
-ODD = [
-    "",
-    "?!",
-    "a",
-    "Rates rise. " * 9,
-    "naïve CAFÉ № 5",
-    "银行 keeps rates",
-    "<b>x</b>\n\t\u200b",
-    "qzxv " * 40,
-    "🙂 ok",
-]
+ODD = ["", "?!", "a", "Rates rise. " * 9, "naïve CAFÉ № 5", "银行 keeps rates", "<b>x</b>\n\t\u200b"]
+ODD += ["qzxv " * 40, "🙂 ok"]
 
 
 class Graph:
@@ -95,7 +87,6 @@ def bert(
 
     Args:
         arrays: see :func:`arrays_of`; as many layers as it names. A kernel may be a pair of factors (low rank).
-        heads: of the attention.
         head: kernel (width, classes) and bias, for probabilities; None gives the mean vectors of the texts.
         frozen: the head reads these vectors, at length one, and not the pooled [CLS].
         exact_gelu: see :func:`helpers.pretrained.use_exact_gelu`.
@@ -149,7 +140,7 @@ def lstm(network: keras.Sequential, int8_table: bool = False) -> onnx.ModelProto
     """
     from keras import layers
 
-    g, x, lengths, sequence = Graph(), "ids", "", False
+    g, x, sequence = Graph(), "ids", False
     mask = g("Not", g("Equal", "ids", np.int32(0)))
     lengths = g("ReduceSum", g("Cast", mask, to=6), np.array([1]), keepdims=0)
     for layer in network.layers:
@@ -191,7 +182,6 @@ def quantize(model: onnx.ModelProto, path: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     exact = model.graph.name.split()[1:]
-
     logging.disable(logging.WARNING)  # it advises to optimise the graph first, which is written as it should be
     try:
         kinds, how = ["MatMul", "Attention", "LSTM"], {"per_channel": True, "weight_type": QuantType.QInt8}
@@ -204,9 +194,7 @@ def quantize(model: onnx.ModelProto, path: Path) -> None:
 class Engine:
     """A classifier in a folder that :func:`write` made: ``Engine(folder)(texts)`` gives probabilities (n, classes).
 
-    Attributes:
-        labels: class names in the order of the outputs.
-        settings: what :func:`write` was given.
+    Its ``labels`` are the class names in the order of the outputs, its ``settings`` what :func:`write` was given.
     """
 
     def __init__(self, folder: str | Path, int8: bool = False, threads: int = 0) -> None:
@@ -233,12 +221,11 @@ class Engine:
 
 def write(
     out: Path, build: Callable[[bool], onnx.ModelProto], settings: dict[str, Any], pieces: Sequence[str] = (),
-    reference: Callable[[Sequence[str]], np.ndarray] | None = None,
+    reference: Classify | None = None,
 ) -> Path:  # fmt: skip
     """Writes an engine's folder, whole or not at all: float32 and int8, vocabulary, labels; returns it.
 
     Args:
-        out: the folder.
         build: gives the graph, its table as int8 or not.
         settings: ``labels`` and ``length``; ``lowercase``, or ``unit`` and ``vocabulary``.
         pieces: the word pieces, for BERT.
@@ -283,34 +270,45 @@ def export(folder: str | Path, name: str = "") -> Path:
         from helpers import contenders  # scipy is not needed to answer
 
         fitted, said = contenders.load(folder, name)
-        encoder, words = pretrained.load(said["preset"])
-
-        def frozen(texts: Sequence[str]) -> np.ndarray:
-            return fitted.predict_proba(pretrained.encode_ids(encoder, words(texts, said["length"])))
-
+        encoder, words, answer = load_frozen(fitted, said)
         head = fitted.coef.T, fitted.intercept
-        return write_bert(folder / "onnx-frozen", encoder, head, words, said["labels"], said["length"], frozen)
+        return write_bert(folder / "onnx-frozen", encoder, head, words, said["labels"], said["length"], answer)
     if name or saved["kind"] not in ("bert", "lstm"):
         raise InputError(f"{name or 'It'} is no network and needs no engine: predict and serve read it as it is.")
+    network, words, answer = load_network(folder, saved)
+    if words:
+        head = network.output_dense.get_weights()
+        return write_bert(folder / "onnx", network.backbone, head, words, saved["labels"], saved["length"], answer)
+    said = {key: saved[key] for key in ("labels", "length", "unit", "vocabulary")}
+    return write(folder / "onnx", lambda int8: lstm(network, int8), said, reference=answer)
+
+
+def load_network(folder: Path, saved: dict[str, Any]) -> tuple[keras.Model, weights.Tokenizer | None, Classify]:
+    """Returns the network that ``saved`` describes, BERT's tokenizer, and what gives texts their probabilities."""
     training.import_tensorflow()
-    length = saved["length"]
-    if saved["kind"] == "bert":
-        model, words = pretrained.load_classifier(folder, saved)
-        head = [np.array(w) for w in model.output_dense.get_weights()]
-        return write_bert(folder / "onnx", model.backbone, head, words, saved["labels"], length, lambda texts: (
-            training.predict_proba(model, words(texts, length), 64, pretrained.inputs)))  # fmt: skip
     import keras
 
+    if saved["kind"] == "bert":
+        (bert, words), length = pretrained.load_classifier(folder, saved), saved["length"]
+        return bert, words, lambda texts: training.predict_proba(bert, words(texts, length), 64, pretrained.inputs)
     network = keras.models.load_model(folder / "classifier.keras", compile=False)
-    vocabulary, unit = saved["vocabulary"], saved["unit"]
-    said = {key: saved[key] for key in ("labels", "length", "unit", "vocabulary")}
-    return write(folder / "onnx", lambda int8: lstm(network, int8), said, (), lambda texts: (
-        training.predict_proba(network, training.encode(texts, vocabulary, unit, length))))  # fmt: skip
+    vocabulary, read = saved["vocabulary"], (saved["unit"], saved["length"])
+    known = next(w.shape[0] for w in network.weights if w.path.endswith("embeddings"))
+    if known != len(vocabulary):
+        raise ValueError(f"the network knows {known} tokens, its vocabulary has {len(vocabulary)}")
+    return network, None, lambda texts: training.predict_proba(network, training.encode(texts, vocabulary, *read))
+
+
+def load_frozen(fitted: Any, said: dict[str, Any]) -> tuple[keras.Model, weights.Tokenizer, Classify]:
+    """Returns what :func:`load_network` does, of a frozen encoder and the regression ``fitted`` on its vectors."""
+    encoder, words = pretrained.load(said["preset"])
+    return encoder, words, lambda texts: (
+        fitted.predict_proba(pretrained.encode_ids(encoder, words(texts, said["length"]))))  # fmt: skip
 
 
 def write_bert(
     out: Path, backbone: keras.Model, head: Any, words: weights.Tokenizer, labels: Sequence[str], length: int,
-    reference: Callable[[Sequence[str]], np.ndarray],
+    reference: Classify,
 ) -> Path:  # fmt: skip
     """Writes BERT as an engine, see :func:`bert` and :func:`write`: frozen where the folder's name ends so."""
     import keras

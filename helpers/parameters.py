@@ -23,7 +23,7 @@ import sys
 import tokenize
 import types
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -286,5 +286,15 @@ def describe(notebook: Path) -> str:
     for p in declared.values():
         said = f"{p.meaning} (set again further down: a value for it is refused)" if p.name in lost else p.meaning
         rows.append((p.name, p.type, json.dumps(p.default, ensure_ascii=False), said))
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    return "\n".join("  ".join([*map(str.ljust, row, widths), row[3]]).rstrip() for row in rows)
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Returns rows of cells as a text table, its columns as wide as they need.
+
+    Examples:
+        >>> aligned([("model", "validation"), ("tfidf", "0.8")])
+        'model  validation\\ntfidf  0.8'
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from helpers import InputError, contenders, data, onnx_engine, pretrained, training
+from helpers import InputError, contenders, data, files, onnx_engine
+from helpers.onnx_engine import Classify
 from helpers.runs import find_run
 
 CHUNK = 4096
-Classify = Callable[[Sequence[str]], np.ndarray]
 
 
 def load_classifier(
@@ -75,21 +74,7 @@ def _engine(folder: Path, name: str, place: str, settings: dict, how: tuple[bool
 def _network(folder: Path, settings: dict[str, Any], how: tuple[bool, bool]) -> Classify:
     if settings["kind"] not in ("bert", "lstm"):
         raise ValueError(f"it is of the unknown kind {settings['kind']!r}")
-    if engine := _engine(folder, "", "onnx", settings, how):
-        return engine
-    training.import_tensorflow()
-    length = settings["length"]
-    if settings["kind"] == "bert":
-        bert, words = pretrained.load_classifier(folder, settings)
-        return lambda texts: training.predict_proba(bert, words(texts, length), 64, pretrained.inputs)
-    import keras
-
-    network = keras.models.load_model(folder / "classifier.keras", compile=False)
-    vocabulary, unit = settings["vocabulary"], settings["unit"]
-    known = next(w.shape[0] for w in network.weights if w.path.endswith("embeddings"))
-    if known != len(vocabulary):
-        raise ValueError(f"the network knows {known} tokens, its vocabulary has {len(vocabulary)}")
-    return lambda texts: training.predict_proba(network, training.encode(texts, vocabulary, unit, length))
+    return _engine(folder, "", "onnx", settings, how) or onnx_engine.load_network(folder, settings)[2]
 
 
 def _contender(folder: Path, name: str, settings: dict[str, Any], how: tuple[bool, bool]) -> Classify:
@@ -107,10 +92,7 @@ def _contender(folder: Path, name: str, settings: dict[str, Any], how: tuple[boo
     fitted, said = contenders.load(folder, name)
     if fitted.kind == "words":
         return fitted.predict_proba
-    if engine := _engine(folder, name, "onnx-frozen", said, how):
-        return engine
-    encoder, words = pretrained.load(said["preset"])
-    return lambda texts: fitted.predict_proba(pretrained.encode_ids(encoder, words(texts, said["length"])))
+    return _engine(folder, name, "onnx-frozen", said, how) or onnx_engine.load_frozen(fitted, said)[2]
 
 
 def predict_file(
@@ -134,15 +116,13 @@ def predict_file(
     table, _ = data.read_table(source)
     table = table.replace(r"\r\n?", "\n", regex=True)  # a CSV file would break at them
     texts = data.column(table, text_column, source, "name it with --text-column").fillna("").astype(str)
-    part = None
     try:
         target = out.resolve()
         if target.exists() and not target.is_file():
             raise InputError(f"{out} is no regular file: give --out a file's name.")
         if target.exists():
             target.open("r+").close()  # one that is read-only stays
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        with part.open("w", encoding="utf-8", newline="") as file:
+        with files.whole(target) as file:
             classify, labels = load_classifier(run, model, export=True, int8=int8)
             names = _free_names(labels, table.columns)
             for start in range(0, len(table), CHUNK):
@@ -151,17 +131,11 @@ def predict_file(
                 new = pd.DataFrame(p.round(6), old.index, names[1:])
                 new.insert(0, names[0], np.array(labels)[p.argmax(axis=1)])
                 pd.concat([old, new], axis=1).to_csv(file, index=False, header=not start)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
     except InputError:
         raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{str(out)[:200]!r} cannot be written ({reason}): give --out another place.") from None
-    finally:
-        with contextlib.suppress(OSError, AttributeError):
-            part.unlink()
     return len(table)
 
 

@@ -1,8 +1,7 @@
 """A run's classifier applied to a file."""
 
 import json
-import os
-import stat
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -57,17 +56,9 @@ def test_the_users_columns_stay(run, source, tmp_path, capsys):
     assert "label_2" in capsys.readouterr().out
 
 
-def test_targets_that_are_no_files_are_refused_and_links_written_through(run, source, tmp_path):
-    for out, expected in {
-        tmp_path: "no regular file",
-        tmp_path / "none" / "out.csv": "cannot be written",
-        tmp_path / ("x" * 300): "cannot be written|too long",
-        tmp_path / "a\0b": "cannot be written",
-        "/dev/null": "no regular file",
-    }.items():
-        with pytest.raises(InputError, match=expected):
-            predict.predict_file(run, source, predict.Path(out))
-    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+def test_a_link_is_written_through(run, source, tmp_path):
+    with pytest.raises(InputError, match="cannot be written"):
+        predict.predict_file(run, source, tmp_path / "a\0b")
     (tmp_path / "real.csv").write_text("old")
     (tmp_path / "link.csv").symlink_to("real.csv")
     predict.predict_file(run, source, tmp_path / "link.csv")
@@ -84,47 +75,18 @@ def test_nothing_is_lost_when_the_model_fails(run, source, tmp_path, monkeypatch
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_missing_things_are_named(run, source, tmp_path):
-    with pytest.raises(InputError, match="no column 'words'"):
-        predict.predict_file(run, source, tmp_path / "out.csv", "words")
-    with pytest.raises(InputError, match="no classifier"):
-        predict.load_classifier(tmp_path)
-    with pytest.raises(InputError, match="no model 'bert'"):
-        predict.load_classifier(run, "bert")
+DAMAGE = [{"vocabulary": WORDS[:2]}, {"kind": "gpt"}, {"length": "long"}, {"unit": "verse"}, b"", b"PK\x03\x04 cut"]
 
 
-DAMAGE = {
-    "empty": "",
-    "a list": "[]",
-    "no labels": {"labels": None},
-    "one label": {"labels": ["a"]},
-    "another number of labels": {"labels": ["a", "b", "c"]},
-    "numbers as labels": {"labels": [1, 2]},
-    "a vocabulary cut to two words": {"vocabulary": WORDS[:2]},
-    "an unknown kind": {"kind": "gpt"},
-    "no length": {"length": "long"},
-    "another unit": {"unit": "verse"},
-}
-
-
-@pytest.mark.parametrize("case", DAMAGE)
-def test_a_damaged_classifier_is_one_sentence(run, tmp_path, case):
-    import shutil
-
-    folder = shutil.copytree(run, tmp_path / "copy")
-    path, change = folder / "model" / "classifier.json", DAMAGE[case]
-    path.write_text(change if isinstance(change, str) else json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(InputError) as error:
-        predict.load_classifier(folder)
+@pytest.mark.parametrize("change", DAMAGE, ids=str)
+def test_a_damaged_network_is_one_sentence(run, tmp_path, change):
+    folder = shutil.copytree(run, tmp_path / "copy") / "model"
+    shutil.rmtree(folder / "onnx", ignore_errors=True)
+    if isinstance(change, bytes):
+        (folder / "classifier.keras").write_bytes(change)
+    else:
+        path = folder / "classifier.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match="damaged") as error:
+        predict.load_classifier(folder.parent)
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a model"])
-def test_a_damaged_network_is_one_sentence(run, tmp_path, content):
-    import shutil
-
-    folder = shutil.copytree(run, tmp_path / "copy")
-    shutil.rmtree(folder / "model" / "onnx", ignore_errors=True)
-    (folder / "model" / "classifier.keras").write_bytes(content)
-    with pytest.raises(InputError, match="damaged"):
-        predict.load_classifier(folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from helpers import InputError
+from helpers import InputError, files
 from helpers.commands import compare
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,7 +83,8 @@ def test_names_come_from_the_file_and_are_numbered(tmp_path, capsys):
     assert compare._free_name(tmp_path, "d1/my file.csv") == "my-file"
     assert compare._free_name(tmp_path, "trec6/train.csv") == "trec6"
     (tmp_path / "my").mkdir()
-    (tmp_path / "my" / "metrics.json").write_text('{"parameters": {"DATA": "d1/my.csv"}}', "utf-8")
+    record = {"notebook": "06_which_model", "name": "my", "parameters": {"DATA": "d1/my.csv"}, "metrics": {}}
+    files.write_json(tmp_path / "my" / "metrics.json", record)
     assert compare._free_name(tmp_path, "d1/my.csv") == "my"
     assert compare._free_name(tmp_path, "d2/my.csv") == "my-2"
     assert "belongs to d1/my.csv" in capsys.readouterr().out

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from helpers import InputError, files
+from helpers import InputError, files, parameters, runs
 from helpers.commands import run
 
 
@@ -61,8 +60,8 @@ def _free_name(folder: Path, source: str) -> str:
 def _data_of(folder: Path) -> str | None:
     """The DATA of a finished or failed run of that name, or None."""
     for place in (folder, folder.with_name(f"{folder.name}.failed")):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            return str(json.loads((place / "metrics.json").read_text("utf-8"))["parameters"]["DATA"])
+        with contextlib.suppress(InputError):
+            return runs.load(place)["parameters"].get("DATA")
     return None
 
 
@@ -71,16 +70,13 @@ def _shown_live(folder: Path, name: str) -> Iterator[None]:
     """Within it, each new state of the run's leaderboard is printed."""
     done, seen = threading.Event(), [""]
 
-    def look() -> None:
-        for path in folder.glob(f".{name}.*/leaderboard.csv"):
-            with contextlib.suppress(OSError):
-                if (board := path.read_text("utf-8")) not in seen:
-                    seen.append(board)
-                    print("\n".join(_aligned(board)), flush=True)
-
     def follow() -> None:
         while not done.wait(1):
-            look()
+            for path in folder.glob(f".{name}.*/leaderboard.csv"):
+                with contextlib.suppress(OSError):
+                    if (board := path.read_text("utf-8")) not in seen:
+                        seen.append(board)
+                        print(parameters.aligned(list(csv.reader(board.splitlines()))), end="\n\n", flush=True)
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -89,15 +85,3 @@ def _shown_live(folder: Path, name: str) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-
-
-def _aligned(board: str) -> list[str]:
-    """The lines of a small CSV as a table.
-
-    Examples:
-        >>> _aligned('model,validation\\n"tfidf (2,000 texts)",0.8\\n')
-        ['model                validation', 'tfidf (2,000 texts)  0.8', '']
-    """
-    rows = list(csv.reader(board.strip().splitlines()))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=False)).rstrip() for row in rows] + [""]

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import InputError, parameters, runs
-from helpers.files import bases, locked, project_root, recover, replace_folder, runs_root, shown, writable, write_json
+from helpers.files import bases, locked, project_root, recover, replace_folder, runs_root, shown, write_json
 
 MISTAKE = "InputError: "  # how papermill tells it
 REMOTE = ("http://", "https://", "hf:")
@@ -168,13 +168,10 @@ def execute(
     """Executes a notebook strictly and keeps the result as a run.
 
     Args:
-        notebook: the file.
         given: parameters that differ from the defaults.
-        name: the run's name.
         force: replace a finished run of that name.
         update: replace it only if notebook, helpers, parameters or data have changed.
         resume: skip it if it is finished and unchanged, and continue an interrupted one from its checkpoint.
-        report: render ``report.html``.
         cell_timeout: seconds for one cell.
 
     Returns:
@@ -184,7 +181,7 @@ def execute(
         InputError: something the user can mend; no kernel was started, or it stopped at that.
     """
     run = plan(notebook, given, name)
-    with writable(run.final.parent), locked(run.final.with_name(f".{name}.lock"), shown(run.final)):
+    with locked(run.final.with_name(f".{name}.lock"), shown(run.final)):
         recover(run.final)
         done = run.final.exists() and not force
         if done and (update or resume) and runs.load(run.final).get("fingerprint") == run.fingerprint:
@@ -248,7 +245,7 @@ def signals(handlers: dict[int, Any]) -> Iterator[dict[int, Any]]:
 
 
 def _papermill(run: Plan, folder: Path, record: dict, cell_timeout: float | None, handlers: dict[int, Any]) -> int:
-    """Runs the notebook into ``folder`` and completes ``record``; returns the exit status."""
+    """Runs the notebook and completes ``record``; returns the exit status."""
     variables = {runs.FOLDER_VARIABLE: str(folder), "HELPERS_CWD": str(Path.cwd()), "TQDM_DISABLE": "1"}
     clock, status = time.monotonic(), 1
     try:
@@ -297,11 +294,7 @@ def _judge(output: Path, record: dict, status: int) -> int:
 
 
 def _close(run: Plan, folder: Path, record: dict, status: int, report: bool) -> int:
-    """Records, renders the report, gives the folder its name and says how the run ended, in this order.
-
-    Raises:
-        InputError: what the notebook said of its input.
-    """
+    """Records, renders the report, gives the folder its name and says how the run ended, in this order."""
     try:
         with contextlib.suppress(OSError, ValueError, KeyError):
             noted = json.loads((folder / "metrics.json").read_text("utf-8"))

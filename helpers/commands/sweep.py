@@ -74,13 +74,12 @@ def plan_all(notebook: Path, grid: Path, given: Mapping[str, Any]) -> tuple[dict
 
 
 def execute(
-    notebook: Path, grid: Path, given: Mapping[str, Any], *, jobs: int = 1, scheduler: str = "",
+    notebook: Path, grid: Path, given: Mapping[str, Any], jobs: int = 1, scheduler: str = "",
     options: Sequence[str] = (),
 ) -> int:  # fmt: skip
     """Executes what is missing of a grid, and writes ``runs/<notebook>/sweep-<grid>/`` with results.csv and a page.
 
     Args:
-        notebook, grid: the files; the grid's name is that of the sweep.
         given: parameters that are the same for every run.
         jobs: how many runs at the same time, on this machine.
         scheduler: the address of a Dask cluster, which runs as many as its workers have threads.
@@ -96,7 +95,7 @@ def execute(
 
     found, varied = plan_all(notebook, grid, given)
     folder = files.runs_root() / notebook.stem / f"sweep-{grid.stem}"
-    with _pool(jobs, scheduler) as pool, files.writable(folder), files.locked(folder / ".lock", folder.name):
+    with _pool(jobs, scheduler) as pool, files.locked(folder / ".lock", folder.name):
         rows = {name: _row(run, varied) for name, run in found.items()}
         waiting = [name for name, row in rows.items() if row["status"] != "completed"]
         print(f"{len(found)} runs, {len(found) - len(waiting)} of them done before", file=sys.stderr)
