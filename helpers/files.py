@@ -75,8 +75,7 @@ def write_json(path: Path, value: Any) -> None:
 def locked(path: Path, what: str) -> Iterator[None]:
     """Held by one process at a time, in a folder that is made; a process that dies lets go of it.
 
-    Raises:
-        InputError: another process holds it, or the disk is full or read-only, within it too.
+    Raises InputError where another process holds it, and where a disk is full or read-only, within it too.
     """
     import filelock
 

@@ -133,11 +133,7 @@ def _add_norm(g: Graph, part: dict[str, Any], x: str, new: str, dense: str, norm
 
 
 def lstm(network: keras.Sequential, int8_table: bool = False) -> onnx.ModelProto:
-    """Returns an LSTM of notebook 03 or 06, in one or both directions, its last or its mean state, as an ONNX model.
-
-    Raises:
-        InputError: another architecture.
-    """
+    """Returns an LSTM of 03 or 06, in one or both directions, its last or mean state, as an ONNX model of ids."""
     from keras import layers
 
     g, x, sequence = Graph(), "ids", False

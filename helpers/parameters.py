@@ -169,17 +169,21 @@ def _declared(node: ast.stmt, meaning: str, where: str) -> Parameter:
         raise InputError(f"{name} in {where} is not a literal: parameters hold no derived value.") from None
 
 
-def resolve(declared: dict[str, Parameter], given: dict[str, Any], where: str) -> dict[str, Any]:
+def resolve(notebook: Path, given: dict[str, Any]) -> dict[str, Any]:
     """Returns all parameters of a run: the defaults with the given values put in, each checked.
 
     Raises:
-        InputError: an unknown name (with a near miss), or a value that does not fit.
+        InputError: an unknown name (with a near miss), a value that does not fit, or one that a later cell sets again.
     """
+    declared, lost = read(notebook), overwritten(notebook)
     for name in given:
         if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
             raise InputError(f"{_short(name)} is not a parameter name: names are such as {next(iter(declared), 'A')}.")
         if name not in declared:
-            raise InputError(f"{where} has no parameter {_short(name)}: {near(name, declared)}")
+            raise InputError(f"{notebook.stem} has no parameter {_short(name)}: {near(name, declared)}")
+        if name in lost:
+            said = f"{name} is set again further down in {notebook.name}"
+            raise InputError(f"{said}, so a value given for it would be lost: remove that line.")
     return {name: p.accept(given[name]) if name in given else p.default for name, p in declared.items()}
 
 
@@ -193,13 +197,6 @@ def near(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     known = {k.upper(): k for k in known}
     close = difflib.get_close_matches(name[:80].upper(), known, 1, cutoff)
     return f"did you mean {known[close[0]]}?" if close else f"it has {', '.join(known.values()) or 'none'}."
-
-
-def refuse_overwritten(notebook: Path, names: Iterable[str]) -> None:
-    """Refuses values that would have no effect, because a cell below the parameters sets the name again."""
-    if lost := sorted(set(names) & overwritten(notebook)):
-        said = f"{lost[0]} is set again further down in {notebook.name}"
-        raise InputError(f"{said}, so a value given for it would be lost: remove that line.")
 
 
 def overwritten(notebook: Path) -> set[str]:
@@ -244,10 +241,7 @@ def load_file(path: Path, kinds: type | tuple[type, ...] = dict) -> Any:
     """Returns what a JSON or YAML file holds; ``-`` reads standard input.
 
     YAML's own types are not used (it takes ``1e-3`` for text and ``no`` for false): scalars stay text, and the
-    declared types decide.
-
-    Raises:
-        InputError: no such file, not well formed, or a name that is given twice.
+    declared types decide. Raises InputError where the file is not well formed or gives a name twice.
     """
     import yaml
 

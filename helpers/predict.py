@@ -101,14 +101,8 @@ def predict_file(
     """Labels the texts of a file with a run's classifier and writes them as CSV; returns the number of rows.
 
     The rows keep their order and their columns, and gain ``label`` and ``p_<label>``, under other names where the file
-    has these already. ``out`` is written whole or not at all; a link is written through.
-
-    Args:
-        run: a run folder, see :func:`load_classifier`.
-        source: any form of ``DATA``.
-        out: the file to write.
-        text_column: the column of the texts.
-        model, int8: see :func:`load_classifier`.
+    has these already. ``out`` is written whole or not at all; a link is written through. ``source`` has any form of
+    ``DATA``; for ``run``, ``model`` and ``int8`` see :func:`load_classifier`.
 
     Raises:
         InputError: no such column or run, or a place that cannot be written; told before any text is classified.

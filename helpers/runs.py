@@ -122,11 +122,7 @@ def versions() -> dict[str, str]:
 
 
 def load(folder: str | Path) -> dict[str, Any]:
-    """Returns ``metrics.json`` of a run folder.
-
-    Raises:
-        InputError: no such run, or a file that is not as it should be.
-    """
+    """Returns ``metrics.json`` of a run folder; raises InputError where it is not as it should be."""
     path = find_run(folder) / "metrics.json"
     try:
         record = json.loads(path.read_text("utf-8"))

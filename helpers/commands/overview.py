@@ -31,10 +31,9 @@ def _card(entry: Mapping[str, Any]) -> dict[str, Any]:
     """A notebook at a glance: its figure, the question it asks, a Chinese line, and its answer."""
     texts = "\n".join(cell.source for cell in entry["nb"].cells[:3] if cell.cell_type == "markdown")
     question = re.search(r"\*\*([^*]+[?？])\*\*", texts)
-    told = re.search(r"(?:摘要|中文)[*]*[：:]?[*]*\s*([^\n]+)", texts) or re.search(
-        r"(?m)^(.*[\u4e00-\u9fff]{6}.*)$", texts
-    )
-    found = {"question": question, "chinese": told}
+    chinese = re.search(r"(?:摘要|中文)[*]*[：:]?[*]*\s*([^\n]+)", texts)
+    chinese = chinese or re.search(r"(?m)^(.*[\u4e00-\u9fff]{6}.*)$", texts)
+    found = {"question": question, "chinese": chinese}
     return {"entry": entry, "answer": _answer(entry)} | {name: hit[1] if hit else "" for name, hit in found.items()}
 
 
@@ -75,10 +74,8 @@ def _ladder(main: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     pairs = significance.pairs(table[table["model"].isin(names)])
     own = pairs[[{row.better, row.worse} == {best, floor} for row in pairs.itertuples()]]
     found = {"rows": rows, "best": next(row for row in rows if row[0] == best), "floor": floor, "texts": texts}
-    found |= {
-        "points": 100 * (right["test"][best] - right["test"][floor]),
-        "data": kept[0]["parameters"].get("DATA", ""),
-    }
+    found["points"] = 100 * (right["test"][best] - right["test"][floor])
+    found["data"] = kept[0]["parameters"].get("DATA", "")
     for row in own.itertuples():
         only = (row.only_better, row.only_worse)[:: 1 if row.better == best else -1]
         found |= {"only": only, "p": significance.p_value(row.p_holm), "pairs": len(pairs)}

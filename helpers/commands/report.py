@@ -33,9 +33,6 @@ def render(notebook: Path, out: Path) -> Path:
 
     Cells tagged ``answer`` come first; ``check`` cells are left out; the setup is folded; ``remove-input`` hides code.
     Run time, metrics and parameters come from ``metrics.json`` beside the notebook.
-
-    Raises:
-        InputError: the notebook cannot be read, or ``out`` cannot be written.
     """
     notebook = Path(notebook)
     known = (notebook.parent / "metrics.json").is_file()
@@ -43,11 +40,7 @@ def render(notebook: Path, out: Path) -> Path:
 
 
 def collect(folders: Iterable[Path]) -> list[Path]:
-    """Returns the runs and sweeps in folders, failed ones too, hidden ones and ``interactive`` not; each once.
-
-    Raises:
-        InputError: a folder holds no run.
-    """
+    """Returns the runs and sweeps in folders, failed ones too, hidden ones and ``interactive`` not; each once."""
     found: dict[Path, None] = {}
     for folder in map(Path, folders):
         below = sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern) if _is_run(path))
@@ -67,10 +60,7 @@ def _is_run(folder: Path) -> bool:
 def build(runs: Sequence[Path], out: Path, *, update: bool = False) -> Path:
     """Writes a report for each run folder or sweep, and ``index.html``; returns the index's path.
 
-    With ``update``, a page that is younger than its run stays as it is; its links to pages that are new do not.
-
-    Raises:
-        InputError: no run is given, a folder is no run, or ``out`` cannot be written.
+    With ``update``, a page that is younger than its run stays as it is, without links to pages that are new.
     """
     if not runs:
         raise InputError("No runs were given; name at least one run folder, such as runs/03_lstm_classifier/default.")

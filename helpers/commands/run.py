@@ -32,10 +32,7 @@ REMOTE = ("http://", "https://", "hf:")
 
 
 def find_notebook(name: str) -> Path:
-    """Returns the notebook file of a name, a number or a path.
-
-    Raises:
-        InputError: no such notebook, with a near miss.
+    """Returns the notebook file of a name, a number or a path; raises InputError with a near miss.
 
     Examples:
         >>> find_notebook("03").name
@@ -73,17 +70,12 @@ class Plan:
 
 
 def plan(notebook: Path, given: dict[str, Any], name: str = "default") -> Plan:
-    """Checks everything that can be checked before a kernel starts.
-
-    Raises:
-        InputError: name, parameters or the data they name are not as they should be.
-    """
+    """Checks name, parameters and the data they name before a kernel starts; raises InputError at the first fault."""
     if not re.fullmatch(r"\w[\w-]{0,80}", name) or name == "interactive" or name.startswith("sweep-"):
         raise InputError(
             f"{name[:80]!r} cannot name a run: use letters, digits, - and _, not interactive or sweep-...."
         )
-    values = parameters.resolve(parameters.read(notebook), given, notebook.stem)
-    parameters.refuse_overwritten(notebook, given)
+    values = parameters.resolve(notebook, given)
     source, test = values.get("DATA"), values.get("TEST", "")
     if source and not source.lower().startswith(REMOTE):
         test = "" if test.lower().startswith(REMOTE) else test

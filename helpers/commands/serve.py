@@ -56,11 +56,7 @@ class Service:
                     future.set_exception(part) if isinstance(part, Exception) else future.set_result(part)
 
     async def predict(self, texts: list[str]) -> np.ndarray:
-        """Returns the probabilities (n, classes).
-
-        Raises:
-            TimeoutError: too many requests wait, or this one waited too long.
-        """
+        """Returns the probabilities (n, classes); raises TimeoutError where too many wait, or this one too long."""
         future = asyncio.get_running_loop().create_future()
         try:
             self.queue.put_nowait((texts, future))
@@ -118,12 +114,12 @@ class Gate:
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
         """Answers a request, or refuses it with one sentence."""
+        from starlette.datastructures import Headers
         from starlette.responses import JSONResponse
 
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        headers, body, more = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}, b"", True
-        status, said = 0, ""
+        headers, body, more, status, said = Headers(scope=scope), b"", True, 0, ""
         if self.hosts and re.sub(r":\d+$", "", headers.get("host", "")) not in self.hosts:
             status, said = 421, "This address is not served here: use the one that was printed."
         elif scope["method"] == "POST" and not headers.get("content-type", "").startswith("application/json"):
@@ -141,14 +137,10 @@ class Gate:
             status, said = 408, f"The request was not whole after {SECONDS:g} seconds: send it again."
         if status:
             return await JSONResponse({"error": said}, status, {"Connection": "close"})(scope, receive, send)
-        sent = False
+        read = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def whole() -> dict:
-            nonlocal sent
-            if sent:
-                return await receive()
-            sent = True
-            return {"type": "http.request", "body": body, "more_body": False}
+            return read.pop() if read else await receive()
 
         await self.app(scope, whole, send)
 
@@ -158,21 +150,19 @@ def app(service: Service, hosts: set[str] | None = None) -> Any:
     from fastapi import FastAPI
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import HTMLResponse, JSONResponse
-    from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+    from pydantic import BaseModel, Field, StringConstraints
     from starlette.exceptions import HTTPException as StarletteHTTPException
 
     Text = Annotated[str, StringConstraints(strict=True, max_length=MOST_CHARACTERS)]
 
-    class Texts(BaseModel):
+    class Texts(BaseModel, extra="forbid"):
         """One text or many."""
 
-        model_config = ConfigDict(extra="forbid")
         texts: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
 
-    class Correction(BaseModel):
+    class Correction(BaseModel, extra="forbid"):
         """A text and its right label."""
 
-        model_config = ConfigDict(extra="forbid")
         text: Text
         label: Text
 
@@ -185,7 +175,6 @@ def app(service: Service, hosts: set[str] | None = None) -> Any:
 
     api = FastAPI(title=f"{service.name} of {service.folder.parent.name}/{service.folder.name}", lifespan=lifespan)
     api.add_middleware(Gate, hosts=hosts)
-    card = service.folder / "model_card.md"
     about = {"model": service.name, "labels": service.labels, "threshold": service.threshold}
 
     @api.exception_handler(RequestValidationError)
@@ -231,7 +220,7 @@ def app(service: Service, hosts: set[str] | None = None) -> Any:
 
     @api.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
-        nonce = secrets.token_urlsafe(16)
+        nonce, card = secrets.token_urlsafe(16), service.folder / "model_card.md"
         said = about | {"card": card.read_text("utf-8") if card.exists() else "This run has no model card."}
         html = (Path(__file__).parent.parent / "report" / "serve.html").read_text("utf-8")
         html = html.replace("NONCE", nonce).replace("ABOUT", json.dumps(said).replace("<", "\\u003c"))

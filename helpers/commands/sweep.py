@@ -33,11 +33,7 @@ _stopped, _starting, _processes = threading.Event(), threading.Lock(), set()
 
 
 def read_grid(path: Path) -> list[dict[str, Any]]:
-    """Returns the points of a grid file: every combination of ``NAME: [value, ...]``, or a list of runs as it stands.
-
-    Raises:
-        InputError: the file is neither, empty, or too large.
-    """
+    """Returns the points of a grid file: each combination of ``NAME: [value, ...]``, or a list of runs as it stands."""
     found = parameters.load_file(path, object)
     if isinstance(found, dict) and found:
         columns = [value if isinstance(value, list) else [value] for value in found.values()]
@@ -50,11 +46,7 @@ def read_grid(path: Path) -> list[dict[str, Any]]:
 
 
 def plan_all(notebook: Path, grid: Path, given: Mapping[str, Any]) -> tuple[dict[str, Plan], list[str]]:
-    """Returns the runs of a grid by name, each checked, and the parameters that it varies.
-
-    Raises:
-        InputError: a mistake in the grid or in any of its points.
-    """
+    """Returns the runs of a grid by name, each checked, and the parameters that it varies."""
     if not re.fullmatch(r"\w[\w-]{0,40}", grid.stem):
         raise InputError(f"{grid.name} cannot name a sweep: use up to 40 letters, digits, - and _.")
     points, found = read_grid(grid), {}
