@@ -89,6 +89,12 @@ def command(tmp_path: Path) -> Callable[..., SimpleNamespace]:
     return call
 
 
+def start(*words: object) -> subprocess.Popen:
+    """Begins ``python -m helpers run`` or ``sweep`` in a process of its own."""
+    arguments = [sys.executable, "-m", "helpers", *map(str, words), "--no-report"]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 def record(folder: Path) -> dict:
     """A run's ``metrics.json``, read as strict JSON."""
 

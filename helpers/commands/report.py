@@ -22,7 +22,6 @@ from helpers.files import write_atomic
 from helpers.runs import load
 
 NOTICE = "A report contains texts of the data it was made from: share it only with people who may read them."
-HEADLINE = overview.HEADLINE
 _TEMPLATES = Path(__file__).parent.parent / "report"
 _TYPES = ("text/html", "image/png", "image/jpeg", "text/markdown", "text/latex", "text/vnd.mermaid", "text/plain")
 _TITLE = re.compile(r"\s*# +(\S.*)")
@@ -283,8 +282,7 @@ def _template(name: str, title: str, **values: Any) -> str:
     environment.filters["safe_code"] = lambda source: Markup(highlight(source, PythonLexer(), HtmlFormatter()))
     style, script = ((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    allow = (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
-    )
-    page = {"title": title, "style": Markup(style), "script": Markup(script), "policy": allow}
-    return environment.get_template(name).render(page=page | {"notice": NOTICE, "headline": HEADLINE}, **values)
+    allow = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; script-src 'sha256-{}'"
+    page = {"title": title, "style": Markup(style), "script": Markup(script), "policy": allow.format(digest)}
+    page |= {"notice": NOTICE, "headline": overview.HEADLINE}
+    return environment.get_template(name).render(page=page, **values)

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import InputError, files, parameters, runs
+from helpers.commands import overview, report
 from helpers.commands.run import STOPS, Plan, plan, signals
 
 MAX_RUNS = 10_000
@@ -201,10 +202,8 @@ def run_one(words: Sequence[str], given: Mapping[str, Any], folder: str, runs_fo
 
 def _write_page(folder: Path, notebook: str, rows: Mapping[str, dict[str, Any]], varied: Sequence[str]) -> str:
     """Writes ``report.html`` from ``sweep.ipynb``; returns the file to open, the table if the page cannot be made."""
-    from helpers.commands import report
-
     try:
-        page = _page(folder, f"{folder.name} of {notebook}", rows, varied, report.HEADLINE)
+        page = _page(folder, f"{folder.name} of {notebook}", rows, varied)
         files.write_atomic(folder / "sweep.ipynb", page)
         report.render(folder / "sweep.ipynb", folder / "report.html")
     except Exception as error:  # of a dozen kinds; what the runs computed is not lost for it
@@ -214,7 +213,7 @@ def _write_page(folder: Path, notebook: str, rows: Mapping[str, dict[str, Any]],
     return "report.html"
 
 
-def _page(folder: Path, title: str, rows: Mapping, varied: Sequence[str], headline: Sequence[str]) -> str:
+def _page(folder: Path, title: str, rows: Mapping, varied: Sequence[str]) -> str:
     """Returns a notebook: the table with a link to each run, and the mean of its metric by each parameter."""
     import pandas as pd
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, writes
@@ -231,7 +230,7 @@ def _page(folder: Path, title: str, rows: Mapping, varied: Sequence[str], headli
             page = page.replace(f">{name}<", f'><a href="../{place}/report.html">{name}</a><')
     outputs = [new_output("display_data", {"text/html": page, "text/plain": shown.to_string(index=False)})]
     known = [name for name in table.columns[2 + len(varied) : -2] if table[name].notna().any()]
-    metric = next((name for name in (*headline, *known) if name in known), None)
+    metric = next((name for name in (*overview.HEADLINE, *known) if name in known), None)
     for name in varied if metric else ():
         means = table.dropna(subset=[metric]).groupby(f"{name} " + table[name].map(str), sort=False)[metric].mean()
         if len(means) > 1:
