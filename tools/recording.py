@@ -79,6 +79,8 @@ def record_metrics(run: str, out: Path) -> None:
 
 def record_pretraining(run: str) -> None:
     """Keeps a long run of 07: its curve and what it measured as one file, and its weights."""
+    import pandas as pd
+
     folder, data = runs.find_run(run), project_root() / "data"
     record_metrics(run, data / "recorded" / "07-long.json")
     record = json.loads((data / "recorded" / "07-long.json").read_text("utf-8"))
@@ -87,7 +89,7 @@ def record_pretraining(run: str) -> None:
         "steps": int(curve["step"].max()),
         "rates": json.loads((folder / "rates.json").read_text("utf-8")),
         "curve": curve[["step", "loss", "val_loss", "accuracy", "seconds"]].round(4).to_dict("records"),
-        "transfer": evaluation.read_table(run, "transfer.csv", ("accuracy",)).round(4).to_dict("records"),
+        "transfer": pd.read_csv(folder / "transfer.csv").round(4).to_dict("records"),
     }
     files.write_json(data / "recorded" / "07-long.json", record)
     shutil.copytree(folder / "docs_bert", data / "docs_bert", dirs_exist_ok=True)
