@@ -10,16 +10,24 @@ import base64
 import dataclasses
 import functools
 import io
+import textwrap
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
+import IPython.display
+import matplotlib as mpl
 import numpy as np
+import pandas as pd
+from cycler import cycler
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse, FancyArrowPatch, FancyBboxPatch
+from PIL import Image
 
 from helpers.alternatives import describe
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
 
 SIZES = {"small": (7.2, 3.3), "medium": (7.2, 4.2), "large": (7.2, 5.6)}  # inches: one width
 PALETTE = ("#1f4e79", "#e07b1f", "#2a8c6e", "#a3246b", "#b5473a", "#5aa6d8", "#5b3a8c", "#777777", "#3f7d20", "#111111")
@@ -31,11 +39,6 @@ CJK_FONTS = ("Noto Sans SC", "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han
 @functools.cache
 def cjk_font() -> str | None:
     """Returns the name of a font with Chinese characters, the package zhplot's first; None, and a hint, without one."""
-    from importlib.util import find_spec
-    from pathlib import Path
-
-    from matplotlib import font_manager
-
     spec = find_spec("zhplot")
     for file in Path(spec.origin).parent.glob("fonts/*.ttf") if spec else ():
         font_manager.fontManager.addfont(str(file))
@@ -50,8 +53,6 @@ def cjk_font() -> str | None:
 
 def style() -> dict[str, Any]:
     """Returns the house style as rcParams, with a font that has Chinese characters where one is found."""
-    from cycler import cycler
-
     return {
         "axes.axisbelow": True, "axes.grid": True, "axes.prop_cycle": cycler(color=PALETTE), "axes.spines.right": False,
         "axes.spines.top": False, "axes.titlelocation": "left", "axes.titlesize": 11, "axes.titleweight": "bold",
@@ -66,8 +67,6 @@ def styled(function: Callable[..., Axes]) -> Callable[..., Axes]:
 
     @functools.wraps(function)
     def wrapper(*args: Any, ax: Axes | None = None, size: str = "medium", **kwargs: Any) -> Axes:
-        import matplotlib as mpl
-
         with mpl.rc_context(style()):
             return function(*args, ax=new_axes(size) if ax is None else ax, **kwargs)
 
@@ -76,20 +75,12 @@ def styled(function: Callable[..., Axes]) -> Callable[..., Axes]:
 
 def new_axes(size: str = "medium", rows: int = 1, columns: int = 1) -> Any:
     """Returns axes of a new figure in the house style, one or an array; pyplot does not keep the figure."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
     with mpl.rc_context(style()):
         return Figure(figsize=SIZES[size], layout="constrained").subplots(rows, columns)
 
 
 def to_png(ax: Axes) -> bytes:
     """Returns the figure of ``ax`` as PNG, 200 dots an inch in 24 colours; titles that are too long wrap."""
-    import textwrap
-
-    import matplotlib as mpl
-    from PIL import Image
-
     drawn, small = io.BytesIO(), io.BytesIO()
     with mpl.rc_context(style()):
         for part in ax.figure.axes:
@@ -106,12 +97,10 @@ def to_png(ax: Axes) -> bytes:
 
 def show(ax: Axes, alt: str = "") -> bytes:
     """Displays the figure of ``ax``; its text alternative is ``alt`` and the values in it. Returns the PNG."""
-    from IPython.display import display
-
     png, width = to_png(ax), round(96 * ax.figure.get_figwidth())
     titles = "; ".join(" ".join(a.get_title(loc="left").split()) for a in ax.figure.axes if a.get_title(loc="left"))
     data = {"image/png": base64.b64encode(png).decode(), "text/plain": f"<figure: {alt or titles}>"}
-    display(data, raw=True, metadata={"image/png": {"alt": alt or describe(ax), "width": width}})
+    IPython.display.display(data, raw=True, metadata={"image/png": {"alt": alt or describe(ax), "width": width}})
     return png
 
 
@@ -304,9 +293,6 @@ def diagram(
         >>> ax.get_title(loc="left")
         'Only the head learns'
     """
-    import matplotlib as mpl
-    from matplotlib.patches import Ellipse, FancyArrowPatch, FancyBboxPatch
-
     boxes = {name: (*box, *("plain", 1)[len(box) - 2 :])[:4] for name, box in boxes.items()}
     left, right = (f(x + s * w / 2 for x, _, _, w in boxes.values()) for f, s in ((min, -1), (max, 1)))
     rows = [y for _, y, _, _ in boxes.values()]

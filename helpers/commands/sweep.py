@@ -25,7 +25,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from helpers import InputError, files, parameters, runs
+import pandas as pd
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, writes
+from tqdm import tqdm
+
+from helpers import InputError, files, parameters, plots, runs
 from helpers.commands import overview, report
 from helpers.commands.run import STOPS, Plan, plan, signals
 
@@ -84,8 +88,6 @@ def execute(
     Raises:
         InputError: a mistake in the grid, or nobody answers at the scheduler's address, before any run.
     """
-    from tqdm import tqdm
-
     found, varied = plan_all(notebook, grid, given)
     folder = files.runs_root() / notebook.stem / f"sweep-{grid.stem}"
     with _pool(jobs, scheduler) as pool, files.locked(folder / ".lock", folder.name):
@@ -126,10 +128,8 @@ def _row(run: Plan, varied: Sequence[str], error: str = "") -> dict[str, Any]:
     return {"run": run.name, "status": status, **values, "seconds": record.get("seconds"), "error": error}
 
 
-def _write(folder: Path, rows: Mapping[str, dict[str, Any]]) -> Any:
-    """Writes ``results.csv``, metrics between the parameters and ``seconds``; returns it as a data frame."""
-    import pandas as pd
-
+def _write(folder: Path, rows: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
+    """Writes ``results.csv``, metrics between the parameters and ``seconds``, and returns it."""
     table = pd.DataFrame(list(rows.values()))
     table = table[[*table.columns.drop(["seconds", "error"]), "seconds", "error"]]
     files.write_atomic(folder / "results.csv", table.to_csv(index=False))
@@ -215,11 +215,6 @@ def _write_page(folder: Path, notebook: str, rows: Mapping[str, dict[str, Any]],
 
 def _page(folder: Path, title: str, rows: Mapping, varied: Sequence[str]) -> str:
     """Returns a notebook: the table with a link to each run, and the mean of its metric by each parameter."""
-    import pandas as pd
-    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, writes
-
-    from helpers import plots
-
     table = _write(folder, rows)
     shown = table.dropna(axis="columns", how="all").loc[:, lambda t: (t != "").any()]
     with pd.option_context("display.max_colwidth", None):
