@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,8 @@ import nbformat
 import pytest
 from hypothesis import settings
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from helpers import training
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, and so inherited, in a background job
 settings.register_profile("any_machine", deadline=None, derandomize=True)
@@ -93,6 +96,25 @@ def start(*words: object) -> subprocess.Popen:
     """Begins ``python -m helpers run`` or ``sweep`` in a process of its own."""
     arguments = [sys.executable, "-m", "helpers", *map(str, words), "--no-report"]
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        return door.getsockname()[1]
+
+
+def tiny_lstm(words: int, classes: int, *form: Any) -> Any:
+    """A network as 03 and 06 make it: 4 wide vectors, the layers between, a softmax."""
+    training.import_tensorflow()
+    import keras
+
+    keras.utils.set_random_seed(0)
+    wide = keras.initializers.RandomNormal(stddev=1.0)
+    vectors = keras.layers.Embedding(words, 4, mask_zero=True, embeddings_initializer=wide)
+    last = keras.layers.Dense(classes, activation="softmax")
+    return keras.Sequential([keras.Input((None,), dtype="int32"), vectors, *form, last])
 
 
 def record(folder: Path) -> dict:

@@ -1,7 +1,6 @@
 """JupyterLab in a real browser: a notebook opened, all its cells run, and its widget answers."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import free_port
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from test_reports import browser  # noqa: F401
@@ -34,9 +34,7 @@ def lab(tmp_path_factory):
     settings = config / "lab" / "user-settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True)
     (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        port = door.getsockname()[1]
+    port = free_port()
     words = f"--no-browser --allow-root --ServerApp.port={port} --IdentityProvider.token= --LabApp.news_url=None"
     words += f" --LabApp.expose_app_in_browser=True --ServerApp.root_dir={folder}"
     known = {"JUPYTER_CONFIG_DIR": str(config), "HELPERS_RUNS": str(folder / "runs"), "TQDM_DISABLE": "1"}

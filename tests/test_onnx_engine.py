@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import tiny_lstm
 
 from helpers import InputError, contenders, onnx_engine, predict, pretrained, training, weights
 
@@ -17,36 +18,15 @@ TEXTS = ["goal bank", "", "café CAFÉ rates", "银行 b", "goal " * 40, "\u2028
 @pytest.fixture(scope="module")
 def lstm_runs(tmp_path_factory):
     """A run for each form of LSTM that 03 and 06 make."""
-    training.import_tensorflow()
-    import keras
     from keras import layers
 
-    keras.utils.set_random_seed(0)
-    forms = {
-        "last": [layers.LSTM(4)],
-        "both": [layers.Bidirectional(layers.LSTM(3))],
-        "mean": [
-            layers.SpatialDropout1D(0.4),
-            layers.Bidirectional(layers.LSTM(3, return_sequences=True)),
-            layers.GlobalAveragePooling1D(),
-            layers.Dropout(0.5),
-        ],
-    }
-    runs = {}
+    mean = [layers.SpatialDropout1D(0.4), layers.Bidirectional(layers.LSTM(3, return_sequences=True))]
+    mean += [layers.GlobalAveragePooling1D(), layers.Dropout(0.5)]
+    forms = {"last": [layers.LSTM(4)], "both": [layers.Bidirectional(layers.LSTM(3))], "mean": mean}
+    runs, words = {}, ["", "[UNK]", "goal", "bank", "rate", "a"]
     for name, form in forms.items():
-        model = keras.Sequential(
-            [
-                keras.Input((None,), dtype="int32"),
-                layers.Embedding(
-                    6, 4, mask_zero=True, embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0)
-                ),
-                *form,
-                layers.Dense(3, activation="softmax"),
-            ]
-        )
-        runs[name] = tmp_path_factory.mktemp(name)
-        words = ["", "[UNK]", "goal", "bank", "rate", "a"]
-        training.save_classifier(runs[name] / "model", model, words, ["x", "y", "z"], unit="word", length=12)
+        runs[name], network = tmp_path_factory.mktemp(name), tiny_lstm(6, 3, *form)
+        training.save_classifier(runs[name] / "model", network, words, ["x", "y", "z"], unit="word", length=12)
     return runs
 
 

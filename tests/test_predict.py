@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import tiny_lstm
 
 from helpers import InputError, predict, training
 
@@ -15,14 +16,11 @@ TEXTS = ["six five", "one", "", "no such words", "two, three", ":)"]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    training.import_tensorflow()
-    import keras
+    from keras import layers
 
-    keras.utils.set_random_seed(0)
-    layers = [keras.Input((None,), dtype="int32"), keras.layers.Embedding(8, 4, mask_zero=True)]
-    layers += [keras.layers.LSTM(4), keras.layers.Dense(2, activation="softmax")]
     folder = tmp_path_factory.mktemp("run")
-    training.save_classifier(folder / "model", keras.Sequential(layers), WORDS, ["a", "b"], unit="word", length=10)
+    network = tiny_lstm(len(WORDS), 2, layers.LSTM(4))
+    training.save_classifier(folder / "model", network, WORDS, ["a", "b"], unit="word", length=10)
     return str(folder)
 
 

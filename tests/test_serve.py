@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import free_port, tiny_lstm
 from test_reports import browser  # noqa: F401
 
 from helpers import data, training
@@ -27,15 +28,11 @@ EVIL = "goal <script>document.title='taken'</script><img src=x onerror=alert(1)>
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of 03 whose network is sure of ``goal`` and unsure of anything else."""
-    training.import_tensorflow()
     import keras
     from keras import layers
 
-    keras.utils.set_random_seed(0)
     words = ["", "[UNK]", "goal", "bank", "rain"]
-    parts = [keras.Input((None,), dtype="int32"), layers.Embedding(5, 4, mask_zero=True)]
-    parts += [layers.LSTM(4, return_sequences=True), layers.GlobalAveragePooling1D()]
-    model = keras.Sequential([*parts, layers.Dense(3, activation="softmax")])
+    model = tiny_lstm(5, 3, layers.LSTM(4, return_sequences=True), layers.GlobalAveragePooling1D())
     texts = np.array([[2], [3], [4], [1]] * 16, dtype="int32")
     model.compile(keras.optimizers.Adam(0.03), "sparse_categorical_crossentropy")
     y = np.tile([0, 1, 2, 0, 0, 1, 2, 1, 0, 1, 2, 2], 6)[:64]
@@ -196,12 +193,6 @@ def server(run, tmp_path):
     yield re.search(r"http://\S+/", line)[0], process
     process.kill()
     process.wait()
-
-
-def free_port():
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        return door.getsockname()[1]
 
 
 def ask(address, texts):

@@ -6,7 +6,6 @@ import csv
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 import stress
 from bs4 import BeautifulSoup
-from conftest import start, wait_for
+from conftest import free_port, start, wait_for
 
 from helpers import InputError, files
 from helpers.commands import report, run, sweep
@@ -212,9 +211,7 @@ def test_three_kills_at_random_times_damage_nothing(notebook, here, runs_folder)
 def cluster(tmp_path):
     """A scheduler and two workers: address and worker processes."""
     pytest.importorskip("distributed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    address = f"tcp://127.0.0.1:{free_port()}"
     (tmp_path / "elsewhere").mkdir()
 
     def dask(*words: str) -> subprocess.Popen:
