@@ -6,7 +6,7 @@ and ``owners`` (n, L): which word a piece belongs to, -1 where it is none of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,7 @@ def _opened(forward: Callable[[Any, Any], Any], width: int) -> tuple[Any, Any]:
 
 
 def _ids(pieces: list[list[list[int]]], length: int, first: list[int], last: list[int]) -> Any:
-    """Joins the ids of words: cut to ``length``, special ids around them."""
+    """Ids and owners of texts whose words have these ids: cut to ``length``, special ids around them."""
     room, ids, owners = length - len(first) - len(last), [], []
     for words in pieces:
         flat = [(i, number) for number, word in enumerate(words) for i in word][:room]
@@ -152,24 +152,17 @@ def of_lstm(model: keras.Model, vocabulary: Sequence[str], unit: str, length: in
     return Reader(split, table, 1, *_opened(forward, table.shape[1]))
 
 
-def _batches(ids: np.ndarray, size: int = 64) -> Iterator[tuple[np.ndarray, int]]:
-    """Row numbers of texts of like length, and the longest of them."""
-    sizes = training.lengths(ids)
-    for rows in np.split(order := np.argsort(sizes, kind="stable"), range(size, len(order), size)):
-        yield rows, sizes[rows].max(initial=1)
-
-
 def gradients(reader: Reader, ids: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns two arrays (n, L): gradient times word vector, summed over the vector, and the gradient's length.
 
     The first is the piece's share in the logit if that were a straight line; the second has no sign.
     """
     products, sizes = np.zeros(ids.shape, "float32"), np.zeros(ids.shape, "float32")
-    for rows, longest in _batches(ids):
-        vectors = reader.table[ids[rows, :longest]]
-        slopes = np.asarray(reader.slopes(vectors, ids[rows, :longest], classes[rows].astype("int32"))[1])
-        products[rows, :longest] = (slopes * vectors).sum(axis=2)
-        sizes[rows, :longest] = np.linalg.norm(slopes, axis=2)
+    for rows, some in training.sorted_batches(ids, 64):
+        vectors = reader.table[some]
+        slopes = np.asarray(reader.slopes(vectors, some, classes[rows].astype("int32"))[1])
+        products[rows, : some.shape[1]] = (slopes * vectors).sum(axis=2)
+        sizes[rows, : some.shape[1]] = np.linalg.norm(slopes, axis=2)
     return products, sizes
 
 
@@ -184,8 +177,8 @@ def integrated(
     points, shares = np.polynomial.legendre.leggauss(steps)
     blank = np.where(owners >= 0, reader.blank, ids)
     found, gap = np.zeros(ids.shape, "float32"), np.zeros(len(ids), "float32")
-    for rows, longest in _batches(ids):
-        some, c = ids[rows, :longest], classes[rows].astype("int32")
+    for rows, some in training.sorted_batches(ids, 64):
+        c, longest = classes[rows].astype("int32"), some.shape[1]
         start = reader.table[blank[rows, :longest]]
         way = reader.table[some] - start
         total = sum(

@@ -11,14 +11,12 @@ import unicodedata
 import warnings
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from helpers import data, text
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 EXAMPLES, SHOWN_CHARACTERS = 10, 80
 FINE = "It would change nothing."
@@ -68,8 +66,6 @@ def together(splits: data.Splits) -> pd.DataFrame:
 
     Columns: ``part`` (train, validation or test), ``row``, ``text``, ``label``, and ``key`` (see :func:`loose`).
     """
-    import pandas as pd
-
     learned = pd.concat([splits.train.assign(part="train"), splits.validation.assign(part="validation")])
     rows = pd.concat([learned.sort_values("row", kind="stable"), splits.test.assign(part="test")], ignore_index=True)
     return rows.assign(key=rows["text"].map(loose))[["part", "row", "text", "label", "key"]]
@@ -244,12 +240,12 @@ def label_words(rows: pd.DataFrame, seed: int) -> Finding:
         f"{len(told):,} of {len(names):,} classes have their own name in 5 % or more of their texts, 5 times as often "
         f"as the others, on {_of(len(learned), total)} training texts."
     )
-    worst, level = (told[0][0], "note") if told else (0.0, "fine")
+    level = "fine"
     if told:
-        finding = f"{finding[:-1]}; most often {told[0][1]!r}, in {worst:.0%} of its texts."
+        level = "problem" if told[0][0] >= 0.5 else "note"
+        finding = f"{finding[:-1]}; most often {told[0][1]!r}, in {told[0][0]:.0%} of its texts."
     advice = "Find out whether the name will be there in use; if not, remove it from the texts before training."
     shown = _shown(learned.iloc[[t[2] for t in told]], own_share=[round(t[0], 3) for t in told])
-    level = "problem" if worst >= 0.5 else level
     return _finding("label's name in the text", level, finding, advice, shown)
 
 
@@ -284,8 +280,6 @@ def score_without_leaks(rows: pd.DataFrame, seed: int) -> Finding:
 
     A sample keeps whatever repeats its test texts in training, so that the share of the overlap stays as it is.
     """
-    import pandas as pd
-
     total = int((rows["part"] == "test").sum())
     rows, size = _few_classes(rows, rows.loc[rows["part"] == "test", "label"], seed)
     learned, test = _learned(rows), rows[rows["part"] == "test"]

@@ -7,21 +7,20 @@ arrays, saved as JSON and ``.npz`` without pickle, so that a run folder can be p
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from scipy import sparse
 from scipy.special import log_expit, log_softmax, softmax
 
 from helpers import InputError, embeddings, files
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from scipy import sparse
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
 MANY_TEXTS, CHOICE = 6_000, 20_000  # from here a feature must occur in two texts; C is chosen on so many at most
@@ -43,7 +42,7 @@ class Fitted:
         tried: ``C, accuracy, log_loss`` on the validation rows, for each strength.
         seconds: for choosing and fitting.
         texts: how many rows it learned from: all, unless the time was too short.
-        counts: settings, vocabulary and idf of each TF-IDF vectorizer.
+        counts: each TF-IDF vectorizer (``counter``), its ``settings`` and its ``terms``.
     """
 
     kind: str
@@ -59,7 +58,7 @@ class Fitted:
         """Returns the class probabilities (n, classes)."""
         if self.kind == "frozen":
             return np.exp(_log_p(self.kind, _unit(inputs), self.coef, self.intercept))
-        blocks = (_features(self.counts, list(inputs[i : i + 2000])) for i in range(0, len(inputs), 2000))
+        blocks = (_features(self.counts, inputs[i : i + 2000]) for i in range(0, len(inputs), 2000))
         logs = [_log_p(self.kind, x, self.coef, self.intercept) for x in blocks]
         return np.exp(np.vstack([np.zeros((0, len(self.intercept))), *logs]))
 
@@ -95,7 +94,7 @@ def fit_words(
         rows = _some(y, most)
         texts, y = [texts[i] for i in rows], y[rows]
     counts, x = _count(texts, choice, classes)
-    held = _features(counts, list(validation_texts))
+    held = _features(counts, validation_texts)
     return _choose("words", x, y, held, y_validation, balanced, clock, clock + seconds, counts)
 
 
@@ -109,10 +108,7 @@ def fit_frozen(
 ) -> Fitted:
     """Fits logistic regression on vectors (n, width) of a frozen encoder, brought to length one.
 
-    Args:
-        vectors, y: to learn from; the classes (n,) count from 0 and every one occurs.
-        validation_vectors, y_validation: what C is chosen on.
-        balanced, seconds: as of :func:`fit_words`.
+    All else is as of :func:`fit_words`.
     """
     clock = time.monotonic()
     held = _unit(validation_vectors)
@@ -120,13 +116,9 @@ def fit_frozen(
 
 
 def refit(fitted: Fitted, inputs: Sequence[str] | np.ndarray, y: np.ndarray, balanced: bool = False) -> Fitted:
-    """Returns the same classifier, with the same C, fitted anew on more rows: once all choices are made, on training
-    and validation rows together.
+    """Returns the same classifier, with the same C, fitted anew on more rows.
 
-    Args:
-        fitted: what was chosen.
-        inputs, y: n texts or vectors (n, width), and their classes (n,).
-        balanced: as of :func:`fit_words`.
+    ``inputs`` are n texts or vectors (n, width): of training and validation together, once all choices are made.
     """
     clock, counts = time.monotonic(), fitted.counts
     if fitted.kind == "words":
@@ -139,7 +131,6 @@ def refit(fitted: Fitted, inputs: Sequence[str] | np.ndarray, y: np.ndarray, bal
 
 
 def _count(texts: Sequence[str], choice: list[dict], classes: int) -> tuple[list[dict[str, Any]], sparse.csr_matrix]:
-    from scipy import sparse
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     least, most = 2 if len(texts) >= MANY_TEXTS else 1, min(MOST_FEATURES, MOST_WEIGHTS // classes)
@@ -150,23 +141,13 @@ def _count(texts: Sequence[str], choice: list[dict], classes: int) -> tuple[list
             blocks.append(counter.fit_transform(texts))
         except ValueError:  # no text has such a token
             continue
-        terms = sorted(counter.vocabulary_, key=counter.vocabulary_.__getitem__)
-        counts.append({"settings": settings, "terms": terms, "idf": counter.idf_, "counter": counter})
+        counts.append({"settings": settings, "terms": counter.get_feature_names_out().tolist(), "counter": counter})
     if not counts:
         raise InputError("No text has a word or a character to count: look at the column of the texts.")
     return counts, sparse.hstack(blocks, format="csr")
 
 
-def _features(counts: list[dict[str, Any]], texts: list[str]) -> sparse.csr_matrix:
-    from scipy import sparse
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    for part in counts:
-        if "counter" not in part:
-            known = {term: i for i, term in enumerate(part["terms"])}
-            counter = TfidfVectorizer(sublinear_tf=True, dtype=np.float64, vocabulary=known, **part["settings"])
-            counter.idf_ = part["idf"]
-            part["counter"] = counter
+def _features(counts: list[dict[str, Any]], texts: Sequence[str]) -> sparse.csr_matrix:
     return sparse.hstack([part["counter"].transform(texts) for part in counts], format="csr")
 
 
@@ -175,7 +156,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def _some(y: np.ndarray, most: int) -> np.ndarray:
-    """Returns the numbers of all rows, or of about ``most`` drawn at random, at least one of each class."""
+    """The numbers of all rows, or of about ``most`` drawn at random, at least one of each class."""
     if len(y) <= most:
         return np.arange(len(y))
     drawn = np.random.default_rng(0).choice(len(y), most, replace=False)
@@ -189,17 +170,16 @@ def _log_p(kind: str, x: Any, coef: np.ndarray, intercept: np.ndarray) -> np.nda
 
 
 def _fit(kind: str, x: Any, y: np.ndarray, strength: float, balanced: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Returns coef (classes, features) and intercept (classes,), float32.
+    """Fits dense vectors by one model of all classes, sparse counts by liblinear, one class against the rest.
 
-    Very many sparse features: one class against the rest by liblinear, side by side on all cores, since one model of
-    all classes takes longer. Dense vectors: one model of all classes.
+    That is quicker for very many features, as these run side by side on all cores.
     """
     from joblib import Parallel, delayed
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
     size = np.bincount(y)
-    weight = len(y) / (len(size) * np.maximum(size, 1))[y] if balanced else None
+    weight = len(y) / (len(size) * size)[y] if balanced else None
     if kind == "frozen" and len(size) > 2:
         model = LogisticRegression(C=strength, max_iter=300).fit(x, y, weight)
         return model.coef_.astype("float32"), model.intercept_.astype("float32")
@@ -225,8 +205,6 @@ def _choose(
     counts: list,
 ) -> Fitted:  # fmt: skip
     """Tries each C, the likeliest first; on very many rows C is chosen on a sample of them, and the fit is of all."""
-    import pandas as pd
-
     sample, likely = _some(y, CHOICE), 10 if kind == "words" else 3
     some, rows, best, spent = x[sample] if len(sample) < len(y) else x, [], None, 0.0
     for strength in sorted(STRENGTHS, key=lambda c: abs(np.log(c / likely))):
@@ -250,13 +228,9 @@ def _choose(
 
 
 def mixture_weights(parts: Sequence[np.ndarray], y: np.ndarray) -> np.ndarray:
-    """Returns the exponents (models,) of :func:`mix` with the lowest log loss on validation rows.
+    """Returns the exponents (models,) of :func:`mix` with the lowest log loss on rows of the classes ``y`` (n,).
 
     They are at least 0 and need not sum to one, so that the mixture is calibrated as well.
-
-    Args:
-        parts: probabilities (n, classes) of each model on the validation rows.
-        y: the classes (n,).
     """
     from scipy.optimize import minimize
 
@@ -284,19 +258,13 @@ def mix(parts: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
 
 
 def save(folder: Path, name: str, fitted: Fitted, **settings: Any) -> None:
-    """Writes ``<name>.json`` and ``<name>.npz`` into a run's ``model/``; no pickle.
+    """Writes ``<name>.json`` and ``<name>.npz`` into a run's ``model/``, without pickle.
 
-    Args:
-        folder: made where it is missing.
-        name: ``tfidf`` or ``frozen``.
-        fitted: the classifier.
-        **settings: what a reader needs beside it, such as ``labels``, ``preset`` and ``length``.
+    ``settings`` are what a reader needs beside them, such as ``labels``, ``preset`` and ``length``.
     """
-    import io
-
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {"coef": fitted.coef.astype("float16"), "intercept": fitted.intercept}
-    arrays |= {f"idf_{i}": part["idf"].astype("float32") for i, part in enumerate(fitted.counts)}
+    arrays |= {f"idf_{i}": part["counter"].idf_.astype("float32") for i, part in enumerate(fitted.counts)}
     raw = io.BytesIO()
     np.savez_compressed(raw, **arrays)
     files.write_atomic(folder / f"{name}.npz", raw.getvalue())
@@ -305,29 +273,25 @@ def save(folder: Path, name: str, fitted: Fitted, **settings: Any) -> None:
 
 
 def load(folder: Path, name: str) -> tuple[Fitted, dict[str, Any]]:
-    """Reads what :func:`save` wrote.
-
-    Returns:
-        The classifier, and the settings that were given.
+    """Returns the classifier that :func:`save` wrote, and the settings.
 
     Raises:
         InputError: no such model, or files that do not fit together.
     """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     try:
         settings = json.loads((folder / f"{name}.json").read_text("utf-8"))
         arrays = dict(np.load(folder / f"{name}.npz", allow_pickle=False))
-        counts = [
-            {
-                "settings": part["settings"] | {"ngram_range": tuple(part["settings"]["ngram_range"])},
-                "terms": [str(term) for term in part["terms"]],
-                "idf": arrays[f"idf_{i}"],
-            }
-            for i, part in enumerate(settings.pop("counts"))
-        ]
+        counts = settings.pop("counts")
+        for i, part in enumerate(counts):
+            part["settings"]["ngram_range"] = tuple(part["settings"]["ngram_range"])
+            known = {str(term): place for place, term in enumerate(part["terms"])}
+            counter = TfidfVectorizer(sublinear_tf=True, dtype=np.float64, vocabulary=known, **part["settings"])
+            counter.idf_, part["counter"] = arrays[f"idf_{i}"], counter
         coef, intercept = arrays["coef"].astype("float32"), arrays["intercept"]
-        sizes = [len(part["terms"]) for part in counts]
-        fits = sizes == [len(part["idf"]) for part in counts] and coef.shape[0] == len(intercept)
-        if not fits or (counts and sum(sizes) != coef.shape[1]) or not np.isfinite(coef).all():
+        features = sum(len(part["terms"]) for part in counts) or coef.shape[1]
+        if coef.shape != (len(intercept), features) or not np.isfinite(coef).all():
             raise ValueError
         return Fitted(settings.pop("kind"), coef, intercept, float(settings.pop("C")), counts=counts), settings
     except FileNotFoundError:

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import hashlib
 import json
+import platform
 import re
-import sys
 import sysconfig
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from helpers import InputError, data
+from helpers import InputError, tables
 from helpers.files import cache_folder, write_json
 
-DOCUMENTED = ("numpy", "scipy", "pandas", "matplotlib", "seaborn", "sklearn", "keras")
+DOCUMENTED = ("python", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "sklearn", "keras")
 LIBRARIES = (*DOCUMENTED, "keras_hub", "tensorflow")
 _PROJECTS = {"sklearn": "scikit-learn", "keras_hub": "keras-hub"}  # where a project's name is not its package's
 _NO_DOCUMENTATION = {"test", "tests", "site-packages", "idlelib", "_vendor", "externals"}
@@ -33,46 +31,42 @@ def python_docs() -> list[str]:
     """Returns the real text that every installation carries: docstrings of the standard library and :data:`DOCUMENTED`.
 
     About 27,000 different ones, 2.5 million words, by package, file and line. They are read with ``ast`` from the
-    installed files, which are not imported, and kept in the cache under a digest of the versions read.
+    installed files, which are not imported, and kept in the cache by package and version.
     """
-    return _cached("python_docs", DOCUMENTED, lambda roots: _read_docstrings(list(roots.values())))
+    return list(dict.fromkeys(text for package in DOCUMENTED for text in _package_docs(package)))
 
 
 def library_docs() -> dict[str, list[str]]:
-    """Returns the docstrings of the standard library and of each of :data:`LIBRARIES` by package, and caches them.
+    """Returns the docstrings of each of :data:`LIBRARIES` that is installed, by package.
 
     About 43,000; a text that stands in two packages is in both lists.
     """
-    return _cached("library_docs", LIBRARIES, lambda roots: {p: _read_docstrings([root]) for p, root in roots.items()})
+    return {package: found for package in LIBRARIES if (found := _package_docs(package))}
 
 
-def _cached(name: str, packages: tuple[str, ...], read: Callable[[dict[str, Path]], Any]) -> Any:
-    roots = _documented_roots(packages)
-    versions = [sys.version, *(f"{p} {metadata.version(_PROJECTS.get(p, p))}" for p in list(roots)[1:])]
-    file = cache_folder() / f"{name}-{hashlib.sha256(json.dumps(versions).encode()).hexdigest()[:12]}.json"
+def _package_docs(package: str) -> list[str]:
+    """The different docstrings of a package by file and line, from the cache where they are in it."""
+    if (root := _root(package)) is None:
+        return []
+    version = platform.python_version() if package == "python" else metadata.version(_PROJECTS.get(package, package))
+    kept = cache_folder() / f"docs-{package}-{version}.json"
     with contextlib.suppress(OSError, ValueError):
-        return json.loads(file.read_text("utf-8"))
-    documents = read(roots)
+        return json.loads(kept.read_text("utf-8"))
+    from joblib import Parallel, delayed
+
+    files = [f for f in sorted(root.rglob("*.py")) if not _NO_DOCUMENTATION & {*f.relative_to(root).parts[:-1]}]
+    found = Parallel(n_jobs=2)(delayed(_docstrings)(files[i : i + 100]) for i in range(0, len(files), 100))
+    documents = list(dict.fromkeys(text for part in found for text in part))
     with contextlib.suppress(OSError):  # a cache that cannot be written costs seconds, not the result
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, documents)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_json(kept, documents)
     return documents
 
 
-def _documented_roots(packages: tuple[str, ...]) -> dict[str, Path]:
-    roots = {"python": Path(sysconfig.get_path("stdlib"))}
-    specs = ((package, find_spec(package)) for package in packages)
-    return roots | {package: Path(spec.submodule_search_locations[0]) for package, spec in specs if spec}
-
-
-def _read_docstrings(roots: list[Path]) -> list[str]:
-    from joblib import Parallel, delayed
-
-    files = [(root, file) for root in roots for file in sorted(root.rglob("*.py"))]
-    files = [f for root, f in files if not _NO_DOCUMENTATION.intersection(f.relative_to(root).parts[:-1])]
-    chunks = [files[i : i + 100] for i in range(0, len(files), 100)]
-    found = Parallel(n_jobs=2)(delayed(_docstrings)(chunk) for chunk in chunks)
-    return list(dict.fromkeys(text for part in found for text in part))
+def _root(package: str) -> Path | None:
+    if package == "python":
+        return Path(sysconfig.get_path("stdlib"))
+    return Path(spec.submodule_search_locations[0]) if (spec := find_spec(package)) else None
 
 
 def _docstrings(files: list[Path]) -> list[str]:
@@ -100,7 +94,7 @@ def read_corpus(source: str, text_column: str = "text") -> tuple[list[str], list
 
     Args:
         source: ``python_docs``; a shipped name; a .txt file, whose documents are separated by blank lines, or are its
-            lines where it has no blank ones; or any table of :func:`helpers.data.read_table`.
+            lines where it has no blank ones; or any table of :func:`helpers.tables.read_table`.
         text_column: the column of a table that holds the documents.
 
     Returns:
@@ -112,13 +106,13 @@ def read_corpus(source: str, text_column: str = "text") -> tuple[list[str], list
     if source == "python_docs":
         return python_docs(), []
     if source.lower().endswith(".txt"):
-        raw, notes = data.decode(data.find_file(source).read_bytes(), source), []
+        raw, notes = tables.decode(tables.find_file(source).read_bytes(), source), []
         notes += [] if raw[1] == "utf-8" else [f"{source} was decoded as {raw[1]}."]
         parts = re.split(r"\n\s*\n", raw[0].strip())
         documents = parts if len(parts) > 1 else raw[0].splitlines()
     else:
-        table, notes = data.read_table(source)
-        documents = data.column(table, text_column, source, "set TEXT_COLUMN").dropna().astype(str).tolist()
+        table, notes = tables.read_table(source)
+        documents = tables.column(table, text_column, source, "set TEXT_COLUMN").dropna().astype(str).tolist()
     kept = [text for document in documents if (text := document.strip())]
     if not kept:
         raise InputError(f"{source} holds no text: a corpus needs documents with words in them.")

@@ -10,14 +10,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
 
 from helpers import InputError
-from helpers.tables import MAX_CHARACTERS, column, decode, find_file, read_table, refuse  # noqa: F401
+from helpers.tables import MAX_CHARACTERS, column, read_table, refuse
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
 TEXT_NAMES = (
     "text texts content review sentence headline title body comment message question tweet utterance query document "
     "description news 文本 内容 正文 评论 标题 句子 问题 新闻"
@@ -52,11 +51,9 @@ def read_labelled(
     """Returns labelled texts, ``row`` (record number, from 1), ``text`` and ``label`` (both str), and notes.
 
     Raises:
-        InputError: missing column or header, empty text, missing label, a quote that was not closed, or a text of over
-            a million characters; or no text has a letter or a digit.
+        InputError: missing column, header or label, a text that is empty or of over a million characters, a quote that
+            was not closed; or no text has a letter or a digit.
     """
-    import pandas as pd
-
     table, notes = read_table(source)
     if text_column == label_column:
         raise InputError(f"Text and label are both the column {text_column!r}: set TEXT_COLUMN or LABEL_COLUMN.")
@@ -64,11 +61,10 @@ def read_labelled(
     is_csv = not re.search(r"^hf:|\.(jsonl|parquet)(\?|$)", source, re.IGNORECASE)
     if is_csv:
         notes += _check_header(texts, labels, source)
-    missing = labels.isna()
     texts, labels = (c.fillna("").astype(str).str.replace(r"\r\n?", "\n", regex=True) for c in (texts, labels))
     labels = labels.str.strip()
     refuse(texts.str.strip() == "", source, "an empty text", "fill or remove the row")
-    refuse(missing | labels.isin(["", "nan", "NaN"]), source, "no label", "fill or remove the row")
+    refuse(labels.isin(["", "nan", "NaN"]), source, "no label", "fill or remove the row")
     huge = f"a text of over {MAX_CHARACTERS:,} characters"
     refuse(texts.str.len() > MAX_CHARACTERS, source, huge, "look for a missing quote, or split it")
     if not any(re.search(r"[^\W_]", text) for text in texts):
@@ -116,13 +112,12 @@ def load(source: str, test: str = "", text_column: str = "text", label_column: s
     single row is refused, unless there is a test file: then that row is one to learn from.
 
     Args:
-        source: the value of ``DATA``.
-        test: a separate test file in any of the same forms, or ``""``.
-        text_column, label_column: column names, the same in both files; an empty one is guessed, and said.
+        source, test: values of ``DATA`` and ``TEST``; there may be no test file (``""``).
+        text_column, label_column: the same in both files; an empty one is guessed, and said.
         seed: which rows fall into which part.
 
     Raises:
-        InputError: what is wrong, where, and the way out, in one sentence.
+        InputError: what is wrong, where, and the way out.
     """
     said = []
     if not (text_column and label_column):
@@ -162,11 +157,9 @@ def stratified_split(frame: pd.DataFrame, share: float, seed: int) -> tuple[pd.D
 
 def _draw(labels: pd.Series, sizes: Mapping[str, int], seed: int) -> np.ndarray:
     """Returns a mask of ``sizes[label]`` random rows of each class."""
-    import numpy as np
-
     rng = np.random.default_rng(seed)
     drawn = np.zeros(len(labels), dtype=bool)
-    for label, places in sorted(labels.reset_index(drop=True).groupby(labels.to_numpy()).indices.items()):
+    for label, places in sorted(labels.groupby(labels.to_numpy()).indices.items()):
         drawn[rng.permutation(places)[: sizes[label]]] = True
     return drawn
 
@@ -193,20 +186,18 @@ def guess_columns(table: pd.DataFrame) -> tuple[str, str]:
 
     By content the label is the only column whose values repeat, the text is the longest of the others.
 
-    Args:
-        table: from :func:`helpers.tables.read_table`.
-
     Raises:
         InputError: it cannot be said which column is which.
     """
     columns = list(table.columns)
-    lengths = {name: float(table[name].astype(str).str.len().mean()) for name in columns}
-    texts = sorted(_named(columns, TEXT_NAMES.split()), key=lambda name: -lengths[name])
+    longest = sorted(columns, key=lambda name: -table[name].astype(str).str.len().mean())
+    named = _named(columns, TEXT_NAMES.split())
+    texts = [name for name in longest if name in named]
     labels = [name for name in _named(columns, LABEL_NAMES.split()) if name not in texts[:1]]
     if not labels:
         repeating = [n for n in columns if 2 <= table[n].astype(str).nunique() <= len(table) / 2 and n not in texts[:1]]
         labels = repeating if len(repeating) == 1 else []
-    texts = texts or sorted((n for n in columns if n not in labels[:1]), key=lambda name: -lengths[name])
+    texts = texts or [name for name in longest if name not in labels[:1]]
     if not (texts and labels):
         raise InputError(
             f"It cannot be said which of the columns {', '.join(map(str, columns[:12]))} holds the text "

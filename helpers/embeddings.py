@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from helpers import InputError, training
+from helpers import InputError, tables, training
 from helpers.files import write_atomic
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 BLOCK, BATCH, NOISE = 64, 16, 32  # tokens a block, blocks a batch, negatives shared by one place of all its blocks
-STRETCH = 256  # blocks that are shuffled together
+STRETCH = 256  # blocks that are shuffled together: a batch of one document would move the same few rows too far
 DAMPING = 0.1
 
 
@@ -40,20 +39,13 @@ class Vectors:
     def __contains__(self, word: str) -> bool:
         return word in self._places
 
-    def place(self, word: str) -> int:
-        """Returns the row of a word.
-
-        Raises:
-            InputError: the word has no vector; the sentence names the nearest spelling.
-        """
-        if word in self._places:
-            return self._places[word]
+    def __getitem__(self, word: str) -> np.ndarray:
+        """Returns the vector of a word; the InputError for one without names the nearest spelling."""
+        if word in self:
+            return self.table[self._places[word]]
         near = difflib.get_close_matches(word, self.words, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else "it is too rare in the corpus, or not in it at all."
         raise InputError(f"{word!r} is none of the {len(self.words):,} words with a vector: {hint}")
-
-    def __getitem__(self, word: str) -> np.ndarray:
-        return self.table[self.place(word)]
 
     def neighbours(self, word: str, k: int = 10) -> list[tuple[str, float]]:
         """Returns the ``k`` words with the largest cosine to ``word``, itself left out, with that cosine."""
@@ -122,25 +114,16 @@ def nearest(queries: np.ndarray, vectors: np.ndarray, k: int = 10, chunk: int = 
 
 
 def read_scored_pairs(path: str) -> pd.DataFrame:
-    """Returns pairs of words or sentences with a score by people, such as WordSim-353 or a part of STS-B.
+    """Returns pairs of words or sentences with a score by people, such as WordSim-353: ``first, second, score``.
 
-    Args:
-        path: a CSV without header, or lines of ``word word score`` apart by white space; lines with # are left out.
-
-    Returns:
-        The columns ``first``, ``second`` (str) and ``score`` (float), a row for each pair.
+    The file is a CSV without header, or lines of ``word word score`` apart by white space, without those that begin
+    with #.
 
     Raises:
         InputError: no such file, or a row that is not text, text, number.
     """
-    import io
-
-    import pandas as pd
-
-    from helpers.data import decode, find_file
-
-    file, names = find_file(path), ["first", "second", "score"]
-    content = decode(file.read_bytes(), path)[0]
+    file, names = tables.find_file(path), ["first", "second", "score"]
+    content = tables.decode(file.read_bytes(), path)[0]
     if "," not in content:
         content = "\n".join(",".join(line.split()) for line in content.splitlines() if not line.startswith("#"))
     try:
@@ -245,7 +228,7 @@ def skipgram_gradients(centers: Any, contexts: Any, noise: Any, near: Any, negat
         centers, contexts: (blocks, length, width) vectors u and v of each token.
         noise: (length, some, width) vectors of random words; each of the ``some`` weighs negatives / some.
         near: (blocks, length, length): 1 where the second token is a context of the first.
-        negatives: how many a pair has.
+        negatives: of a pair.
     """
     import tensorflow as tf
 
@@ -276,8 +259,7 @@ def train_skipgram(
         dimensions: width of the vectors.
         window: contexts on each side, at most; the number is drawn anew for each token.
         negatives: random words for each pair.
-        epochs: passes over the corpus.
-        seed: of the first vectors and of every draw.
+        epochs, seed: passes over the corpus; of the first vectors and of every draw.
         rate: the learning rate at first; it falls to 0.0001 linearly.
     """
     tf = training.import_tensorflow()
@@ -330,10 +312,7 @@ def train_skipgram(
 
 
 def _batches(ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns ids as (batches, BATCH, BLOCK), cut at a random offset and filled up with 0.
-
-    Blocks are shuffled within stretches: a batch of one document would move the same few rows too far at once.
-    """
+    """Ids as (batches, BATCH, BLOCK), cut at a random offset and filled up with 0, shuffled within stretches."""
     size, start = BATCH * BLOCK, rng.integers(BLOCK)
     padded = np.zeros(-(-(len(ids) + start) // size) * size, dtype="int32")
     padded[start : start + len(ids)] = ids

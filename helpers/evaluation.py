@@ -28,9 +28,9 @@ def predictions(
     """
     shares = np.asarray(probabilities, dtype=np.float64)
     shares = shares / shares.sum(axis=1, keepdims=True)
-    table = pd.DataFrame({"row": frame["row"].to_numpy(), "split": split, "model": model})
-    table["text"], table["label"] = frame["text"].to_numpy(), frame["label"].to_numpy()
-    table["prediction"] = np.array(labels, dtype=object)[shares.argmax(axis=1)]
+    said = np.array(labels, dtype=object)[shares.argmax(axis=1)]
+    table = frame[["row"]].assign(split=split, model=model, text=frame["text"], label=frame["label"], prediction=said)
+    table = table.reset_index(drop=True)
     return pd.concat([table, pd.DataFrame(shares, columns=[f"p_{name}" for name in labels])], axis=1)
 
 

@@ -76,7 +76,7 @@ def read_parts(
 
     Args:
         source: a folder, or what :func:`helpers.corpus.read_corpus` takes.
-        text_column: the column of a table.
+        text_column: of a table.
         unit: see :func:`split_tokens`.
         share: the part of the documents to keep, in (0, 1], by digest.
         clean: documents to those that are kept, before they are split; not for a folder or a text by character.
@@ -99,7 +99,7 @@ def read_parts(
 
 
 def _place(document: str) -> float:
-    """Returns a number in [0, 1) that depends on the first eight words only."""
+    """A number in [0, 1) that depends on the first eight words only."""
     digest = hashlib.sha256(" ".join(document.lower().split(maxsplit=8)[:8]).encode("utf-8", "replace")).digest()
     return int.from_bytes(digest[:6]) / 2**48
 
@@ -112,19 +112,15 @@ def _find_folder(source: str) -> Path | None:
 def _read_part(folder: Path, words: Sequence[str]) -> list[str]:
     found = [f for f in sorted(folder.glob("*.txt")) if any(word in f.stem.lower() for word in words)]
     if len(found) != 1:
-        raise InputError(
-            f"The folder {folder.name} has {len(found)} text files named {words[0]}: it needs one each of "
-            "train, valid and test, such as train.txt."
-        )
+        told = f"The folder {folder.name} has {len(found)} text files named {words[0]}"
+        raise InputError(f"{told}: it needs one each of train, valid and test, such as train.txt.")
     return [line for line in tables.decode(found[0].read_bytes(), found[0].name)[0].splitlines() if line.strip()]
 
 
 def to_streams(parts: dict[str, list[str]], unit: str, size: int) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Turns documents into one stream of ids a part; the vocabulary comes from the training part alone.
+    """Returns one stream of ids (tokens,) int32 a part, and the vocabulary, from the training part alone.
 
-    Returns:
-        The ids (tokens,) int32 by part, and the vocabulary of at most ``size`` entries: EOS, UNKNOWN, then tokens by
-        falling frequency.
+    It has at most ``size`` entries: EOS, UNKNOWN, then tokens by falling frequency.
 
     Raises:
         InputError: a part with hardly any text, fewer than two different tokens, or a part without a known one.
@@ -201,12 +197,12 @@ class KneserNey:
             self._levels.append(self._level(rows[:, -1], numbers[k], before, k))
 
     def _rows(self, ids: np.ndarray) -> np.ndarray:
-        """Returns each token after the ``order`` - 1 tokens before it, (n, order); before the text is EOS."""
+        """Each token after the ``order`` - 1 tokens before it, (n, order); before the text is EOS."""
         ids = np.concatenate([np.zeros(self.order - 1, "int64"), np.asarray(ids, "int64")])
         return np.lib.stride_tricks.sliding_window_view(ids, self.order)
 
     def _level(self, last: np.ndarray, gram: np.ndarray, before: np.ndarray, k: int) -> dict[str, np.ndarray]:
-        """Returns (counts - D) / total of each n-gram, gamma of each context, n-grams sorted by context."""
+        """(counts - D) / total of each n-gram, gamma of each context, n-grams sorted by context."""
         count = np.bincount(gram)
         if k < self.order:  # how many different tokens stood before it
             count = np.bincount(self._keys[k + 1] // self.size, minlength=len(count))
@@ -221,17 +217,14 @@ class KneserNey:
         return {"alpha": alpha, "gamma": gamma, "word": word[order], "gram": order, "start": start}
 
     def _discounts(self, count: np.ndarray) -> np.ndarray:
-        """Returns D of a count of 0, 1, 2, and 3 or more: D_k = k - (k + 1) Y n_(k+1) / n_k, Y = n1 / (n1 + 2 n2).
-
-        It is 0.75 where a small text gives no sensible estimate.
-        """
+        """D of a count of 0, 1, 2, and 3 or more: D_k = k - (k + 1) Y n_(k+1) / n_k, Y = n1 / (n1 + 2 n2)."""
         n = np.bincount(count, minlength=5)[1:5]
         k, y = np.array([1, 2, 3]), n[0] / max(n[0] + 2 * n[1], 1)
         found = k - (k + 1) * y * n[1:] / np.maximum(n[:3], 1)
-        return np.array([0, *np.where((found > 0) & (found < k), found, 0.75)])
+        return np.array([0, *np.where((found > 0) & (found < k), found, 0.75)])  # a small text may give no sensible one
 
     def _find(self, keys: Sequence[np.ndarray], rows: np.ndarray) -> list[np.ndarray]:
-        """Returns, by length, the number of each row's last tokens, -1 where they were never seen."""
+        """By length, the number of each row's last tokens, -1 where they were never seen."""
         found = [np.zeros(len(rows), "int64")]
         for k, known in enumerate(keys[1:], 1):
             wanted = found[-1] * self.size + rows[:, -k]
@@ -271,9 +264,8 @@ def windows(ids: np.ndarray, batch_size: int, length: int, seed: int | None = No
         InputError: the text is too short for one batch.
     """
     if (steps := (len(ids) - 1) // (batch_size * length)) < 1:
-        raise InputError(
-            f"The text has {len(ids)} tokens and one batch needs {batch_size * length + 1}: give more text."
-        )
+        told = f"The text has {len(ids)} tokens and one batch needs {batch_size * length + 1}"
+        raise InputError(f"{told}: give more text.")
     views = np.lib.stride_tricks.sliding_window_view(np.asarray(ids, "int32"), length + 1)
     spec = training.import_tensorflow().TensorSpec((batch_size, length), "int32")
     rng = np.random.default_rng(seed)
@@ -302,10 +294,7 @@ class Neural:
         )
 
     def log_probabilities(self, ids: np.ndarray) -> np.ndarray:
-        """Returns natural logarithms (n,) of each token's probability.
-
-        Windows overlap by half: every token but the first ones has at least half a window before it.
-        """
+        """Returns natural logarithms (n,) of each token's probability, of windows that overlap by half."""
         half = self.length // 2
         count = ROWS * (-(-max(len(ids) - self.length, 0) // (half * ROWS)) + 1)
         padded = np.concatenate([[0], ids, np.zeros(count * half + self.length - len(ids), "int32")]).astype("int32")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LSTM_EPOCHS, LEAST_EPOCHS, MOST_TOKENS = 25, 3, 200
-BERT_RATE, BERT_BATCH, MOST_PIECES = 2e-4, 16, 256
+BERT_RATE, BERT_BATCH = 2e-4, 16
 
 
 class OutOfTime(InputError):
@@ -65,13 +65,7 @@ def fit_lstm(
 ) -> Network:  # fmt: skip
     """Trains a bidirectional LSTM on all texts, stopped by the accuracy on the held-out ones.
 
-    Args:
-        texts, y: n texts and their classes (n,), from 0.
-        held_texts, y_held: validation rows, which stop the training.
-        unit: see :func:`helpers.text.tokenize`.
-        labels: the classes' names.
-        seconds: the time it may take.
-        seed: initial weights and order.
+    ``y`` and ``y_held`` are classes, from 0; ``labels`` are their names; ``seed`` decides initial weights and order.
 
     Raises:
         OutOfTime: fewer than three epochs fit.
@@ -119,17 +113,10 @@ def fit_bert(
     preset: str, ids: np.ndarray, y: np.ndarray, held_ids: np.ndarray, y_held: np.ndarray, others: int,
     words: Any, labels: list[str], seconds: float, seed: int,
 ) -> Network:  # fmt: skip
-    """Fine-tunes a pretrained BERT; the time decides how many epochs, or on how many rows.
+    """Fine-tunes a pretrained BERT and keeps the best epoch; the time decides how many there are, or on how many rows.
 
-    Args:
-        preset: see :func:`helpers.pretrained.load`.
-        ids, y: word pieces (n, length) and classes (n,) to learn from.
-        held_ids, y_held: validation rows; the best epoch on them is kept.
-        others: texts that will be read once after training, in the same time.
-        words: the tokenizer.
-        labels: the classes' names.
-        seconds: the time it may take.
-        seed: head, order and sample.
+    ``ids`` are word pieces (n, length) that ``words`` made; ``others`` is how many texts will be read once after
+    training, in the same time; ``seed`` decides head, order and sample; all else is as of :func:`fit_lstm`.
 
     Raises:
         OutOfTime: not even a fair sample of the rows fits into one epoch.

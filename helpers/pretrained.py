@@ -36,6 +36,14 @@ NAMES = {  # parts of the paths of KerasHub's variables, and what Hugging Face c
     "feedforward_output_dense": "output.dense",
     "pooled_dense": "pooler.dense",
 }
+SIZES = {  # what a BertBackbone is made of, and where Hugging Face's config.json says it
+    "vocabulary_size": "vocab_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "hidden_dim": "hidden_size",
+    "intermediate_dim": "intermediate_size",
+    "max_sequence_length": "max_position_embeddings",
+}
 
 
 def word_piece_vectors(pieces: Sequence[str]) -> np.ndarray:
@@ -81,17 +89,10 @@ def _read_backbone(folder: Path) -> keras.Model:
     import keras_hub
 
     try:
-        backbone = keras_hub.models.BertBackbone(
-            config["vocab_size"],
-            config["num_hidden_layers"],
-            config["num_attention_heads"],
-            config["hidden_size"],
-            config["intermediate_size"],
-            max_sequence_length=config["max_position_embeddings"],
-        )
+        backbone = keras_hub.models.BertBackbone(**{ours: config[theirs] for ours, theirs in SIZES.items()})
         for variable in backbone.weights:
             array = tensors[_name(variable)]
-            variable.assign((array.T if _turned(variable) else array).reshape(variable.shape))
+            variable.assign((array.T if variable.name == "kernel" else array).reshape(variable.shape))
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(f"{folder.name} is no whole BERT: {error} is missing or has another size.") from None
     use_exact_gelu(backbone)
@@ -99,56 +100,37 @@ def _read_backbone(folder: Path) -> keras.Model:
 
 
 def _name(variable: Any) -> str:
-    """Returns what Hugging Face calls a variable of KerasHub's backbone."""
+    """What Hugging Face calls a variable of KerasHub's backbone."""
     layer, kind = variable.path.rsplit("/", 1)
     for ours, theirs in NAMES.items():
         layer = re.sub(f"(?:^|(?<=[.])){ours}", theirs, layer)
     return f"{layer}.{'bias' if kind in ('bias', 'beta') else 'weight'}"
 
 
-def _turned(variable: Any) -> bool:
-    return variable.path.endswith("/kernel")
-
-
 def save_backbone(
     folder: Path, backbone: keras.Model, words: Tokenizer, others: Mapping[str, np.ndarray] | None = None
 ) -> None:
-    """Saves a backbone with the exact GELU as a Hugging Face folder, a preset for :func:`load_new`, in float16.
+    """Saves a ``BertBackbone`` with the exact GELU as a Hugging Face folder in float16, a preset for :func:`load_new`.
 
-    Args:
-        folder: a new folder, or one that is replaced.
-        backbone: a ``BertBackbone``.
-        words: its tokenizer.
-        others: further arrays to keep, such as a head's, by Hugging Face's names.
+    A folder that is there is replaced. ``others`` are more arrays to keep, such as a head's, by Hugging Face's names.
     """
     from safetensors.numpy import save_file
 
-    part, width = folder.with_name(f".{folder.name}.part"), backbone.hidden_dim
+    part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     tensors = {name: np.ascontiguousarray(array, "float16") for name, array in (others or {}).items()}
     for variable in backbone.weights:
         array = np.asarray(variable, "float16")
-        rows = array.shape[0] if "attention_output" in variable.path else 1  # heads x size of each -> width
-        array = array.reshape(-1, width) if rows > 1 and array.ndim == 3 else array
-        array = array.reshape(width, -1) if array.ndim == 3 else array
-        bias = array.ndim == 2 and variable.path.endswith("/bias")
-        tensors[_name(variable)] = np.ascontiguousarray(
-            array.T if _turned(variable) else array.reshape(-1) if bias else array
-        )
+        if variable.name == "kernel":  # attention's have an axis for the heads
+            array = array.reshape((-1, array.shape[-1]) if "attention_output" in variable.path else (len(array), -1)).T
+        elif variable.name == "bias":
+            array = array.reshape(-1)
+        tensors[_name(variable)] = np.ascontiguousarray(array)
     save_file(tensors, part / "model.safetensors")
-    config = {
-        "model_type": "bert",
-        "vocab_size": backbone.vocabulary_size,
-        "num_hidden_layers": backbone.num_layers,
-        "num_attention_heads": backbone.num_heads,
-        "hidden_size": width,
-        "intermediate_size": backbone.intermediate_dim,
-        "max_position_embeddings": backbone.max_sequence_length,
-        "hidden_act": "gelu",
-        "type_vocab_size": 2,
-    }
-    write_json(part / "config.json", config)
+    config = {"model_type": "bert", "hidden_act": "gelu", "type_vocab_size": 2}
+    sizes = {theirs: getattr(backbone, ours) for ours, theirs in SIZES.items()}
+    write_json(part / "config.json", config | sizes)
     write_json(part / "tokenizer_config.json", {"do_lower_case": words.lowercase, "tokenizer_class": "BertTokenizer"})
     (part / "vocab.txt").write_text("\n".join(words.pieces) + "\n", "utf-8")
     replace_folder(part, folder)
@@ -178,15 +160,9 @@ def encode(texts: Sequence[str], preset: str = "minilm", length: int = 256) -> n
 
 
 def encode_ids(backbone: keras.Model, token_ids: np.ndarray, batch_size: int = 64) -> np.ndarray:
-    """Returns the means of the last layer's states over the tokens (Reimers and Gurevych 2019).
+    """Returns the means of the last layer's states over the tokens (Reimers and Gurevych 2019): (n, width) float32.
 
-    Args:
-        backbone: see :func:`load`; all-MiniLM-L6-v2 is 384 wide.
-        token_ids: (n, length), padded on the right with 0.
-        batch_size: texts a batch.
-
-    Returns:
-        (n, width) float32, in the order of ``token_ids``.
+    ``token_ids`` (n, length) are padded on the right with 0, and ``batch_size`` of them are read at once.
     """
     return training.by_length(pooling(backbone), token_ids, batch_size)
 
@@ -210,13 +186,10 @@ def pooling(backbone: keras.Model) -> Any:
 def classifier(
     preset: str, num_classes: int, dropout: float = 0.1, lora_rank: int = 0
 ) -> tuple[keras.Model, Tokenizer]:
-    """Returns a KerasHub ``BertTextClassifier`` with a random head on new weights, and its tokenizer.
+    """Returns a KerasHub ``BertTextClassifier``, which reads :func:`inputs`, on new weights, and its tokenizer.
 
-    Args:
-        preset: see the module.
-        num_classes: outputs of the softmax head on the pooled [CLS] state; the model reads :func:`inputs`.
-        dropout: before the head, as the documents have it.
-        lora_rank: 0 trains all weights; above 0 the encoder is frozen but for low-rank updates (Hu et al. 2021).
+    Its head, a softmax on the pooled [CLS] state after ``dropout``, is random. A ``lora_rank`` of 0 trains all weights;
+    above 0 the encoder is frozen but for low-rank updates (Hu et al. 2021).
     """
     backbone, words = load_new(preset)
     import keras_hub
@@ -253,20 +226,15 @@ def batches(token_ids: np.ndarray, targets: np.ndarray, batch_size: int, seed: i
 
 
 def save_classifier(folder: Path, model: keras.Model, words: Tokenizer, labels: list[str], length: int) -> None:
-    """Saves a fine-tuned classifier as a KerasHub preset without optimizer, whole or not at all.
+    """Saves a fine-tuned :func:`classifier` as a KerasHub preset without optimizer, whole or not at all.
 
-    Args:
-        folder: the run's ``model/``.
-        model: from :func:`classifier`.
-        words: its tokenizer.
-        labels: class names in the order of the outputs.
-        length: word pieces read of each text.
+    ``labels`` are the class names in the order of the outputs; ``length`` word pieces of a text are read.
     """
     import keras
     import keras_hub
 
-    lower = {"lowercase": words.lowercase, "strip_accents": words.lowercase}
-    hub = keras_hub.tokenizers.BertTokenizer(words.pieces, **lower)
+    lower = words.lowercase
+    hub = keras_hub.tokenizers.BertTokenizer(words.pieces, lowercase=lower, strip_accents=lower)
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     model.preprocessor = keras_hub.models.BertTextClassifierPreprocessor(hub, sequence_length=length)
@@ -274,7 +242,7 @@ def save_classifier(folder: Path, model: keras.Model, words: Tokenizer, labels: 
     model.save_to_preset(str(part))
     model.preprocessor = None
     exact = model.backbone.transformer_layers[0].activation is keras.activations.gelu
-    settings = {"kind": "bert", "labels": labels, "length": length, "lowercase": words.lowercase, "exact_gelu": exact}
+    settings = {"kind": "bert", "labels": labels, "length": length, "lowercase": lower, "exact_gelu": exact}
     write_json(part / "classifier.json", settings)
     replace_folder(part, folder)
 

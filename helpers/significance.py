@@ -67,8 +67,7 @@ def paired_interval(targets: np.ndarray, right_a: np.ndarray, right_b: np.ndarra
     """Returns the 95 % bootstrap interval of accuracy of a minus accuracy of b, both on the same resampled rows."""
     gaps = right_a.astype(np.int8) - right_b.astype(np.int8)
     drawn = np.concatenate([gaps[rows].mean(axis=1) for rows in resamples(targets, 1000, 0)])
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(low), float(high)
+    return tuple(np.quantile(drawn, [0.025, 0.975]).tolist())
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -96,9 +95,8 @@ def pairs(table: pd.DataFrame) -> pd.DataFrame:
         only = int((right[a] & ~right[b]).sum()), int((~right[a] & right[b]).sum())
         gap = (only[0] - only[1]) / len(truth)
         rows.append((a, b, gap, *paired_interval(truth, right[a], right[b]), *only, mcnemar(right[a], right[b])))
-    found = pd.DataFrame(
-        rows, columns=["better", "worse", "difference", "low", "high", "only_better", "only_worse", "p"]
-    )
+    columns = ["better", "worse", "difference", "low", "high", "only_better", "only_worse", "p"]
+    found = pd.DataFrame(rows, columns=columns)
     found["p_holm"] = holm(found["p"].to_numpy())
     found["verdict"] = [_verdict(row) for row in found.itertuples()]
     return found

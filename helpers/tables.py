@@ -12,13 +12,11 @@ import re
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from helpers import InputError
 from helpers.files import bases
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SHIPPED = ("news_en", "news_zh")
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -209,8 +207,6 @@ def _read_hub(source: str) -> pd.DataFrame:
 
 
 def _parse(raw: bytes, suffix: str, name: str) -> tuple[pd.DataFrame, list[str]]:
-    import pandas as pd
-
     if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body)\b", raw[:200], re.IGNORECASE):
         raise InputError(f"{name} is a web page (HTML), perhaps to log in: download the table itself, and name that.")
     if suffix == ".parquet":
@@ -232,26 +228,19 @@ def _parse(raw: bytes, suffix: str, name: str) -> tuple[pd.DataFrame, list[str]]
 
 
 def _parse_jsonl(text: str, name: str) -> pd.DataFrame:
-    import pandas as pd
-
     rows = []
     for number, line in enumerate(text.split("\n"), 1):
         try:
-            row = json.loads(line) if line.strip() else {}
+            rows += [json.loads(line) | {}] if line.strip() else []
             if "\\ud" in line.lower():
-                json.dumps(row, ensure_ascii=False).encode()  # half a character is no text
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
+                json.dumps(rows[-1], ensure_ascii=False).encode()  # half a character is no text
+        except (ValueError, TypeError, RecursionError):
             way_out = 'such as {"text": "…", "label": "…"}: mend it.'
-            raise InputError(f"Line {number} of {name} is no JSON object {way_out}")
-        rows += [row] if line.strip() else []
+            raise InputError(f"Line {number} of {name} is no JSON object {way_out}") from None
     return pd.DataFrame(rows, dtype="object")
 
 
 def _parse_csv(text: str, suffix: str, name: str, notes: list[str]) -> tuple[pd.DataFrame, list[str]]:
-    import pandas as pd
-
     text = re.sub(r"\Asep=.\r?\n", "", text)  # Excel's hint
     header = text.lstrip("\r\n").split("\n", 1)[0]
     counts = Counter(re.sub(r'"[^"]*"', "", header))
@@ -290,7 +279,7 @@ def column(table: pd.DataFrame, name: str, source: str, way_out: str = "set TEXT
 
 
 def refuse(bad: pd.Series, source: str, what: str, way_out: str) -> None:
-    """Refuses a table for its bad rows, of which the first is named."""
+    """Raises an InputError that names the first of the bad rows, if there is one."""
     if bad.any():
         more = f" (and {bad.sum() - 1} more)" if bad.sum() > 1 else ""
         raise InputError(f"{source} has {what} in row {bad.to_numpy().argmax() + 1}{more}: {way_out}.")

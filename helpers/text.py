@@ -12,10 +12,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-_TOKENS = {
-    "word": re.compile(r"\w+(?:['’]\w+)*"),
-    "character": re.compile(r"[a-z0-9]+|\w"),
-}
+_TOKENS = {"word": re.compile(r"\w+(?:['’]\w+)*"), "character": re.compile(r"[a-z0-9]+|\w")}
 NOTHING = "<nothing>"
 _CJK = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _LATIN, _LETTER = re.compile(r"[A-Za-z\u00c0-\u024f]"), re.compile(r"[^\W\d_]")

@@ -78,7 +78,7 @@ def lengths(token_ids: np.ndarray) -> np.ndarray:
 
 
 def bucketed(token_ids: np.ndarray, targets: np.ndarray, batch_size: int, seed: int | None = None) -> tf.data.Dataset:
-    """Returns batches of texts of like length, each cut to its longest text, so that padding is hardly computed.
+    """Returns batches (b, longest) and (b, ...) of texts of like length, so that padding is hardly computed.
 
     Rows are shuffled, then sorted by length within stretches of 16 batches; the batches are shuffled again.
 
@@ -87,9 +87,6 @@ def bucketed(token_ids: np.ndarray, targets: np.ndarray, batch_size: int, seed: 
         targets: (n,) or (n, classes).
         batch_size: texts a batch.
         seed: shuffles anew in every epoch, repeatably; None sorts all rows by length (for evaluation).
-
-    Returns:
-        Pairs of shapes (b, longest) and (b, ...).
     """
     tf = import_tensorflow()
     sizes, count = lengths(token_ids), len(token_ids)
@@ -109,13 +106,18 @@ def bucketed(token_ids: np.ndarray, targets: np.ndarray, batch_size: int, seed: 
     return dataset(batches, (tf.TensorSpec((None, None), tf.int32), rest), len(starts))
 
 
+def sorted_batches(token_ids: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields, of right-padded ids (n, length), the row numbers of texts of like length, and their ids (b, longest)."""
+    sizes = lengths(token_ids)
+    for rows in np.split(order := np.argsort(sizes, kind="stable"), range(batch_size, len(order), batch_size)):
+        yield rows, token_ids[rows, : sizes[rows].max(initial=1)]
+
+
 def by_length(compute: Callable[[np.ndarray], Any], token_ids: np.ndarray, batch_size: int) -> np.ndarray:
     """Returns ``compute`` of right-padded ids (n, length), in their order; batches hold texts of like length."""
-    sizes = lengths(token_ids)
-    order = np.argsort(sizes, kind="stable")
-    parts = np.split(order, range(batch_size, len(order), batch_size))
-    found = [np.asarray(compute(token_ids[rows, : sizes[rows].max(initial=1)])) for rows in parts]
-    return np.concatenate(found)[np.argsort(order)]
+    parts = [(rows, np.asarray(compute(ids))) for rows, ids in sorted_batches(token_ids, batch_size)]
+    rows, found = map(np.concatenate, zip(*parts, strict=True))
+    return found[np.argsort(rows)]
 
 
 def predict_proba(
@@ -167,7 +169,7 @@ def fit(
         epochs: passes over the training texts, at most.
         label: the model's name in bar and history.
         patience: stops when ``monitor`` has been no better for so many epochs, and goes back to the best epoch.
-        class_weight: class index to weight of its loss, for imbalanced data.
+        class_weight: class index to weight of its loss.
         monitor: ``"val_accuracy"`` or ``"val_loss"``.
 
     Returns:
@@ -207,9 +209,8 @@ def fit(
         rows.append({k: float(logs[k]) for k in ("loss", "accuracy", "val_loss", "val_accuracy")})
         rows[-1]["seconds"] = before + time.monotonic() - clock
         if not np.isfinite(list(rows[-1].values())).all():
-            raise InputError(
-                f"{label} diverged in epoch {epoch + 1} (the loss is not a number): lower the learning rate."
-            )
+            told = f"{label} diverged in epoch {epoch + 1} (the loss is not a number)"
+            raise InputError(f"{told}: lower the learning rate.")
         if patience and best() == epoch:
             weights = model.get_weights()
         if folder:  # the weights first, then the rows that name them; only the last and the best stay
@@ -256,12 +257,8 @@ def save_classifier(
 ) -> None:
     """Saves what :func:`helpers.predict.load_classifier` needs: ``classifier.keras`` and ``classifier.json``.
 
-    Args:
-        folder: the run's ``model/``.
-        model: ids (n, length) -> probabilities (n, classes).
-        vocabulary: token of each id; 0 is padding, 1 is any unknown token.
-        labels: class names in the order of the outputs.
-        **settings: ``unit`` and ``length``, of :func:`encode`.
+    ``vocabulary`` and the ``settings``, ``unit`` and ``length``, are those of :func:`encode`; ``labels`` are the class
+    names in the order of the outputs.
     """
     save_keras(model, folder / "classifier.keras")
     write_json(folder / "classifier.json", {"kind": "lstm", "labels": labels, "vocabulary": vocabulary} | settings)
@@ -270,14 +267,9 @@ def save_classifier(
 def cost(
     model: str, classify: Callable[[list[str]], Any], texts: Sequence[str], train_seconds: float, size: int
 ) -> dict[str, Any]:
-    """Returns what a classifier costs: a row of ``costs.csv``.
+    """Returns what a classifier costs: a row of ``costs.csv``; ``size`` is in bytes.
 
-    Args:
-        model: its name.
-        classify: texts to probabilities, tokenising included; median and 95th percentile are those of its calls.
-        texts: real texts; 30 are classified one by one, then 5 batches of 64.
-        train_seconds: what its training took.
-        size: bytes on disk.
+    Of the ``texts`` 30 are classified one by one, then 5 batches of 64, tokenising included; speed is the median.
     """
     row: dict[str, Any] = {"model": model, "train_seconds": round(train_seconds, 3)}
     for batch, calls in ((1, 30), (64, 5)):

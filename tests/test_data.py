@@ -106,7 +106,7 @@ def test_split_keeps_every_row_once_and_every_class(sizes, share, seed):
 def test_utf8_text_is_decoded_as_written(content):
     control = len(re.findall(r"[\x00-\x08\x0e-\x1f]", content))
     if control <= len(content) / 100:
-        assert data.decode(content.encode())[0] == content
+        assert tables.decode(content.encode())[0] == content
 
 
 @settings(max_examples=30, deadline=None)
