@@ -33,15 +33,14 @@ def render(notebook: Path, out: Path) -> Path:
     Cells tagged ``answer`` come first; ``check`` cells are left out; the setup is folded; ``remove-input`` hides code.
     Run time, metrics and parameters come from ``metrics.json`` beside the notebook.
     """
-    notebook = Path(notebook)
     known = (notebook.parent / "metrics.json").is_file()
-    return _write(Path(out), _html(_read(notebook), load(notebook.parent) if known else {"notebook": notebook.stem}))
+    return _write(out, _html(_read(notebook), load(notebook.parent) if known else {"notebook": notebook.stem}))
 
 
 def collect(folders: Iterable[Path]) -> list[Path]:
     """Returns the runs and sweeps in folders, failed ones too, hidden ones and ``interactive`` not; each once."""
     found: dict[Path, None] = {}
-    for folder in map(Path, folders):
+    for folder in folders:
         below = sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern) if _is_run(path))
         here = [folder] if _is_run(folder) or (folder / "metrics.json").is_file() else below
         if not here:
@@ -61,9 +60,7 @@ def build(runs: Sequence[Path], out: Path, *, update: bool = False) -> Path:
 
     With ``update``, a page that is younger than its run stays as it is, without links to pages that are new.
     """
-    if not runs:
-        raise InputError("No runs were given; name at least one run folder, such as runs/03_lstm_classifier/default.")
-    entries = sorted((_entry(Path(folder)) for folder in runs), key=lambda e: (
+    entries = sorted(map(_entry, runs), key=lambda e: (
         e["notebook"], e["sweep"], e["name"] != "default", e["name"], e["failed"]))  # fmt: skip
     taken = {"index"}
     for entry in entries:
@@ -72,14 +69,14 @@ def build(runs: Sequence[Path], out: Path, *, update: bool = False) -> Path:
     main = sorted(first.values(), key=lambda entry: entry["notebook"])
     around = {entry["notebook"]: sides for entry, *sides in zip(main, [None, *main], [*main[1:], None], strict=False)}
     for entry in entries:
-        file, book = Path(out) / entry["file"], entry["folder"] / "notebook.ipynb"
+        file, book = out / entry["file"], entry["folder"] / "notebook.ipynb"
         if update and file.is_file() and book.is_file() and file.stat().st_mtime > book.stat().st_mtime:
             continue
         same = [other for other in entries if other["notebook"] == entry["notebook"] and not other["sweep"]]
         pages = {name: other["file"] for name, other in first.items()}
         pages |= {f"../{other['folder'].name}/report.html": other["file"] for other in same}
         _write(file, _html(entry["nb"], entry, pages, around.get(entry["notebook"], ())))
-    return _write(Path(out) / "index.html", _template("index.html.j2", "Reports", **overview.contents(entries, main)))
+    return _write(out / "index.html", _template("index.html.j2", "Reports", **overview.contents(entries, main)))
 
 
 def _write(path: Path, text: str) -> Path:
@@ -107,9 +104,7 @@ def _entry(folder: Path) -> dict[str, Any]:
     """A run, or a sweep, as the templates want it."""
     import nbformat
 
-    if folder.name.startswith("sweep-") and not (folder / "notebook.ipynb").is_file():
-        if not (folder / "sweep.ipynb").is_file():
-            raise InputError(f"{folder} is not a finished sweep, which has a sweep.ipynb: start the sweep again.")
+    if (folder / "sweep.ipynb").is_file():
         ends = overview.states(folder / "results.csv")
         known = {"notebook": folder.resolve().parent.name, "name": folder.name, "failed": ends["failed"] > 0}
         known["told"] = ", ".join(f"{count} {state}" for state, count in ends.items())
