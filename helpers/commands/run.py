@@ -168,10 +168,8 @@ def execute(
         cell_timeout: seconds for one cell.
 
     Returns:
-        Exit status: 0 only if every cell completed, 1 for a failed run, 128 + n after signal n.
-
-    Raises:
-        InputError: something the user can mend; no kernel was started, or it stopped at that.
+        Exit status: 0 only if every cell completed, 1 for a failed run, 128 + n after signal n. What the user can mend
+        is an InputError: no kernel was started, or it stopped at that.
     """
     run = plan(notebook, given, name)
     with locked(run.final.with_name(f".{name}.lock"), shown(run.final)):

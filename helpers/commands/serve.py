@@ -8,9 +8,9 @@ import os
 import re
 import secrets
 import signal
+import socket
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,7 +36,6 @@ class Service:
     async def open(self) -> None:
         """Begins to answer, within the event loop that is running."""
         self.queue: asyncio.Queue = asyncio.Queue(WAITING)
-        self.pool = ThreadPoolExecutor(1)
         self.work = asyncio.create_task(self._answer())
 
     async def _answer(self) -> None:
@@ -47,7 +46,7 @@ class Service:
                 waiting.append(self.queue.get_nowait())
             texts = [text for some, _ in waiting for text in some]
             try:
-                p = await asyncio.get_running_loop().run_in_executor(self.pool, self.classify, texts)
+                p = await asyncio.to_thread(self.classify, texts)
                 parts = np.split(p, np.cumsum([len(some) for some, _ in waiting])[:-1])
             except Exception as error:
                 parts = [error] * len(waiting)
@@ -171,7 +170,6 @@ def app(service: Service, hosts: set[str] | None = None) -> Any:
         await service.open()
         yield
         service.work.cancel()
-        service.pool.shutdown(wait=False)
 
     api = FastAPI(title=f"{service.name} of {service.folder.parent.name}/{service.folder.name}", lifespan=lifespan)
     api.add_middleware(Gate, hosts=hosts)
@@ -233,11 +231,7 @@ def app(service: Service, hosts: set[str] | None = None) -> Any:
 
 
 def serve(run: str, port: int = 8000, host: str = "127.0.0.1", model: str = "", int8: bool = False) -> int:
-    """Serves a run until it is stopped; what is under way is answered first. Returns the exit status.
-
-    Raises:
-        InputError: FastAPI is missing, the run has no classifier, or the port is taken.
-    """
+    """Serves a run until it is stopped; what is under way is answered first. Returns the exit status."""
     try:
         import fastapi  # noqa: F401
         import uvicorn
@@ -245,8 +239,6 @@ def serve(run: str, port: int = 8000, host: str = "127.0.0.1", model: str = "", 
         raise InputError(
             "serve needs FastAPI and uvicorn: pip install 'helpers[serve]', or pip install fastapi uvicorn."
         ) from None
-    import socket
-
     service = Service(run, model, int8)
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET

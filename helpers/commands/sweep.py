@@ -76,17 +76,14 @@ def execute(
 ) -> int:  # fmt: skip
     """Executes what is missing of a grid, and writes ``runs/<notebook>/sweep-<grid>/`` with results.csv and a page.
 
+    Returns the exit status: 0 if every run of the grid is completed, else 1. A mistake in the grid, or a scheduler that
+    does not answer, is an InputError before any run.
+
     Args:
         given: parameters that are the same for every run.
         jobs: how many runs at the same time, on this machine.
         scheduler: the address of a Dask cluster, which runs as many as its workers have threads.
         options: more words for ``python -m helpers run``.
-
-    Returns:
-        Exit status: 0 if every run of the grid is completed, else 1.
-
-    Raises:
-        InputError: a mistake in the grid, or nobody answers at the scheduler's address, before any run.
     """
     found, varied = plan_all(notebook, grid, given)
     folder = files.runs_root() / notebook.stem / f"sweep-{grid.stem}"
