@@ -32,9 +32,7 @@ class Graph:
     """An ONNX graph that is written operator by operator; an array among the inputs becomes a weight of it."""
 
     def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.weights: list[Any] = []
-        self.exact: list[str] = []
+        self.nodes, self.weights, self.exact = [], [], []
 
     def __call__(self, kind: str, *inputs: Any, outputs: int = 1, **settings: Any) -> str:
         """Adds an operator; returns the name of its output, the last one where it has several."""

@@ -16,7 +16,6 @@ import json
 import keyword
 import math
 import operator
-import os
 import re
 import reprlib
 import sys
@@ -49,14 +48,11 @@ class Parameter:
     meaning: str
 
     def accept(self, value: Any) -> Any:
-        """Returns the value in the declared type; text (from a command line or file) is converted.
+        """Returns the value in the declared type, converted from text; raises InputError where it is not allowed.
 
         Examples:
             >>> Parameter("EPOCHS", "int", 3, "passes, 1 to 500").accept("5")
             5
-
-        Raises:
-            InputError: not of the type, not among the choices, empty, out of range, or not finite.
         """
         try:
             value = _convert(value, ast.parse(self.type, mode="eval").body)
@@ -100,8 +96,6 @@ def _convert(value: Any, kind: ast.expr) -> Any:
 
 
 def _scalar(value: Any, kind: type) -> Any:
-    value = os.fspath(value) if isinstance(value, os.PathLike) else value
-    value = value.item() if hasattr(value, "item") else value  # a number of numpy
     if kind is bool:
         return {"true": True, "false": False}[str(value).lower()]
     if isinstance(value, bool) or not isinstance(value, str if kind is str else int | float | str):
