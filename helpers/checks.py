@@ -254,10 +254,7 @@ def _spaced(content: str) -> str:
 
 
 def _classifier(texts: pd.Series, seed: int) -> Any:
-    """TF-IDF of words, or of one and two characters in Chinese, and logistic regression by SGD: quick with many rows.
-
-    The light regularisation lets it memorise, as large models do, so that repeated texts show in its score.
-    """
+    """TF-IDF and a logistic regression that is quick with many rows and memorises, so that repeated texts show."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import SGDClassifier
     from sklearn.pipeline import make_pipeline

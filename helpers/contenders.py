@@ -106,10 +106,7 @@ def fit_frozen(
     balanced: bool = False,
     seconds: float = np.inf,
 ) -> Fitted:
-    """Fits logistic regression on vectors (n, width) of a frozen encoder, brought to length one.
-
-    All else is as of :func:`fit_words`.
-    """
+    """Fits logistic regression on unit vectors (n, width) of a frozen encoder; all else is as of :func:`fit_words`."""
     clock = time.monotonic()
     held = _unit(validation_vectors)
     return _choose("frozen", _unit(vectors), y, held, y_validation, balanced, clock, clock + seconds, [])
@@ -170,10 +167,7 @@ def _log_p(kind: str, x: Any, coef: np.ndarray, intercept: np.ndarray) -> np.nda
 
 
 def _fit(kind: str, x: Any, y: np.ndarray, strength: float, balanced: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Fits dense vectors by one model of all classes, sparse counts by liblinear, one class against the rest.
-
-    That is quicker for very many features, as these run side by side on all cores.
-    """
+    """Fits dense vectors by one model of all classes; very many counts quicker, each class against the rest."""
     from joblib import Parallel, delayed
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
@@ -273,11 +267,7 @@ def save(folder: Path, name: str, fitted: Fitted, **settings: Any) -> None:
 
 
 def load(folder: Path, name: str) -> tuple[Fitted, dict[str, Any]]:
-    """Returns the classifier that :func:`save` wrote, and the settings.
-
-    Raises:
-        InputError: no such model, or files that do not fit together.
-    """
+    """Returns what :func:`save` wrote, and the settings; an InputError says what is missing or does not fit."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     try:

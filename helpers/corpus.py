@@ -45,7 +45,7 @@ def library_docs() -> dict[str, list[str]]:
 
 
 def _package_docs(package: str) -> list[str]:
-    """The different docstrings of a package by file and line, from the cache where they are in it."""
+    """The different docstrings of a package, by file and line."""
     if (root := _root(package)) is None:
         return []
     version = platform.python_version() if package == "python" else metadata.version(_PROJECTS.get(package, package))
@@ -90,15 +90,10 @@ def _documented(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def read_corpus(source: str, text_column: str = "text") -> tuple[list[str], list[str]]:
-    """Reads plain documents to learn words or a language from, in English or Chinese.
+    """Returns plain documents, stripped and without empty ones, and notes on how they were read.
 
-    Args:
-        source: ``python_docs``; a shipped name; a .txt file, whose documents are separated by blank lines, or are its
-            lines where it has no blank ones; or any table of :func:`helpers.tables.read_table`.
-        text_column: the column of a table that holds the documents.
-
-    Returns:
-        The documents, white space around them taken away and empty ones left out, and notes on how they were read.
+    ``source`` is ``python_docs``; a .txt file, whose documents are separated by blank lines, or are its lines where it
+    has no blank ones; or any table of :func:`helpers.tables.read_table`, of which a column is read.
 
     Raises:
         InputError: no such file or column, or nothing to read in it.

@@ -87,11 +87,7 @@ def _check_header(texts: pd.Series, labels: pd.Series, source: str) -> list[str]
 
 
 def _check_quotes(texts: pd.Series, labels: set[str], source: str, size: int) -> list[str]:
-    """Refuses, or notes where it is less sure, a text with whole rows in it, which an open quote has swallowed.
-
-    A text with line breaks may well be quoted. Here every line of it but the last is a row: it has as many cells as
-    the header, and one of them is a label of the file.
-    """
+    """Refuses, or notes where it is less sure, a quote left open: all lines of a text but the last are whole rows."""
     for row, text in texts[texts.str.contains("\n", regex=False)].items():
         *lines, last = text.split("\n")
         separator = max(",;\t|", key=lines[0].count)
@@ -109,12 +105,8 @@ def load(source: str, test: str = "", text_column: str = "text", label_column: s
     """Loads labelled texts and splits them by class and seed.
 
     Without ``test`` a fifth of each class is the test set; a fifth of the rest is the validation set. A class with a
-    single row is refused, unless there is a test file: then that row is one to learn from.
-
-    Args:
-        source, test: values of ``DATA`` and ``TEST``; there may be no test file (``""``).
-        text_column, label_column: the same in both files; an empty one is guessed, and said.
-        seed: which rows fall into which part.
+    single row is refused, unless there is a test file: then that row is one to learn from. The names of the columns are
+    the same in both files; an empty one is guessed, and said.
 
     Raises:
         InputError: what is wrong, where, and the way out.
@@ -156,7 +148,7 @@ def stratified_split(frame: pd.DataFrame, share: float, seed: int) -> tuple[pd.D
 
 
 def _draw(labels: pd.Series, sizes: Mapping[str, int], seed: int) -> np.ndarray:
-    """Returns a mask of ``sizes[label]`` random rows of each class."""
+    """A mask of ``sizes[label]`` random rows of each class."""
     rng = np.random.default_rng(seed)
     drawn = np.zeros(len(labels), dtype=bool)
     for label, places in sorted(labels.groupby(labels.to_numpy()).indices.items()):
@@ -184,10 +176,8 @@ def sample(frame: pd.DataFrame, size: int, seed: int, least: int = 2) -> pd.Data
 def guess_columns(table: pd.DataFrame) -> tuple[str, str]:
     """Returns the text and the label column of a table, by their names, else by what they hold.
 
-    By content the label is the only column whose values repeat, the text is the longest of the others.
-
-    Raises:
-        InputError: it cannot be said which column is which.
+    By content the label is the only column whose values repeat, the text is the longest of the others. An InputError
+    tells that this does not say which is which.
     """
     columns = list(table.columns)
     longest = sorted(columns, key=lambda name: -table[name].astype(str).str.len().mean())
@@ -207,7 +197,7 @@ def guess_columns(table: pd.DataFrame) -> tuple[str, str]:
 
 
 def _named(columns: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Returns the columns with one of the names, in the order of the names: whole, else as one of their words."""
+    """The columns with one of the names, in the order of the names: whole, else as one of their words."""
     lower = {column: str(column).strip().lower() for column in columns}
     whole = [column for name in names for column in columns if lower[column] == name]
     return whole or [c for name in names for c in columns if name in re.split(r"[\W_]+", lower[c])]

@@ -23,12 +23,7 @@ DAMPING = 0.1
 
 @dataclass(frozen=True)
 class Vectors:
-    """Words with a vector each.
-
-    Attributes:
-        words: n different words, the most frequent first where they were counted.
-        table: (n, width) float32.
-    """
+    """``words``, n different ones, the most frequent first where they were counted; ``table`` (n, width) float32."""
 
     words: list[str]
     table: np.ndarray

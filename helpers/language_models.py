@@ -149,8 +149,7 @@ def to_streams(parts: dict[str, list[str]], unit: str, size: int) -> tuple[dict[
 def perplexity(log_probabilities: np.ndarray) -> float:
     """Returns exp of the mean negative log-probability of a token (Jelinek et al. 1977), at least 1; lower is better.
 
-    Raises:
-        InputError: it is not finite, as after a training that diverged.
+    An InputError tells that it is not finite, as after a training that diverged.
 
     Examples:
         >>> round(perplexity(np.log([0.5, 0.25, 0.125])), 6)
@@ -258,10 +257,8 @@ class KneserNey:
 def windows(ids: np.ndarray, batch_size: int, length: int, seed: int | None = None) -> tf.data.Dataset:
     """Returns batches of windows and their next tokens, (batch_size, length) int32 each; an epoch reads the text once.
 
-    A ``seed`` draws as many windows from random places, anew in each epoch; None cuts the text in order.
-
-    Raises:
-        InputError: the text is too short for one batch.
+    A ``seed`` draws as many windows from random places, anew in each epoch; None cuts the text in order. An InputError
+    tells that the text is too short for one batch.
     """
     if (steps := (len(ids) - 1) // (batch_size * length)) < 1:
         told = f"The text has {len(ids)} tokens and one batch needs {batch_size * length + 1}"

@@ -54,11 +54,7 @@ def word_piece_vectors(pieces: Sequence[str]) -> np.ndarray:
 
 
 def load_new(preset: str = "minilm") -> tuple[keras.Model, Tokenizer]:
-    """Returns a KerasHub ``BertBackbone`` and its tokenizer, equal to their reference.
-
-    Raises:
-        InputError: not BERT, not complete, or a hub that cannot be reached.
-    """
+    """Returns a KerasHub ``BertBackbone`` and its tokenizer, equal to their reference; an InputError says why not."""
     if preset == "minilm" or Path(preset).expanduser().is_dir():
         words = tokenizer(preset)
         return _read_backbone(weights.find(preset)), words

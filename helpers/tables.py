@@ -29,11 +29,7 @@ _WESTERN = "àâæçèéêëîïôœùûüÿ äöüß áéíóúñüç àèéì�
 
 
 def find_file(name: str) -> Path:
-    """Returns the path of a file, looked up from each of :func:`helpers.files.bases` in turn.
-
-    Raises:
-        InputError: nothing there, no regular file, or an empty or far too large one.
-    """
+    """Returns a file, looked up from each of :func:`helpers.files.bases`; an InputError says why it cannot be read."""
     try:
         path = next((p for base in bases() if (p := base / Path(name).expanduser()).exists()), None)
         size = path.stat().st_size if path else 0
@@ -129,11 +125,8 @@ _PLAUSIBLE = {"gb18030": _is_chinese, "cp1252": _is_western}
 def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
     """Returns a table of texts as it is, cells as strings, missing cells as None, and notes on how it was read.
 
-    Args:
-        source: a shipped name, a path, an http(s) address, or ``hf:owner/name[:config][@split]``.
-
-    Raises:
-        InputError: one sentence on what is wrong and the way out.
+    ``source`` is a shipped name, a path, an http(s) address, or ``hf:owner/name[:config][@split]``; an InputError says
+    what is wrong with it and the way out.
     """
     if source.startswith("hf:"):
         return _read_hub(source), [f"{source} was read through the datasets library."]
@@ -262,11 +255,7 @@ def _parse_csv(text: str, suffix: str, name: str, notes: list[str]) -> tuple[pd.
 
 
 def column(table: pd.DataFrame, name: str, source: str, way_out: str = "set TEXT_COLUMN and LABEL_COLUMN") -> pd.Series:
-    """Returns a column of a table of :func:`read_table`.
-
-    Raises:
-        InputError: no such column, and perhaps no header; or cells that are lists and the like.
-    """
+    """Returns a column of a table; an InputError tells that there is none, or that its cells are lists and the like."""
     if name in table.columns:
         nested = table[name].map(lambda cell: hasattr(cell, "__len__") and not isinstance(cell, str))
         refuse(nested, source, f"a list, an object or bytes as {name!r}", "make it plain text")

@@ -1,8 +1,4 @@
-"""Cleaning and splitting text into words or characters.
-
-Both classifiers and corpora use these, so that training, prediction and search see the same tokens.
-Taught in ``03_lstm_classifier``.
-"""
+"""Cleaning and splitting text into words or characters, alike for training, prediction and search. Notebook 03."""
 
 from __future__ import annotations
 
@@ -32,14 +28,13 @@ def normalise(text: str) -> str:
 def tokenize(text: str, unit: str = "word") -> list[str]:
     """Splits a text into lower-case tokens, without punctuation where it has words.
 
+    There is at least one: a text without letter and digit gives its visible characters, and :data:`NOTHING` where there
+    are none, so that every text can be counted, averaged and predicted.
+
     Args:
         text: any text.
         unit: ``"word"`` for languages with spaces, ``"character"`` for Chinese (Latin words and numbers stay whole),
             ``"jieba"`` for Chinese words, ``"wordpiece"`` for BERT's pieces, punctuation included.
-
-    Returns:
-        The tokens in order, at least one: a text without letter and digit gives its visible characters, and
-        :data:`NOTHING` where there are none, so that every text can be counted, averaged and predicted.
 
     Examples:
         >>> tokenize("Don't panic: 42 % OFF!")

@@ -134,8 +134,8 @@ def balanced_class_weight(targets: np.ndarray) -> dict[int, float]:
     """Returns weights n / (classes * count) of class indices (n,): each class counts the same in the loss.
 
     Examples:
-        >>> balanced_class_weight(np.array([0, 0, 0, 1, 1, 1]))
-        {0: 1.0, 1: 1.0}
+        >>> balanced_class_weight(np.array([0, 0, 0, 0, 0, 0, 1, 1]))
+        {0: 0.6666666666666666, 1: 2.0}
     """
     counts = np.bincount(targets).tolist()
     return {i: len(targets) / (len(counts) * n) for i, n in enumerate(counts) if n}
@@ -234,11 +234,7 @@ def fit(
 
 
 def save_keras(model: keras.Model, path: Path) -> keras.Model:
-    """Saves as ``.keras``, whole or not at all, and only if it reloads to the same weights; returns it reloaded.
-
-    Raises:
-        RuntimeError: the reloaded weights differ.
-    """
+    """Saves as ``.keras``, whole or not at all, and returns it reloaded; a RuntimeError where the weights differ."""
     import keras
 
     path.parent.mkdir(parents=True, exist_ok=True)

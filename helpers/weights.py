@@ -132,11 +132,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_tensors(folder: Path, only: str = "") -> dict[str, np.ndarray]:
-    """Returns the arrays of ``model.safetensors`` whose names end in ``only``, by the names of today's BERT.
-
-    Raises:
-        InputError: no such file, or one that is not whole.
-    """
+    """Returns the arrays of ``model.safetensors`` whose names end in ``only``, by the names of today's BERT."""
     from safetensors import SafetensorError, safe_open
 
     path, found = folder / "model.safetensors", {}
@@ -189,11 +185,7 @@ class Tokenizer:
 
 @functools.lru_cache(maxsize=1)
 def tokenizer(preset: str = "minilm") -> Tokenizer:
-    """Returns the tokenizer of a preset, without loading the model.
-
-    Raises:
-        InputError: the folder lacks what it needs.
-    """
+    """Returns the tokenizer of a preset, without loading the model; an InputError says what its folder lacks."""
     folder = find(preset)
     config, settings = read_config(folder), read_json(folder / "tokenizer_config.json")
     if "do_lower_case" not in settings:

@@ -142,9 +142,8 @@ def test_class_sizes():
 
 
 def test_short_and_long_texts():
-    found = checks.lengths(
-        rows_of(pd.concat([clean(), frame(("!", "food"), ("too short", "food"), ("word " * 513, "food"))]))
-    )
+    odd = frame(("!", "food"), ("too short", "food"), ("word " * 513, "food"))
+    found = checks.lengths(rows_of(pd.concat([clean(), odd])))
     assert "2 of 123 texts have fewer than 3 words and 1 more than 512" in found.finding
     assert found.examples["tokens"].tolist() == [1, 2, 513] and found.examples["text"].str.len().max() == 80
     assert "LENGTH" in found.advice
@@ -216,17 +215,12 @@ def test_look_alike_labels_are_named(pair):
     one, other = pair.split("|")
     found = checks.look_alikes(rows_of(many((one, 3), (other, 3))))
     assert found.level == ("fine" if pair in ("x|y", "1|1.5") else "note")
-    if found.level == "note":
-        assert (
-            "1 groups of labels look alike: " in found.finding and found.finding.isascii() and " and " in found.finding
-        )
+    assert found.level == "fine" or found.finding.startswith("1 groups of labels look alike: ")
+    assert found.finding.isascii()
 
 
 ODD = {
-    "semicolons": lambda t: t.to_csv(index=False, sep=";").encode(),
-    "quotes": lambda t: t.assign(text='He said "' + t["text"] + '",\nthen left').to_csv(index=False).encode(),
     "GBK": lambda t: t.assign(text="这是一条关于体育和财经的新闻：" * 4 + t["text"]).to_csv(index=False).encode("gbk"),
-    "Windows": lambda t: t.to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig"),
     "numbers": lambda t: t.assign(label=t["label"].map({"sport": 0, "money": 1, "food": 2})).to_csv().encode(),
     "truth values": lambda t: t.assign(label=t["label"] == "sport").to_csv(index=False).encode(),
     "label first": lambda t: t[["label", "text"]].to_csv(index=False, sep="\t").encode(),

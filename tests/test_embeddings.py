@@ -149,7 +149,7 @@ def test_a_file_in_another_format_is_said_with_its_line(tmp_path, content):
 
 
 @pytest.mark.slow
-def test_01_runs_on_chinese_texts_with_judgements_and_says_what_is_wrong(tmp_path, runs_folder, command):
+def test_01_runs_on_chinese_texts_with_judgements(tmp_path, runs_folder, command):
     (tmp_path / "pairs.txt").write_text("经济 市场 9\n经济 足球 1\n市场 比赛 2\n", "utf-8")
     (tmp_path / "stsb.csv").write_text("股市上涨,股市下跌,3\n股市上涨,球队获胜,0\n球队获胜,比赛胜利,4\n", "utf-8")
     given = ["-p", "CORPUS", "news_zh", "-p", "TEXTS", "news_zh", "-p", "EPOCHS", 1, "-p", "MIN_COUNT", 2]
@@ -162,6 +162,3 @@ def test_01_runs_on_chinese_texts_with_judgements_and_says_what_is_wrong(tmp_pat
     words = embeddings.load_word2vec(folder / "vectors.txt").words
     assert max(map(len, words[:200])) > 1 and sum("\u4e00" <= w[0] <= "\u9fff" for w in words) > 0.8 * len(words)
     assert "Glyph" not in (folder / "report.html").read_text("utf-8")
-    (tmp_path / "pairs.txt").write_text("a1 a2 9\na1 b2\n", "utf-8")
-    done = command("run", "01", *given, *judged, "--name", "bad", timeout=600)
-    assert done.status == 2 and "pair 2" in done.err and "Traceback" not in done.err

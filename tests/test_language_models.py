@@ -1,9 +1,6 @@
 """Language models: against NLTK and hand results, sums to one, treatment of ends and unknown words, bad input."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +9,6 @@ import pytest
 from helpers import InputError
 from helpers import language_models as lm
 
-ROOT = Path(__file__).resolve().parent.parent
 SIZE, WINDOW = 30, 12
 
 
@@ -207,23 +203,16 @@ def test_bad_corpora_get_one_sentence(train, valid, size, told):
 # ---------------------------------------------------------------- the notebook
 
 
-def run(*arguments, ok=True):
-    words = [sys.executable, "-m", "helpers", "run", "02", *map(str, arguments)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=900)
-    assert (done.returncode == 0) == ok, done.stderr[-3000:]
-    return done
-
-
-SMALL = ["-p", "EPOCHS", 1, "-p", "UNITS", 8, "--name", "small"]
-
-
 @pytest.mark.slow
-def test_02_reads_chinese_by_character_with_a_gru_in_a_folder(tmp_path, runs_folder):
+def test_02_reads_chinese_by_character_with_a_gru_in_a_folder(tmp_path, runs_folder, command):
     """One run for all that is not the default: prepared parts, Chinese, markup in the text, the other cell."""
     rng = np.random.default_rng(0)
     lines = ["".join(rng.choice([*"今天我们去公园看花<b>&"], 12)) for _ in range(500)]
     source = folder(tmp_path, train=lines[:400], valid=lines[400:450], test=lines[450:])
-    run("-p", "CORPUS", source, "-p", "UNIT", "character", "-p", "CELL", "gru", "-p", "PROMPT", "今天", *SMALL)
+    values = {"CORPUS": source, "UNIT": "character", "CELL": "gru", "PROMPT": "今天", "EPOCHS": 1, "UNITS": 8}
+    given = [word for item in values.items() for word in ("-p", *item)]
+    done = command("run", "02", *given, "--name", "small", timeout=900)
+    assert done.status == 0, done.err[-3000:]
     made = runs_folder / "02_language_modeling" / "small"
     metrics = json.loads((made / "metrics.json").read_text("utf-8"))["metrics"]
     wanted = {f"{n}_test_perplexity" for n in ("gru", "transformer", "kneser_ney", "mixture")}
@@ -232,12 +221,3 @@ def test_02_reads_chinese_by_character_with_a_gru_in_a_folder(tmp_path, runs_fol
     assert set(pd.read_csv(made / "history.csv")["model"]) == {"gru", "transformer"}
     assert json.loads((made / "model" / "language_model.json").read_text("utf-8"))["unit"] == "character"
     assert "Glyph" not in (made / "report.html").read_text("utf-8")
-
-
-@pytest.mark.slow
-def test_02_says_what_is_wrong_with_a_corpus(tmp_path):
-    (tmp_path / "empty.txt").write_text(" \n", "utf-8")
-    done = run("-p", "CORPUS", tmp_path / "empty.txt", *SMALL, ok=False)
-    assert done.returncode == 2 and "holds no text" in done.stderr and "Traceback" not in done.stderr
-    done = run("-p", "VOCABULARY", 1, *SMALL, ok=False)
-    assert done.returncode == 2 and "out of range" in done.stderr

@@ -120,10 +120,6 @@ def test_an_interrupted_training_goes_on_from_its_last_epoch(
     assert killed_after == 6 or len(list(tmp_path.rglob("*.weights.h5"))) <= 2  # the last and the best
 
 
-def test_class_weights_count_each_class_the_same():
-    assert training.balanced_class_weight(np.array([0] * 90 + [1] * 10)) == pytest.approx({0: 100 / 180, 1: 5})
-
-
 def test_probabilities_keep_order_and_ignore_padding(model):
     expected = np.concatenate([np.asarray(model(row[None, : (row != 0).sum()])) for row in TABLE])
     assert np.allclose(training.predict_proba(model, TABLE, 16), expected, atol=1e-6)
