@@ -25,23 +25,17 @@ Words = Sequence[Sequence[str]]
 
 @dataclass(frozen=True)
 class Reader:
-    """A trained network, opened at its word vectors.
+    """A trained network, opened at its word vectors."""
 
-    Attributes:
-        split: n texts, each a list of words, to ids and owners.
-        table: the word vectors (vocabulary, width).
-        blank: the id that stands for nothing: ``[MASK]``, or an LSTM's unknown token.
-        logits: vectors (n, L, width) and ids to logits (n, classes) with mean 0; their softmax is the answer.
-        slopes: vectors, ids and classes (n,) to the logits of those classes (n,) and the gradients (n, L, width).
-        trace: ids to the states (layers + 1, n, L, width), what the head says of each (layers + 1, n, classes), and
-            attention (layers, n, heads, L, L); None for an LSTM.
-    """
-
-    split: Callable[[Words], tuple[np.ndarray, np.ndarray]]
-    table: np.ndarray
-    blank: int
+    split: Callable[[Words], tuple[np.ndarray, np.ndarray]]  # n texts to ids and owners
+    table: np.ndarray  # the word vectors (vocabulary, width)
+    blank: int  # the id that stands for nothing: [MASK], or an LSTM's unknown token
+    # vectors (n, L, width) and ids to logits (n, classes) with mean 0; their softmax is the answer
     logits: Callable[[Any, Any], Any]
+    # vectors, ids and classes (n,) to the logits of those classes (n,) and the gradients (n, L, width)
     slopes: Callable[[Any, Any, Any], tuple[Any, Any]]
+    # ids to the states (layers + 1, n, L, width), what the head says of each (layers + 1, n, classes), and
+    # attention (layers, n, heads, L, L); None for an LSTM
     trace: Callable[[Any], tuple[Any, Any, Any]] | None = None
 
     def __call__(self, texts: Words) -> np.ndarray:
@@ -80,12 +74,9 @@ def _ids(pieces: list[list[list[int]]], length: int, first: list[int], last: lis
     for words in pieces:
         flat = [(i, number) for number, word in enumerate(words) for i in word][:room]
         ids.append([*first, *(i for i, _ in flat), *last])
-        owners.append([-1] * len(first) + [number for _, number in flat])
+        owners.append([0] * len(first) + [number + 1 for _, number in flat])
     longest = max(map(len, ids))
-    found = np.full((len(ids), longest), -1, "int32")
-    for row, known in zip(found, owners, strict=True):
-        row[: len(known)] = known
-    return training.pad(ids, longest), found
+    return training.pad(ids, longest), training.pad(owners, longest) - 1
 
 
 def of_bert(model: keras.Model, words: Tokenizer, length: int) -> Reader:

@@ -33,26 +33,16 @@ _CHARACTERS = {"analyzer": "char", "ngram_range": (1, 3)}
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted linear classifier over counted words or over vectors.
+    """A fitted linear classifier over counted words or over vectors."""
 
-    Attributes:
-        kind: ``words``, whose inputs are n texts, or ``frozen``, whose inputs are vectors (n, width).
-        coef, intercept: (classes, features) and (classes,) of the logits.
-        C: the chosen regularisation strength of scikit-learn's ``LogisticRegression``.
-        tried: ``C, accuracy, log_loss`` on the validation rows, for each strength.
-        seconds: for choosing and fitting.
-        texts: how many rows it learned from: all, unless the time was too short.
-        counts: each TF-IDF vectorizer (``counter``), its ``settings`` and its ``terms``.
-    """
-
-    kind: str
-    coef: np.ndarray
-    intercept: np.ndarray
-    C: float = 1.0
-    tried: pd.DataFrame | None = None
-    seconds: float = 0.0
-    texts: int = 0
-    counts: list[dict[str, Any]] = field(default_factory=list)
+    kind: str  # "words", whose inputs are n texts, or "frozen", whose inputs are vectors (n, width)
+    coef: np.ndarray  # (classes, features), of the logits
+    intercept: np.ndarray  # (classes,)
+    C: float = 1.0  # the chosen regularisation strength of scikit-learn's LogisticRegression
+    tried: pd.DataFrame | None = None  # C, accuracy, log_loss on the validation rows, for each strength
+    seconds: float = 0.0  # for choosing and fitting
+    texts: int = 0  # rows it learned from: all, unless the time was too short
+    counts: list[dict[str, Any]] = field(default_factory=list)  # each TF-IDF counter, its settings and terms
 
     def predict_proba(self, inputs: Sequence[str] | np.ndarray) -> np.ndarray:
         """Returns the class probabilities (n, classes)."""

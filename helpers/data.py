@@ -28,21 +28,14 @@ LABEL_NAMES = (
 
 @dataclass(frozen=True)
 class Splits:
-    """Labelled texts in three parts.
-
-    Attributes:
-        train, validation, test: frames with ``row`` (record number in its file, from 1), ``text`` and ``label``.
-        labels: the class names, sorted.
-        name: a short name of the data for titles.
-        notes: what a reader should know about how the files were read, one sentence each.
-    """
+    """Labelled texts in three frames with ``row`` (record number in its file, from 1), ``text`` and ``label``."""
 
     train: pd.DataFrame
     validation: pd.DataFrame
     test: pd.DataFrame
-    labels: list[str]
-    name: str
-    notes: list[str] = field(default_factory=list)
+    labels: list[str]  # the class names, sorted
+    name: str  # of the data, for titles
+    notes: list[str] = field(default_factory=list)  # on how the files were read, one sentence each
 
 
 def read_labelled(

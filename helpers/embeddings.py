@@ -160,19 +160,12 @@ def load_word2vec(path: str | Path) -> Vectors:
 
 @dataclass(frozen=True)
 class CountedWords:
-    """Counted words, and the text as numbers.
+    """Counted words, and the text as numbers."""
 
-    Attributes:
-        words: the vocabulary, the most frequent first.
-        counts: (n,) how often each occurs.
-        ids: (length,) int32: word i is i + 1, rare words are left out, a 0 ends each document.
-        tokens: words read, the rare ones included.
-    """
-
-    words: list[str]
-    counts: np.ndarray
-    ids: np.ndarray
-    tokens: int
+    words: list[str]  # n, the most frequent first
+    counts: np.ndarray  # (n,) how often each occurs
+    ids: np.ndarray  # (length,) int32: word i is i + 1, rare words are left out, a 0 ends each document
+    tokens: int  # words read, the rare ones included
 
 
 def count_words(documents: Iterable[Sequence[str]], min_count: int = 5, most: int = 100_000) -> CountedWords:

@@ -31,21 +31,13 @@ class OutOfTime(InputError):
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network.
+    """A trained network."""
 
-    Attributes:
-        classify: n texts to probabilities (n, classes).
-        history: one row an epoch, as of :func:`helpers.training.fit`.
-        texts: how many it learned from.
-        save: writes it into a folder, from where :mod:`helpers.predict` reads it.
-        parameters: how many numbers it has.
-    """
-
-    classify: Callable[[Sequence[str]], np.ndarray]
-    history: pd.DataFrame
-    texts: int
-    save: Callable[[Path], None]
-    parameters: int
+    classify: Callable[[Sequence[str]], np.ndarray]  # n texts to probabilities (n, classes)
+    history: pd.DataFrame  # one row an epoch, as of helpers.training.fit
+    texts: int  # that it learned from
+    save: Callable[[Path], None]  # into a folder, from where helpers.predict reads it
+    parameters: int  # how many numbers it has
 
 
 def epoch_seconds(model: keras.Model, batches: Any, count: int) -> float:

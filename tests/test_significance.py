@@ -21,17 +21,17 @@ def answers(targets, right, seed=0, classes=3, sure=0.9):
     return np.where(np.eye(classes)[said] == 1, sure, (1 - sure) / (classes - 1))
 
 
-def table(accuracies, n=300, seed=1):
-    """Predictions of models with these accuracies on validation and test rows, in expectation."""
-    rng, parts = np.random.default_rng(seed), []
-    for split, start in (("validation", 0), ("test", n)):
-        truth = np.arange(n) % len(LABELS)
-        frame = pd.DataFrame({"row": np.arange(n) + start, "text": "t", "label": np.array(LABELS)[truth]})
-        ease = rng.random(n)
-        for i, (name, accuracy) in enumerate(accuracies.items()):
-            shares = answers(truth, ease < accuracy, i)
-            parts.append(evaluation.predictions(frame, split, name, shares, LABELS))
-    return pd.concat(parts, ignore_index=True)
+def exact(accuracies, n=300, labels=LABELS):
+    """Predictions with just these accuracies on both splits."""
+    truth = np.arange(n) % len(labels)
+    frame = pd.DataFrame({"row": np.arange(n), "text": "t", "label": np.array(labels)[truth]})
+    return pd.concat(
+        evaluation.predictions(
+            frame, split, name, answers(truth, np.arange(n) < round(share * n), 0, len(labels)), labels
+        )
+        for split in ("validation", "test")
+        for name, share in accuracies.items()
+    )
 
 
 @settings(max_examples=15, deadline=None)
@@ -80,7 +80,7 @@ def test_holm_equals_statsmodels():
 
 
 def test_pairs_tell_a_difference_from_luck():
-    found = significance.pairs(table({"good": 0.9, "same": 0.895, "bad": 0.5})).set_index(["better", "worse"])
+    found = significance.pairs(exact({"good": 0.9, "same": 0.895, "bad": 0.5})).set_index(["better", "worse"])
     assert "is better than bad by" in found.loc[("good", "bad"), "verdict"]
     assert "p < .001" in found.loc[("good", "bad"), "verdict"]
     same = found.loc[("good", "same")]
@@ -93,30 +93,13 @@ def test_pairs_tell_a_difference_from_luck():
 def test_many_equal_models_stay_within_the_corrected_level(monkeypatch):
     monkeypatch.setattr(significance, "paired_interval", lambda *_: (0.0, 0.0))  # the slow part, which decides nothing
     wrong, truth = 0, np.arange(120) % 3
-    named = table(dict.fromkeys("pqrst", 1.0), n=120)
+    named = exact(dict.fromkeys("pqrst", 1.0), n=120)
     for seed in range(30):
         rng = np.random.default_rng(seed)
         right = {name: rng.random(120) < 0.7 for name in "pqrst"}
         monkeypatch.setattr(significance, "right_by_model", lambda _, r=right: (r, truth))
         wrong += (significance.pairs(named)["p_holm"] < significance.LEVEL).any()
     assert wrong <= 4  # 1.5 expected at most; the exact test is cautious
-
-
-def exact(accuracies, n=300, labels=LABELS):
-    """Predictions with just these accuracies on both splits."""
-    truth = np.arange(n) % len(labels)
-    frame = pd.DataFrame({"row": np.arange(n), "text": "t", "label": np.array(labels)[truth]})
-    return pd.concat(
-        evaluation.predictions(
-            frame, split, name, answers(truth, np.arange(n) < round(share * n), 0, len(labels)), labels
-        )
-        for split in ("validation", "test")
-        for name, share in accuracies.items()
-    )
-
-
-def costs_of(**seconds):
-    return pd.DataFrame({"train_seconds": seconds, "texts_per_second_64": 9.0, "size_mb": 1.0})
 
 
 CHEAP = {"tfidf": 0.1, "frozen": 11.0, "bert": 124.0, "bert (2,000 texts)": 124.0, "mixture": 140.0, "bilstm": 25.0}
@@ -162,14 +145,14 @@ def test_a_cost_that_was_not_measured_is_not_told():
 
 
 def test_a_choice_that_the_test_rows_contradict_is_said():
-    good, bad = table({"tfidf": 0.9, "bert": 0.5}), table({"tfidf": 0.5, "bert": 0.9})
+    good, bad = exact({"tfidf": 0.9, "bert": 0.5}), exact({"tfidf": 0.5, "bert": 0.9})
     mixed = pd.concat([good[good["split"] == "validation"], bad[bad["split"] == "test"]])
     found = significance.recommend(mixed, pd.DataFrame())
     assert found.model == "tfidf" and "contradict" in found.sentences[2]
 
 
 def test_a_constant_answer_does_not_beat_itself():
-    rare = table({"tfidf": 0.5})
+    rare = exact({"tfidf": 0.5})
     most = rare["label"].where(np.arange(len(rare)) % 10 == 0, "a")
     rare = rare.assign(label=most, prediction="a")
     assert not significance.against_guess(rare)["beats"].any()
