@@ -68,8 +68,7 @@ def fit_words(
     word; for a script without spaces one to three characters. From 6,000 texts on a feature must occur in two of them.
 
     Args:
-        texts: n texts to learn from.
-        y: their classes (n,), from 0; every class occurs.
+        texts, y: n texts to learn from and their classes (n,), from 0; every class occurs.
         validation_texts, y_validation: what C is chosen on.
         unit: ``character`` for a script without spaces, else words (:func:`helpers.text.guess_unit`).
         balanced: weigh classes so that rare ones count the same.

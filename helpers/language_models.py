@@ -72,17 +72,11 @@ def read_parts(
 
     A folder holds one text file a part (``train``, ``valid``, ``test`` in their names), a document a line. A text file
     by character stays one text: its last tenth is the test, the twentieth before it validation. Anything else is split
-    by a digest of each document's first eight words, so that documents that begin alike stay together.
-
-    Args:
-        source: a folder, or what :func:`helpers.corpus.read_corpus` takes.
-        text_column: of a table.
-        unit: see :func:`split_tokens`.
-        share: the part of the documents to keep, in (0, 1], by digest.
-        clean: documents to those that are kept, before they are split; not for a folder or a text by character.
+    by a digest of each document's first eight words, so that documents that begin alike stay together: of these a
+    ``share`` in (0, 1] is read, and ``clean`` says which of them are kept.
 
     Raises:
-        InputError: nothing to read.
+        InputError: nothing to read, as of :func:`helpers.corpus.read_corpus`.
     """
     if (folder := _find_folder(source)) is not None:
         return {name: _read_part(folder, words) for name, words in PARTS.items()} | {"notes": []}

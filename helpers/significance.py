@@ -34,14 +34,11 @@ def resamples(targets: np.ndarray, repeats: int, seed: int) -> Iterator[np.ndarr
 
 
 def intervals(targets: np.ndarray, probabilities: np.ndarray, repeats: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Returns the usual metrics with 95 % percentile bootstrap intervals over ``repeats`` resamples.
+    """Returns ``value``, ``low`` and ``high`` of metrics: 95 % percentile bootstrap intervals over the resamples.
 
-    Where a metric is at its limit in every resample, as with no mistakes at all, its interval has no width.
-
-    Returns:
-        Metric as index, columns ``value``, ``low``, ``high``. ``accuracy``, ``macro_f1``, ``weighted_f1`` and
-        ``balanced_accuracy`` are in [0, 1], ``mcc`` (Matthews) in [-1, 1]; ``log_loss`` is in nats; ``brier`` is the
-        squared distance to the truth over all classes, in [0, 2].
+    ``accuracy``, ``macro_f1``, ``weighted_f1`` and ``balanced_accuracy`` are in [0, 1], ``mcc`` (Matthews) in [-1, 1];
+    ``log_loss`` is in nats; ``brier`` is the squared distance to the truth over all classes, in [0, 2]. A metric that
+    is at its limit in every resample, as with no mistakes at all, has an interval without width.
     """
     value = evaluation.scores(targets, probabilities, np.arange(len(targets))[None])
     blocks = [evaluation.scores(targets, probabilities, rows) for rows in resamples(targets, repeats, seed)]

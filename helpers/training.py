@@ -80,13 +80,9 @@ def lengths(token_ids: np.ndarray) -> np.ndarray:
 def bucketed(token_ids: np.ndarray, targets: np.ndarray, batch_size: int, seed: int | None = None) -> tf.data.Dataset:
     """Returns batches (b, longest) and (b, ...) of texts of like length, so that padding is hardly computed.
 
-    Rows are shuffled, then sorted by length within stretches of 16 batches; the batches are shuffled again.
-
-    Args:
-        token_ids: (n, length) int32, padded on the right with 0.
-        targets: (n,) or (n, classes).
-        batch_size: texts a batch.
-        seed: shuffles anew in every epoch, repeatably; None sorts all rows by length (for evaluation).
+    Rows are shuffled, then sorted by length within stretches of 16 batches; the batches are shuffled again. A ``seed``
+    does so anew in every epoch, repeatably; None sorts all rows by length (for evaluation). ``token_ids`` (n, length)
+    int32 are padded on the right with 0; ``targets`` are (n,) or (n, classes).
     """
     tf = import_tensorflow()
     sizes, count = lengths(token_ids), len(token_ids)
@@ -166,7 +162,7 @@ def fit(
     Args:
         model: compiled, with the metric ``accuracy``.
         train, validation: batches of inputs and targets.
-        epochs: passes over the training texts, at most.
+        epochs: at most.
         label: the model's name in bar and history.
         patience: stops when ``monitor`` has been no better for so many epochs, and goes back to the best epoch.
         class_weight: class index to weight of its loss.
