@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from helpers import training
+from helpers import pretrained, training
 from helpers.text import tokenize
 
 if TYPE_CHECKING:
@@ -95,15 +95,15 @@ def of_bert(model: keras.Model, words: Tokenizer, length: int) -> Reader:
         rest = bone.position_embedding(vectors), bone.segment_embedding(tf.zeros_like(ids))
         return bone.embeddings_layer_norm(bone.embeddings_add((vectors, *rest)))
 
-    def head(states: Any) -> Any:
+    def head(states: Any, ids: Any) -> Any:
         layer = model.output_dense
-        return tf.matmul(bone.pooled_dense(states[:, 0]), layer.kernel) + layer.bias
+        return tf.matmul(pretrained.read_state(model, states, ids != 0), layer.kernel) + layer.bias
 
     def forward(vectors: Any, ids: Any) -> Any:
         x = start(vectors, ids)
         for layer in bone.transformer_layers:
             x = layer(x, padding_mask=ids != 0, training=False)
-        return head(x)
+        return head(x, ids)
 
     @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32)])
     def trace(ids: Any) -> Any:
@@ -112,7 +112,7 @@ def of_bert(model: keras.Model, words: Tokenizer, length: int) -> Reader:
             x, looks = layer(states[-1], padding_mask=ids != 0, training=False, return_attention_scores=True)
             states.append(x)
             attention.append(looks)
-        return tf.stack(states), tf.stack([head(x) for x in states]), tf.stack(attention)
+        return tf.stack(states), tf.stack([head(x, ids) for x in states]), tf.stack(attention)
 
     table = bone.token_embedding.get_weights()[0]
     return Reader(split, table, place["[MASK]"], *_opened(forward, table.shape[1]), trace)
@@ -182,10 +182,11 @@ def integrated(
     return found, gap
 
 
-def rollout(attention: np.ndarray) -> np.ndarray:
-    """Returns how much of each piece reaches the first one (n, L) by attention alone (Abnar and Zuidema 2020).
+def rollout(attention: np.ndarray, real: np.ndarray | None = None) -> np.ndarray:
+    """Returns how much of each piece reaches what the head reads (n, L) by attention alone (Abnar and Zuidema 2020).
 
-    Heads (layers, n, heads, L, L) are averaged, each layer mixes half of the old state in, and layers multiply.
+    Heads (layers, n, heads, L, L) are averaged, each layer mixes half of the old state in, and layers multiply. The
+    head reads the first state, or the mean of those where ``real`` (n, L).
 
     Examples:
         >>> rollout(np.array([[[[[0.0, 1.0], [0.0, 1.0]]]]])).tolist()
@@ -195,7 +196,7 @@ def rollout(attention: np.ndarray) -> np.ndarray:
     flow = np.eye(looks.shape[-1])[None]
     for layer in looks:
         flow = (layer + np.eye(layer.shape[-1])) / 2 @ flow
-    return flow[:, 0]
+    return flow[:, 0] if real is None else (flow * real[:, :, None]).sum(axis=1) / real.sum(axis=1, keepdims=True)
 
 
 def to_words(scores: np.ndarray, owners: np.ndarray, texts: Words) -> list[np.ndarray]:

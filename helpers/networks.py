@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LSTM_EPOCHS, LEAST_EPOCHS, MOST_TOKENS = 25, 3, 200
-BERT_RATE, BERT_BATCH = 2e-4, 16
+BERT_RATES, BERT_EPOCHS, BERT_BATCH = (1e-4, 2e-4), 4, 16  # the rates, in the order in which they are tried
 
 
 class OutOfTime(InputError):
@@ -38,6 +38,7 @@ class Network:
     texts: int  # that it learned from
     save: Callable[[Path], None]  # into a folder, from where helpers.predict reads it
     parameters: int  # how many numbers it has
+    seconds: float  # of training, all that was tried
 
 
 def epoch_seconds(model: keras.Model, batches: Any, count: int) -> float:
@@ -98,17 +99,23 @@ def fit_lstm(
     def save(folder: Path) -> None:
         training.save_classifier(folder, model, vocabulary, labels, unit=unit, length=length)
 
-    return Network(classify, history, len(texts), save, model.count_params())
+    return Network(classify, history, len(texts), save, model.count_params(), history["seconds"].iloc[-1])
 
 
 def fit_bert(
     preset: str, ids: np.ndarray, y: np.ndarray, held_ids: np.ndarray, y_held: np.ndarray, others: int,
-    words: Any, labels: list[str], seconds: float, seed: int,
+    words: Any, labels: list[str], head: Sequence[np.ndarray] | None, seconds: float, seed: int,
 ) -> Network:  # fmt: skip
-    """Fine-tunes a pretrained BERT and keeps the best epoch; the time decides how many there are, or on how many rows.
+    """Fine-tunes a pretrained BERT and keeps the best epoch of the best learning rate, both by validation accuracy.
 
-    ``ids`` are word pieces (n, length) that ``words`` made; ``others`` is how many texts will be read once after
-    training, in the same time; ``seed`` decides head, order and sample; all else is as of :func:`fit_lstm`.
+    The time decides how many epochs and rates there are, or on how many rows one epoch is.
+
+    Args:
+        ids, y: word pieces (n, length) that ``words`` made, and the classes; the other rows as in :func:`fit_lstm`.
+        others: how many texts will be read once after training, in the same time.
+        head: kernel (width, classes) and bias (classes,) of a regression on the frozen encoder's unit vectors, fitted
+            on the same rows: where the training starts. None: at random, and the head reads [CLS].
+        seed: head, order and sample.
 
     Raises:
         OutOfTime: not even a fair sample of the rows fits into one epoch.
@@ -118,25 +125,37 @@ def fit_bert(
 
     keras.utils.set_random_seed(seed)
     clock = time.monotonic()
-    model, _ = pretrained.classifier(preset, len(labels), dropout=0.1)
+    model, _ = pretrained.classifier(preset, len(labels), dropout=0.1, pooling="mean" if head else "first")
+    if head:
+        model.output_dense.set_weights(head)
     y, y_held, length = y.astype("int32"), y_held.astype("int32"), ids.shape[1]
-    pretrained.compile_adamw(model, BERT_RATE, 100)
+    pretrained.compile_adamw(model, BERT_RATES[0], 100)
+    start = model.get_weights()
     steps = -(-len(ids) // BERT_BATCH)
     learn = epoch_seconds(model, pretrained.batches(ids, y, BERT_BATCH, seed), steps)
     read = 0.4 * learn / len(ids)  # a text forward only takes about this share of a step
-    available = seconds - (time.monotonic() - clock) - 1.2 * read * others - 12
-    each = learn + read * len(held_ids)
-    epochs, rows = int(min(5 if len(ids) < 3000 else 4, available / each)), np.arange(len(ids))
+    end = clock + seconds - 1.2 * read * others - 12
+    available, each = end - time.monotonic(), learn + read * len(held_ids)
+    epochs, rows = int(min(BERT_EPOCHS, available / each)), np.arange(len(ids))
     if epochs < 1:
         share = int((available - read * len(held_ids)) / learn * len(ids))
         if share < max(20 * len(labels), 500):
             needed = f"{each:.0f} s" if each < 90 else f"{each / 60:.0f} min"
             raise OutOfTime(f"one pass over all texts needs about {needed}, {max(available, 0):.0f} s are left for it")
         rows, epochs = np.sort(np.random.default_rng(seed).permutation(len(ids))[:share]), 1
-    pretrained.compile_adamw(model, BERT_RATE, epochs * -(-len(rows) // BERT_BATCH))
     batches = pretrained.batches(ids[rows], y[rows], BERT_BATCH, seed)
-    held = pretrained.batches(held_ids, y_held, 64)
-    history = training.fit(model, batches, held, epochs, "bert", epochs)
+    held, tried = pretrained.batches(held_ids, y_held, 64), []
+    for rate in BERT_RATES:
+        begun = time.monotonic()
+        model.set_weights(start)
+        pretrained.compile_adamw(model, rate, epochs * -(-len(rows) // BERT_BATCH))
+        history = training.fit(model, batches, held, epochs, f"bert, rate {rate:g}", epochs)
+        tried.append((history["val_accuracy"].max(), -rate, model.get_weights(), history))
+        if 2 * time.monotonic() - begun > end:  # another would take as long
+            break
+    *_, best, history = max(tried, key=lambda one: one[:2])
+    model.set_weights(best)
+    spent = sum(one[-1]["seconds"].iloc[-1] for one in tried)
 
     def classify(some: Sequence[str]) -> np.ndarray:
         return training.predict_proba(model, words(some, length), 64, pretrained.inputs)
@@ -144,4 +163,4 @@ def fit_bert(
     def save(folder: Path) -> None:
         pretrained.save_classifier(folder, model, words, labels, length)
 
-    return Network(classify, history, len(rows), save, model.count_params())
+    return Network(classify, history, len(rows), save, model.count_params(), spent)

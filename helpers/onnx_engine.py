@@ -78,7 +78,7 @@ def arrays_of(backbone: keras.Model) -> dict[str, np.ndarray]:
 
 
 def bert(
-    arrays: dict[str, Any], heads: int, head: tuple[np.ndarray, np.ndarray] | None = None, frozen: bool = False,
+    arrays: dict[str, Any], heads: int, head: tuple[np.ndarray, np.ndarray] | None = None, mean: bool = False,
     exact_gelu: bool = True, int8_table: bool = False,
 ) -> onnx.ModelProto:  # fmt: skip
     """Returns BERT as an ONNX model of ids, padded on the right with 0.
@@ -86,7 +86,7 @@ def bert(
     Args:
         arrays: see :func:`arrays_of`; as many layers as it names. A kernel may be a pair of factors (low rank).
         head: kernel (width, classes) and bias, for probabilities; None gives the mean vectors of the texts.
-        frozen: the head reads these vectors, at length one, and not the pooled [CLS].
+        mean: the head reads these vectors, at length one, and not the pooled [CLS].
         exact_gelu: see :func:`helpers.pretrained.use_exact_gelu`.
         int8_table: the table of word pieces as int8, with a scale for each piece.
     """
@@ -110,14 +110,14 @@ def bert(
         wide = g(gelu, wide, part["feedforward_intermediate_dense/bias"], domain=FUSED)
         # What the first layer's product reads has the largest outliers: rounding it costs more than all other products.
         x = _add_norm(g, part, x, wide, "feedforward_output_dense", "feedforward_layer_norm", exact=layer == 0)
-    if head is not None and not frozen:
+    if head is not None and not mean:
         first = g("Gather", x, np.int64(0), axis=1)
         pooled = g("Tanh", g.dense(first, arrays["pooled_dense/kernel"], arrays["pooled_dense/bias"]))
     else:
         real = g("Unsqueeze", g("Cast", mask, to=1), np.array([2]))
         total = g("ReduceSum", g("Mul", x, real), np.array([1]), keepdims=0)
         pooled = g("Div", total, g("Max", g("ReduceSum", real, np.array([1]), keepdims=0), np.float32(1)))
-        pooled = g("LpNormalization", pooled, axis=-1) if frozen else pooled
+        pooled = g("LpNormalization", pooled, axis=-1) if mean else pooled
     if head is None:
         return g.model(pooled, width)
     return g.model(g("Softmax", g.dense(pooled, *head)), len(head[1]))
@@ -266,13 +266,14 @@ def export(folder: str | Path, name: str = "") -> Path:
         fitted, said = contenders.load(folder, name)
         encoder, words, answer = load_frozen(fitted, said)
         head = fitted.coef.T, fitted.intercept
-        return write_bert(folder / "onnx-frozen", encoder, head, words, said["labels"], said["length"], answer)
+        return write_bert(folder / "onnx-frozen", encoder, head, words, said["labels"], said["length"], answer, True)
     if name or saved["kind"] not in ("bert", "lstm"):
         raise InputError(f"{name or 'It'} is no network and needs no engine: predict and serve read it as it is.")
     network, words, answer = load_network(folder, saved)
     if words:
-        head = network.output_dense.get_weights()
-        return write_bert(folder / "onnx", network.backbone, head, words, saved["labels"], saved["length"], answer)
+        head, mean = network.output_dense.get_weights(), pretrained.reads_mean(network)
+        more = words, saved["labels"], saved["length"], answer, mean
+        return write_bert(folder / "onnx", network.backbone, head, *more)
     said = {key: saved[key] for key in ("labels", "length", "unit", "vocabulary")}
     return write(folder / "onnx", lambda int8: lstm(network, int8), said, reference=answer)
 
@@ -302,13 +303,13 @@ def load_frozen(fitted: Any, said: dict[str, Any]) -> tuple[keras.Model, weights
 
 def write_bert(
     out: Path, backbone: keras.Model, head: Any, words: weights.Tokenizer, labels: Sequence[str], length: int,
-    reference: Classify,
+    reference: Classify, mean: bool = False,
 ) -> Path:  # fmt: skip
-    """Writes BERT as an engine, see :func:`bert` and :func:`write`: frozen where the folder's name ends so."""
+    """Writes BERT as an engine, see :func:`bert` and :func:`write`."""
     import keras
 
     exact = backbone.transformer_layers[0].activation is keras.activations.gelu
     settings = {"labels": labels, "length": length, "lowercase": words.lowercase}
-    arrays, frozen = arrays_of(backbone), out.name.endswith("frozen")
-    build = lambda int8: bert(arrays, backbone.num_heads, head, frozen, exact, int8)  # noqa: E731
+    arrays = arrays_of(backbone)
+    build = lambda int8: bert(arrays, backbone.num_heads, head, mean, exact, int8)  # noqa: E731
     return write(out, build, settings, words.pieces, reference)

@@ -180,20 +180,68 @@ def pooling(backbone: keras.Model) -> Any:
 
 
 def classifier(
-    preset: str, num_classes: int, dropout: float = 0.1, lora_rank: int = 0
+    preset: str, num_classes: int, dropout: float = 0.1, lora_rank: int = 0, pooling: str = "first"
 ) -> tuple[keras.Model, Tokenizer]:
     """Returns a KerasHub ``BertTextClassifier``, which reads :func:`inputs`, on new weights, and its tokenizer.
 
-    Its head, a softmax on the pooled [CLS] state after ``dropout``, is random. A ``lora_rank`` of 0 trains all weights;
-    above 0 the encoder is frozen but for low-rank updates (Hu et al. 2021).
+    Its head, a softmax on one state after ``dropout``, is random. It reads the pooled ``"first"`` state, that of [CLS],
+    or the ``"mean"`` state, see :func:`unit_mean`. A ``lora_rank`` of 0 trains all weights; above 0 the encoder is
+    frozen but for low-rank updates (Hu et al. 2021).
     """
     backbone, words = load_new(preset)
     import keras_hub
 
     if lora_rank:
         backbone.enable_lora(lora_rank)
-    settings = {"preprocessor": None, "activation": "softmax", "dropout": dropout}
-    return keras_hub.models.BertTextClassifier(backbone, num_classes, **settings), words
+    kind = keras_hub.models.BertTextClassifier if pooling == "first" else mean_classifier()
+    return kind(backbone, num_classes, preprocessor=None, activation="softmax", dropout=dropout), words
+
+
+def unit_mean(states: Any, real: Any) -> Any:
+    """Returns the mean of states (n, length, width) where ``real`` (n, length), at length one: (n, width)."""
+    from keras import ops
+
+    real = ops.cast(real, states.dtype)[:, :, None]
+    return ops.normalize(ops.sum(states * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1), axis=-1)
+
+
+@functools.cache
+def mean_classifier() -> type:
+    """Returns KerasHub's ``BertTextClassifier`` with a head that reads :func:`unit_mean`, as sentence encoders do.
+
+    So the head can start as a regression on the frozen vectors: what was learned from the labels without moving the
+    encoder is not forgotten when it moves (Kumar et al. 2022).
+    """
+    import keras
+    from keras_hub.models import BertTextClassifier
+
+    @keras.saving.register_keras_serializable("helpers")
+    class MeanBertTextClassifier(BertTextClassifier):
+        def __init__(
+            self, backbone: Any, num_classes: int, preprocessor: Any = None, activation: Any = None,
+            dropout: float = 0.1, **more: Any,
+        ) -> None:  # fmt: skip
+            self.backbone, self.preprocessor = backbone, preprocessor
+            backbone.pooled_dense.trainable = False  # nothing reads it
+            self.output_dropout = keras.layers.Dropout(dropout, name="classifier_dropout")
+            self.output_dense = keras.layers.Dense(num_classes, activation, name="logits")
+            states = backbone(backbone.input)["sequence_output"]
+            mean = self.output_dropout(unit_mean(states, backbone.input["padding_mask"]))
+            super(BertTextClassifier, self).__init__(backbone.input, self.output_dense(mean), **more)
+            self.num_classes, self.activation = num_classes, keras.activations.get(activation)
+            self.dropout = dropout
+
+    return MeanBertTextClassifier
+
+
+def reads_mean(model: keras.Model) -> bool:
+    """Whether the head of a :func:`classifier` reads the mean state."""
+    return isinstance(model, mean_classifier())
+
+
+def read_state(model: keras.Model, states: Any, real: Any) -> Any:
+    """Returns what the head of a :func:`classifier` reads of states (n, length, width) where ``real``: (n, width)."""
+    return unit_mean(states, real) if reads_mean(model) else model.backbone.pooled_dense(states[:, 0])
 
 
 def compile_adamw(model: keras.Model, learning_rate: float, steps: int, weight_decay: float = 0.01) -> None:
@@ -248,6 +296,7 @@ def load_classifier(folder: Path, settings: dict[str, Any]) -> tuple[keras.Model
     training.import_tensorflow()
     import keras_hub
 
+    mean_classifier()  # so that KerasHub knows it
     model = keras_hub.models.BertTextClassifier.from_preset(str(folder), preprocessor=None)
     if settings["exact_gelu"]:
         use_exact_gelu(model.backbone)

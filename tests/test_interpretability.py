@@ -14,8 +14,8 @@ TEXTS = [["goals", "bank!"], ["<b>", "zebra", "goal"], ["bank"] * 20, [""]]
 VOCABULARY = ["", "[UNK]", "goal", "bank", "rate", "b"]
 
 
-@pytest.fixture(scope="module")
-def bert():
+@pytest.fixture(scope="module", params=["first", "mean"])
+def bert(request):
     """A BERT with two layers, 8 wide, with large random weights."""
     training.import_tensorflow()
     import keras
@@ -23,7 +23,8 @@ def bert():
 
     keras.utils.set_random_seed(0)
     backbone = keras_hub.models.BertBackbone(len(PIECES), 2, 2, 8, 16, max_sequence_length=16)
-    model = keras_hub.models.BertTextClassifier(backbone, 3, preprocessor=None, activation="softmax")
+    kind = keras_hub.models.BertTextClassifier if request.param == "first" else pretrained.mean_classifier()
+    model = kind(backbone, 3, preprocessor=None, activation="softmax")
     for v in model.weights:
         v.assign(np.random.default_rng(1).normal(size=v.shape, scale=0.5))
     return model, weights.Tokenizer(PIECES, True)

@@ -30,9 +30,9 @@ def lstm_runs(tmp_path_factory):
     return runs
 
 
-@pytest.fixture(scope="module")
-def bert_run(tmp_path_factory):
-    """A run of 04: BERT with two layers, 8 wide, and the frozen encoder beside it."""
+@pytest.fixture(scope="module", params=["first", "mean"])
+def bert_run(request, tmp_path_factory):
+    """A run of 04 or 06: BERT with two layers, 8 wide, and the frozen encoder beside it."""
     training.import_tensorflow()
     import keras
     import keras_hub
@@ -44,7 +44,8 @@ def bert_run(tmp_path_factory):
         if "norm" not in variable.path:
             variable.assign(rng.normal(0, 0.3, variable.shape))
     pretrained.use_exact_gelu(backbone)
-    model = keras_hub.models.BertTextClassifier(backbone, 3, preprocessor=None, activation="softmax")
+    kind = keras_hub.models.BertTextClassifier if request.param == "first" else pretrained.mean_classifier()
+    model = kind(backbone, 3, preprocessor=None, activation="softmax")
     model.output_dense.set_weights([rng.normal(0, 2, (8, 3)), np.zeros(3)])
     folder = tmp_path_factory.mktemp("bert")
     pretrained.save_classifier(folder / "model", model, weights.Tokenizer(PIECES, True), ["x", "y", "z"], 32)
@@ -86,6 +87,10 @@ def test_a_frozen_encoder_answers_as_its_contender(bert_run, monkeypatch):
     place = onnx_engine.export(bert_run, "frozen")
     expected = contenders.load(bert_run / "model", "frozen")[0].predict_proba(vectors)
     assert np.abs(onnx_engine.Engine(place)(TEXTS) - expected).max() < 1e-4
+    start = pretrained.mean_classifier()(model.backbone, 3, activation="softmax")  # where 06 begins to fine-tune
+    start.output_dense.set_weights([fitted.coef.T, fitted.intercept])
+    said = training.predict_proba(start, words(TEXTS, 32), 64, pretrained.inputs)
+    assert np.abs(said - fitted.predict_proba(vectors)).max() < 1e-5
     by_name, _ = predict.load_classifier(bert_run, "frozen", export=True)
     assert isinstance(by_name, onnx_engine.Engine)
 
