@@ -121,9 +121,8 @@ def _file_name(run: Mapping[str, Any], taken: set[str]) -> str:
     stem = run["notebook"] if run["name"] == "default" else f"{run['notebook']}-{run['name']}"
     stem = re.sub(r"[^\w.-]+", "_", stem).strip("._")[:80] or "run"
     stem += "-failed" if run["failed"] and not run["sweep"] else ""
-    name, count = stem, 1
-    while name.casefold() in taken:
-        name, count = f"{stem}-{count + 1}", count + 1
+    names = [stem, *(f"{stem}-{i}" for i in range(2, len(taken) + 2))]
+    name = next(name for name in names if name.casefold() not in taken)
     taken.add(name.casefold())
     return f"{name}.html"
 

@@ -97,9 +97,8 @@ def clean(text: str, pages: Mapping[str, str] | None = None, *, strip: bool = Tr
         _relink(link, pages)
     for table in soup.find_all("table"):
         _align(table)
-        table.wrap(
-            soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0", "role": "group", "aria-label": "Table"})
-        )
+        box = {"class": "scroll", "tabindex": "0", "role": "group", "aria-label": "Table"}
+        table.wrap(soup.new_tag("div", attrs=box))
     return Markup(soup.div.decode_contents())
 
 

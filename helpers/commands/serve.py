@@ -249,9 +249,8 @@ def serve(run: str, port: int = 8000, host: str = "127.0.0.1", model: str = "", 
     local = host in ("127.0.0.1", "::1", "localhost")
     hosts = {"127.0.0.1", "localhost", "[::1]"} if local else None
     told = "only this machine" if local else "everyone who reaches this address; it asks for no password"
-    print(
-        f"{service.name} answers at http://{host}:{door.getsockname()[1]}/ for {told}. Stop it with Ctrl-C.", flush=True
-    )
+    place = f"http://{host}:{door.getsockname()[1]}/"
+    print(f"{service.name} answers at {place} for {told}. Stop it with Ctrl-C.", flush=True)
     settings = {"log_level": "error", "access_log": False, "server_header": False, "timeout_keep_alive": 5}
     server = uvicorn.Server(uvicorn.Config(app(service, hosts), timeout_graceful_shutdown=15, **settings))
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends in order and then sends itself the signal again
