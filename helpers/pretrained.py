@@ -166,17 +166,28 @@ def encode_ids(backbone: keras.Model, token_ids: np.ndarray, batch_size: int = 6
 @functools.lru_cache(maxsize=2)
 def pooling(backbone: keras.Model) -> Any:
     """Returns a compiled function from ids (n, length) to mean-pooled vectors (n, width)."""
-    from keras import ops
-
     tf = training.import_tensorflow()
 
     @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32)])
     def pooled(ids: Any) -> Any:
-        states = backbone(inputs(ids), training=False)["sequence_output"]
-        mask = ops.cast(ids != 0, states.dtype)[:, :, None]
-        return ops.sum(states * mask, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1)
+        return mean_state(backbone(inputs(ids), training=False)["sequence_output"], ids != 0)
 
     return pooled
+
+
+def mean_state(states: Any, real: Any) -> Any:
+    """Returns the mean (n, width) of states (n, length, width) where ``real`` (n, length)."""
+    from keras import ops
+
+    real = ops.cast(real, states.dtype)[:, :, None]
+    return ops.sum(states * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1)
+
+
+def unit_mean(states: Any, real: Any) -> Any:
+    """Returns :func:`mean_state` at length one."""
+    from keras import ops
+
+    return ops.normalize(mean_state(states, real), axis=-1)
 
 
 def classifier(
@@ -195,14 +206,6 @@ def classifier(
         backbone.enable_lora(lora_rank)
     kind = keras_hub.models.BertTextClassifier if pooling == "first" else mean_classifier()
     return kind(backbone, num_classes, preprocessor=None, activation="softmax", dropout=dropout), words
-
-
-def unit_mean(states: Any, real: Any) -> Any:
-    """Returns the mean of states (n, length, width) where ``real`` (n, length), at length one: (n, width)."""
-    from keras import ops
-
-    real = ops.cast(real, states.dtype)[:, :, None]
-    return ops.normalize(ops.sum(states * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1), axis=-1)
 
 
 @functools.cache
