@@ -83,12 +83,12 @@ def _contender(folder: Path, name: str, settings: dict[str, Any], how: tuple[boo
     if name == "mixture" and powers:
         parts = [_contender(folder, part, {}, how) for part in powers]
         return lambda texts: contenders.mix([part(texts) for part in parts], list(powers.values()))
-    if (folder / name / "classifier.json").is_file():
-        return _network(folder / name, json.loads((folder / name / "classifier.json").read_text("utf-8")), how)
     known = sorted({p.stem for p in folder.glob("*.npz")} | {p.parent.name for p in folder.glob("*/classifier.json")})
     if name not in known:
         others = " or ".join([*known, *(["mixture"] if powers else [])])
         raise InputError(f"The run has no model {name!r}: leave --model out, or use {others or 'another run'}.")
+    if (folder / name / "classifier.json").is_file():
+        return _network(folder / name, json.loads((folder / name / "classifier.json").read_text("utf-8")), how)
     fitted, said = contenders.load(folder, name)
     if fitted.kind == "words":
         return fitted.predict_proba
