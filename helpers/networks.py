@@ -128,6 +128,7 @@ def fit_bert(
     model, _ = pretrained.classifier(preset, len(labels), dropout=0.1, pooling="mean" if head else "first")
     if head:
         model.output_dense.set_weights(head)
+    model.backbone.token_embedding.trainable = False  # half of all weights: AdamW would move them all in each step
     y, y_held, length = y.astype("int32"), y_held.astype("int32"), ids.shape[1]
     pretrained.compile_adamw(model, BERT_RATES[0], 100)
     start = model.get_weights()
