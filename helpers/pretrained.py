@@ -212,8 +212,7 @@ def classifier(
 def mean_classifier() -> type:
     """Returns KerasHub's ``BertTextClassifier`` with a head that reads :func:`unit_mean`, as sentence encoders do.
 
-    So the head can start as a regression on the frozen vectors: what was learned from the labels without moving the
-    encoder is not forgotten when it moves (Kumar et al. 2022).
+    So the head can start as a regression on the frozen vectors (linear probing, then fine-tuning: Kumar et al. 2022).
     """
     import keras
     from keras_hub.models import BertTextClassifier
