@@ -1,7 +1,8 @@
 """The networks of "which model should I use?": an LSTM from scratch and a fine-tuned BERT, within a time that is given.
 
-How long an epoch takes is measured on this machine, from the first batches; constants of another one would lie. Taught
-in notebooks 03, 04 and 06.
+How long an epoch takes is measured on this machine, from the first batches; constants of another one would lie. When
+the number of epochs is chosen, a network learns once more from all rows, the held-out ones too, if the time is enough:
+as the models that are not networks do. Taught in notebooks 03, 04 and 06.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LSTM_EPOCHS, LEAST_EPOCHS, MOST_TOKENS = 25, 3, 200
-BERT_RATES, BERT_EPOCHS, BERT_BATCH = (1e-4, 2e-4), 4, 16  # the rates, in the order in which they are tried
+BERT_RATE, BERT_EPOCHS, BERT_BATCH = 1e-4, 4, 16
 
 
 class OutOfTime(InputError):
@@ -34,11 +35,12 @@ class Network:
     """A trained network."""
 
     classify: Callable[[Sequence[str]], np.ndarray]  # n texts to probabilities (n, classes)
+    held: np.ndarray  # its probabilities of the held-out rows, from before it learned from them
     history: pd.DataFrame  # one row an epoch, as of helpers.training.fit
-    texts: int  # that it learned from
+    texts: int  # that it learned from: with the held-out rows, if the time was enough
     save: Callable[[Path], None]  # into a folder, from where helpers.predict reads it
     parameters: int  # how many numbers it has
-    seconds: float  # of training, all that was tried
+    seconds: float  # of training
 
 
 def epoch_seconds(model: keras.Model, batches: Any, count: int) -> float:
@@ -52,11 +54,31 @@ def epoch_seconds(model: keras.Model, batches: Any, count: int) -> float:
     return spent / min(8, count) * count
 
 
+def _all_rows(
+    model: keras.Model, start: list, parts: Sequence[np.ndarray], batches: Callable, history: pd.DataFrame, end: float
+) -> float:
+    """Trains anew on the rows of all parts, for as many epochs as were best; its seconds, 0.0 if the time is too short.
+
+    ``parts`` are ids and classes of the rows that ``history`` is of, then of the others. ``batches`` makes batches of
+    ids and classes, and compiles the model anew; ``end`` is a time of ``time.monotonic``.
+    """
+    ids, y, others, y_others = parts
+    epochs, spent = int(history["val_accuracy"].argmax()) + 1, history["seconds"].iloc[-1]
+    if time.monotonic() + 1.1 * spent * epochs / len(history) * (1 + len(others) / len(ids)) > end:
+        return 0.0
+    model.set_weights(start)
+    width = max(ids.shape[1], others.shape[1])
+    both = np.vstack([training.pad(ids, width), training.pad(others, width)])
+    label = f"{history['model'].iloc[0]}, all rows"
+    again = training.fit(model, batches(both, np.r_[y, y_others]), None, epochs, label, monitor="loss")
+    return float(again["seconds"].iloc[-1])
+
+
 def fit_lstm(
     texts: Sequence[str], y: np.ndarray, held_texts: Sequence[str], y_held: np.ndarray, unit: str, labels: list[str],
     seconds: float, seed: int,
 ) -> Network:  # fmt: skip
-    """Trains a bidirectional LSTM on all texts, stopped by the accuracy on the held-out ones.
+    """Trains a bidirectional LSTM on all texts, stopped by the accuracy on the held-out ones, then on these too.
 
     ``y`` and ``y_held`` are classes, from 0; ``labels`` are their names; ``seed`` decides initial weights and order.
 
@@ -64,6 +86,7 @@ def fit_lstm(
         OutOfTime: fewer than three epochs fit.
         InputError: it diverged.
     """
+    end = time.monotonic() + seconds
     training.import_tensorflow()
     import keras
     from keras import layers
@@ -83,15 +106,21 @@ def fit_lstm(
         layers.Dropout(0.5),
         layers.Dense(len(labels), activation="softmax"),
     ]
-    model = keras.Sequential(parts)
-    model.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    batches = training.bucketed(rows, y.astype("int32"), 32, seed)
-    each = epoch_seconds(model, batches, -(-len(rows) // 32))
+    model, y, y_held = keras.Sequential(parts), y.astype("int32"), y_held.astype("int32")
+    start = model.get_weights()
+
+    def batches(rows: np.ndarray, y: np.ndarray) -> Any:
+        model.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return training.bucketed(rows, y, 32, seed)
+
+    first = batches(rows, y)
+    each = epoch_seconds(model, first, -(-len(rows) // 32))
     if LEAST_EPOCHS * each > seconds:
         raise OutOfTime(f"three epochs need about {LEAST_EPOCHS * each:.0f} s")
-    held_batches = training.bucketed(held, y_held.astype("int32"), 256)
     epochs = int(min(LSTM_EPOCHS, seconds / each))
-    history = training.fit(model, batches, held_batches, epochs, "lstm", 6)
+    history = training.fit(model, first, training.bucketed(held, y_held, 256), epochs, "lstm", 6)
+    p = training.predict_proba(model, held)
+    more = _all_rows(model, start, (rows, y, held, y_held), batches, history, end)
 
     def classify(some: Sequence[str]) -> np.ndarray:
         return training.predict_proba(model, training.encode(some, vocabulary, unit, length))
@@ -99,16 +128,17 @@ def fit_lstm(
     def save(folder: Path) -> None:
         training.save_classifier(folder, model, vocabulary, labels, unit=unit, length=length)
 
-    return Network(classify, history, len(texts), save, model.count_params(), history["seconds"].iloc[-1])
+    seen, spent = len(texts) + (len(held) if more else 0), history["seconds"].iloc[-1] + more
+    return Network(classify, p, history, seen, save, model.count_params(), spent)
 
 
 def fit_bert(
     preset: str, ids: np.ndarray, y: np.ndarray, held_ids: np.ndarray, y_held: np.ndarray, others: int,
     words: Any, labels: list[str], head: Sequence[np.ndarray] | None, seconds: float, seed: int,
 ) -> Network:  # fmt: skip
-    """Fine-tunes a pretrained BERT and keeps the best epoch of the best learning rate, both by validation accuracy.
+    """Fine-tunes a pretrained BERT, chooses the best epoch by validation accuracy, then trains on all rows as long.
 
-    The time decides how many epochs and rates there are, or on how many rows one epoch is.
+    The time decides how many epochs there are, or on how many rows one epoch is, and whether there is time for both.
 
     Args:
         ids, y: word pieces (n, length) that ``words`` made, and the classes; the other rows as in :func:`fit_lstm`.
@@ -130,10 +160,14 @@ def fit_bert(
         model.output_dense.set_weights(head)
     model.backbone.token_embedding.trainable = False  # half of all weights: AdamW would move them all in each step
     y, y_held, length = y.astype("int32"), y_held.astype("int32"), ids.shape[1]
-    pretrained.compile_adamw(model, BERT_RATES[0], 100)
     start = model.get_weights()
-    steps = -(-len(ids) // BERT_BATCH)
-    learn = epoch_seconds(model, pretrained.batches(ids, y, BERT_BATCH, seed), steps)
+
+    def batches(ids: np.ndarray, y: np.ndarray) -> Any:
+        pretrained.compile_adamw(model, BERT_RATE, epochs * -(-len(ids) // BERT_BATCH))
+        return pretrained.batches(ids, y, BERT_BATCH, seed)
+
+    epochs = BERT_EPOCHS
+    learn = epoch_seconds(model, batches(ids, y), -(-len(ids) // BERT_BATCH))
     read = 0.4 * learn / len(ids)  # a text forward only takes about this share of a step
     end = clock + seconds - 1.2 * read * others - 12
     available, each = end - time.monotonic(), learn + read * len(held_ids)
@@ -144,19 +178,12 @@ def fit_bert(
             needed = f"{each:.0f} s" if each < 90 else f"{each / 60:.0f} min"
             raise OutOfTime(f"one pass over all texts needs about {needed}, {max(available, 0):.0f} s are left for it")
         rows, epochs = np.sort(np.random.default_rng(seed).permutation(len(ids))[:share]), 1
-    batches = pretrained.batches(ids[rows], y[rows], BERT_BATCH, seed)
-    held, tried = pretrained.batches(held_ids, y_held, 64), []
-    for rate in BERT_RATES:
-        begun = time.monotonic()
-        model.set_weights(start)
-        pretrained.compile_adamw(model, rate, epochs * -(-len(rows) // BERT_BATCH))
-        history = training.fit(model, batches, held, epochs, f"bert, rate {rate:g}", epochs)
-        tried.append((history["val_accuracy"].max(), -rate, model.get_weights(), history))
-        if 2 * time.monotonic() - begun > end:  # another would take as long
-            break
-    *_, best, history = max(tried, key=lambda one: one[:2])
-    model.set_weights(best)
-    spent = sum(one[-1]["seconds"].iloc[-1] for one in tried)
+    held = pretrained.batches(held_ids, y_held, 64)
+    history = training.fit(model, batches(ids[rows], y[rows]), held, epochs, "bert", epochs)
+    p, spent = training.predict_proba(model, held_ids, 64, pretrained.inputs), history["seconds"].iloc[-1]
+    whole = len(rows) == len(ids)  # else there was not even time for the first
+    more = _all_rows(model, start, (ids, y, held_ids, y_held), batches, history, end) if whole else 0.0
+    seen = len(rows) + (len(held_ids) if more else 0)
 
     def classify(some: Sequence[str]) -> np.ndarray:
         return training.predict_proba(model, words(some, length), 64, pretrained.inputs)
@@ -164,4 +191,4 @@ def fit_bert(
     def save(folder: Path) -> None:
         pretrained.save_classifier(folder, model, words, labels, length)
 
-    return Network(classify, history, len(rows), save, model.count_params(), spent)
+    return Network(classify, p, history, seen, save, model.count_params(), spent + more)

@@ -147,7 +147,7 @@ def bar(total: int, label: str) -> Any:
 def fit(
     model: keras.Model,
     train: tf.data.Dataset,
-    validation: tf.data.Dataset,
+    validation: tf.data.Dataset | None,
     epochs: int,
     label: str,
     patience: int | None = None,
@@ -161,12 +161,12 @@ def fit(
 
     Args:
         model: compiled, with the metric ``accuracy``.
-        train, validation: batches of inputs and targets.
+        train, validation: batches of inputs and targets; None where no row is held out.
         epochs: at most.
         label: the model's name in bar and history.
         patience: stops when ``monitor`` has been no better for so many epochs, and goes back to the best epoch.
         class_weight: class index to weight of its loss.
-        monitor: ``"val_accuracy"`` or ``"val_loss"``.
+        monitor: ``"val_accuracy"``, ``"val_loss"``, or without validation rows ``"loss"``.
 
     Returns:
         One row an epoch: ``model, epoch, loss, accuracy, val_loss, val_accuracy, seconds`` (of training so far).
@@ -177,7 +177,7 @@ def fit(
     import keras
     import pandas as pd
 
-    folder, sign = runs.checkpoint(label), 1 if monitor == "val_loss" else -1
+    folder, sign = runs.checkpoint(label), 1 if monitor.endswith("loss") else -1
     state = folder and folder / "rows.json"
     rows: list[dict[str, float]] = json.loads(state.read_text()) if state and state.exists() else []
     before, weights = rows[-1]["seconds"] if rows else 0.0, None
@@ -202,7 +202,7 @@ def fit(
 
     def keep(epoch: int, logs: dict[str, float]) -> None:
         nonlocal weights
-        rows.append({k: float(logs[k]) for k in ("loss", "accuracy", "val_loss", "val_accuracy")})
+        rows.append({k: float(logs[k]) for k in ("loss", "accuracy", "val_loss", "val_accuracy") if k in logs})
         rows[-1]["seconds"] = before + time.monotonic() - clock
         if not np.isfinite(list(rows[-1].values())).all():
             told = f"{label} diverged in epoch {epoch + 1} (the loss is not a number)"
@@ -214,7 +214,7 @@ def fit(
             write_json(state, rows)
             for old in set(folder.glob("*.weights.h5")) - {file(epoch), file(best())}:
                 old.unlink()
-        shown.set_postfix_str(f"validation accuracy {logs['val_accuracy']:.3f}", refresh=False)
+        shown.set_postfix_str(f"{monitor.replace('val_', 'validation ')} {logs[monitor]:.3f}", refresh=False)
         shown.update()
         model.stop_training = waited()
 
