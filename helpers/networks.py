@@ -64,7 +64,7 @@ def _all_rows(
     """
     ids, y, others, y_others = parts
     epochs, spent = int(history["val_accuracy"].argmax()) + 1, history["seconds"].iloc[-1]
-    if time.monotonic() + 1.1 * spent * epochs / len(history) * (1 + len(others) / len(ids)) > end:
+    if time.monotonic() + spent * epochs / len(history) * (1 + len(others) / len(ids)) > end:
         return 0.0
     model.set_weights(start)
     width = max(ids.shape[1], others.shape[1])
@@ -166,12 +166,14 @@ def fit_bert(
         pretrained.compile_adamw(model, BERT_RATE, epochs * -(-len(ids) // BERT_BATCH))
         return pretrained.batches(ids, y, BERT_BATCH, seed)
 
-    epochs = BERT_EPOCHS
+    epochs = BERT_EPOCHS  # for the schedule of the steps that are timed
     learn = epoch_seconds(model, batches(ids, y), -(-len(ids) // BERT_BATCH))
     read = 0.4 * learn / len(ids)  # a text forward only takes about this share of a step
     end = clock + seconds - 1.2 * read * others - 12
     available, each = end - time.monotonic(), learn + read * len(held_ids)
-    epochs, rows = int(min(BERT_EPOCHS, available / each)), np.arange(len(ids))
+    twice = each + learn * (1 + len(held_ids) / len(ids))  # an epoch now, and one on all rows
+    epochs = available / twice if available > 2 * twice else available / each  # at least two, or all for the first
+    epochs, rows = int(min(BERT_EPOCHS, epochs)), np.arange(len(ids))
     if epochs < 1:
         share = int((available - read * len(held_ids)) / learn * len(ids))
         if share < max(20 * len(labels), 500):
