@@ -7,7 +7,10 @@ passed on: reading it runs no code of its maker.
 from __future__ import annotations
 
 import contextlib
+import glob
+import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers import InputError, contenders, data, files, onnx_engine
+from helpers import InputError, contenders, data, files, onnx_engine, training
 from helpers.onnx_engine import Classify
 from helpers.runs import find_run
 
@@ -101,7 +104,8 @@ def predict_file(
     """Labels the texts of a file with a run's classifier and writes them as CSV; returns the number of rows.
 
     The rows keep their order and their columns, and gain ``label`` and ``p_<label>``, under other names where the file
-    has these already. ``out`` is written whole or not at all; a link is written through. ``source`` has any form of
+    has these already. ``out`` is written whole or not at all; a link is written through. What is labelled lies in a
+    hidden folder beside ``out`` until then, from where the same call goes on after a stop. ``source`` has any form of
     ``DATA``; for ``run``, ``model`` and ``int8`` see :func:`load_classifier`.
 
     Raises:
@@ -116,21 +120,44 @@ def predict_file(
             raise InputError(f"{out} is no regular file: give --out a file's name.")
         if target.exists():
             target.open("r+").close()  # one that is read-only stays
-        with files.whole(target) as file:
+        place = target.with_name(f".{target.name}.{_mark(run, model, int8, table)}.parts")
+        for old in target.parent.glob(f".{glob.escape(target.name)}.*.parts"):  # of other rows, or another model
+            shutil.rmtree(old) if old != place else None
+        place.mkdir(exist_ok=True)
+        try:
             classify, labels = load_classifier(run, model, export=True, int8=int8)
             names = _free_names(labels, table.columns)
-            for start in range(0, len(table), CHUNK):
-                old = table.iloc[start : start + CHUNK]
-                p = classify(texts.iloc[start : start + CHUNK].tolist())
-                new = pd.DataFrame(p.round(6), old.index, names[1:])
-                new.insert(0, names[0], np.array(labels)[p.argmax(axis=1)])
-                pd.concat([old, new], axis=1).to_csv(file, index=False, header=not start)
+            starts = range(0, len(table), CHUNK)
+            with training.bar(len(table), "labelled", "texts") as shown:
+                for start in starts:
+                    old = table.iloc[start : start + CHUNK]
+                    if not (part := place / str(start)).exists():
+                        p = classify(texts.iloc[start : start + CHUNK].tolist())
+                        new = pd.DataFrame(p.round(6), old.index, names[1:])
+                        new.insert(0, names[0], np.array(labels)[p.argmax(axis=1)])
+                        files.write_atomic(part, pd.concat([old, new], axis=1).to_csv(index=False, header=not start))
+                    shown.update(len(old))
+            with files.whole(target) as file:
+                file.writelines((place / str(start)).read_bytes() for start in starts)
+        except Exception:
+            shutil.rmtree(place)
+            raise
+        shutil.rmtree(place)
     except InputError:
         raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{str(out)[:200]!r} cannot be written ({reason}): give --out another place.") from None
     return len(table)
+
+
+def _mark(run: str, model: str, int8: bool, table: pd.DataFrame) -> str:
+    """Stands for the rows of a table and what labels them: the files of a run's models, and which."""
+    inside = sorted(p for p in (find_run(run) / "model").rglob("*") if "onnx" not in str(p.parent) and p.is_file())
+    known = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in inside]
+    told = hashlib.sha256(repr((known, model, int8, CHUNK, list(table.columns))).encode())
+    told.update(pd.util.hash_pandas_object(table.astype(str), index=False).to_numpy().tobytes())
+    return told.hexdigest()[:12]
 
 
 def _free_names(labels: Sequence[str], taken: Sequence[str]) -> list[str]:

@@ -137,11 +137,11 @@ def balanced_class_weight(targets: np.ndarray) -> dict[int, float]:
     return {i: len(targets) / (len(counts) * n) for i, n in enumerate(counts) if n}
 
 
-def bar(total: int, label: str) -> Any:
+def bar(total: int, label: str, unit: str = "it") -> Any:
     """Returns a bar of ``tqdm``; there is none where ``$TQDM_DISABLE`` is set, which a notebook's bar does not read."""
     from tqdm.auto import tqdm
 
-    return tqdm(total=total, desc=label, leave=False, disable=bool(os.environ.get("TQDM_DISABLE")))
+    return tqdm(total=total, desc=label, unit=f" {unit}", leave=False, disable=bool(os.environ.get("TQDM_DISABLE")))
 
 
 def fit(

@@ -44,6 +44,32 @@ def test_a_file_is_labelled_in_its_order(run, source, tmp_path, monkeypatch, chu
     assert table["label"].tolist() == [labels[i] for i in expected.argmax(1)]
 
 
+def test_a_killed_labelling_goes_on(run, source, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "CHUNK", 2)
+    predict.predict_file(run, source, tmp_path / "whole.csv")
+    load, seen = predict.load_classifier, []
+
+    def stopped_in_the_second(*args, **kwargs):
+        classify, labels = load(*args, **kwargs)
+
+        def some(texts):
+            seen.append(texts)
+            if len(seen) == 2:
+                raise KeyboardInterrupt
+            return classify(texts)
+
+        return some, labels
+
+    monkeypatch.setattr(predict, "load_classifier", stopped_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        predict.predict_file(run, source, tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+    predict.predict_file(run, source, tmp_path / "out.csv")
+    assert seen == [TEXTS[:2], TEXTS[2:4], TEXTS[2:4], TEXTS[4:]]  # the first two are not read again
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["new.csv", "out.csv", "whole.csv"]
+
+
 def test_the_users_columns_stay(run, source, tmp_path, capsys):
     table = pd.read_csv(source, dtype=str, keep_default_na=False).assign(p_a="mine", label="old", prediction="kept")
     table.to_csv(source, index=False)
