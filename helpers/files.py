@@ -100,6 +100,16 @@ def recover(target: Path) -> None:
         old.rename(target)
 
 
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Gives a hidden folder to fill, which gets its name at the end; one that had it is gone only then."""
+    part = path.with_name(f".{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    yield part
+    replace_folder(part, path)
+
+
 def replace_folder(source: Path, target: Path) -> None:
     """Gives a finished folder its name; one that had it is gone only then."""
     old = target.with_name(f".{target.name}.old")

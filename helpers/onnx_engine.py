@@ -7,7 +7,6 @@ into chains of reshapes that are neither faster nor worth rounding to int8. Taug
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -230,18 +229,15 @@ def write(
     """
     import onnx
 
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    onnx.save(build(False), part / FLOAT32)
-    quantize(build(True), part / INT8)
-    files.write_json(part / "engine.json", settings)
-    if pieces:
-        files.write_atomic(part / "vocab.txt", "\n".join(pieces) + "\n")
-    gap = np.abs(Engine(part)(ODD) - reference(ODD)).max() if reference else 0.0
-    if not gap <= TOLERANCE:
-        raise RuntimeError(f"The ONNX file differs from the network by {gap:.2g}.")
-    files.replace_folder(part, out)
+    with files.whole_folder(out) as part:
+        onnx.save(build(False), part / FLOAT32)
+        quantize(build(True), part / INT8)
+        files.write_json(part / "engine.json", settings)
+        if pieces:
+            files.write_atomic(part / "vocab.txt", "\n".join(pieces) + "\n")
+        gap = np.abs(Engine(part)(ODD) - reference(ODD)).max() if reference else 0.0
+        if not gap <= TOLERANCE:
+            raise RuntimeError(f"The ONNX file differs from the network by {gap:.2g}.")
     return out
 
 

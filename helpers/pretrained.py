@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from helpers import InputError, training, weights
-from helpers.files import replace_folder, write_json
+from helpers.files import whole_folder, write_json
 from helpers.weights import Tokenizer, tokenizer
 
 if TYPE_CHECKING:
@@ -112,9 +111,6 @@ def save_backbone(
     """
     from safetensors.numpy import save_file
 
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
     tensors = {name: np.ascontiguousarray(array, "float16") for name, array in (others or {}).items()}
     for variable in backbone.weights:
         array = np.asarray(variable, "float16")
@@ -123,13 +119,14 @@ def save_backbone(
         elif variable.name == "bias":
             array = array.reshape(-1)
         tensors[_name(variable)] = np.ascontiguousarray(array)
-    save_file(tensors, part / "model.safetensors")
     config = {"model_type": "bert", "hidden_act": "gelu", "type_vocab_size": 2}
     sizes = {theirs: getattr(backbone, ours) for ours, theirs in SIZES.items()}
-    write_json(part / "config.json", config | sizes)
-    write_json(part / "tokenizer_config.json", {"do_lower_case": words.lowercase, "tokenizer_class": "BertTokenizer"})
-    (part / "vocab.txt").write_text("\n".join(words.pieces) + "\n", "utf-8")
-    replace_folder(part, folder)
+    read = {"do_lower_case": words.lowercase, "tokenizer_class": "BertTokenizer"}
+    with whole_folder(folder) as part:
+        save_file(tensors, part / "model.safetensors")
+        write_json(part / "config.json", config | sizes)
+        write_json(part / "tokenizer_config.json", read)
+        (part / "vocab.txt").write_text("\n".join(words.pieces) + "\n", "utf-8")
 
 
 def use_exact_gelu(backbone: keras.Model) -> None:
@@ -281,16 +278,14 @@ def save_classifier(folder: Path, model: keras.Model, words: Tokenizer, labels: 
 
     lower = words.lowercase
     hub = keras_hub.tokenizers.BertTokenizer(words.pieces, lowercase=lower, strip_accents=lower)
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
     model.preprocessor = keras_hub.models.BertTextClassifierPreprocessor(hub, sequence_length=length)
     model.compile("sgd", "sparse_categorical_crossentropy")
-    model.save_to_preset(str(part))
-    model.preprocessor = None
     exact = model.backbone.transformer_layers[0].activation is keras.activations.gelu
     settings = {"kind": "bert", "labels": labels, "length": length, "lowercase": lower, "exact_gelu": exact}
-    write_json(part / "classifier.json", settings)
-    replace_folder(part, folder)
+    with whole_folder(folder) as part:
+        model.save_to_preset(str(part))
+        write_json(part / "classifier.json", settings)
+    model.preprocessor = None
 
 
 def load_classifier(folder: Path, settings: dict[str, Any]) -> tuple[keras.Model, Tokenizer]:
