@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LSTM_EPOCHS, LEAST_EPOCHS, MOST_TOKENS = 25, 3, 200
 BERT_RATE, BERT_EPOCHS, BERT_BATCH = 1e-4, 4, 16
-SLACK = 30  # seconds that a training on all rows may last beyond its time: it is worth more than another epoch
+SLACK = 30  # seconds that BERT's training on all rows may last beyond its time: half of the minute that 06 allows
 
 
 class OutOfTime(InputError):

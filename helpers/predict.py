@@ -120,9 +120,9 @@ def predict_file(
             raise InputError(f"{out} is no regular file: give --out a file's name.")
         if target.exists():
             target.open("r+").close()  # one that is read-only stays
-        place = target.with_name(f".{target.name}.{_mark(run, model, int8, table)}.parts")
-        for old in target.parent.glob(f".{glob.escape(target.name)}.*.parts"):  # of other rows, or another model
-            shutil.rmtree(old) if old != place else None
+        place = target.with_name(f".{target.name}.{_mark(run, (model, int8, text_column), table)}.parts")
+        for old in {*target.parent.glob(f".{glob.escape(target.name)}.*.parts")} - {place}:
+            shutil.rmtree(old)  # of other rows, or another model
         place.mkdir(exist_ok=True)
         try:
             classify, labels = load_classifier(run, model, export=True, int8=int8)
@@ -151,11 +151,11 @@ def predict_file(
     return len(table)
 
 
-def _mark(run: str, model: str, int8: bool, table: pd.DataFrame) -> str:
-    """Stands for the rows of a table and what labels them: the files of a run's models, and which."""
+def _mark(run: str, choices: tuple, table: pd.DataFrame) -> str:
+    """Stands for the rows of a table and what labels them: the files of a run's models, and the choices made."""
     inside = sorted(p for p in (find_run(run) / "model").rglob("*") if "onnx" not in str(p.parent) and p.is_file())
     known = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in inside]
-    told = hashlib.sha256(repr((known, model, int8, CHUNK, list(table.columns))).encode())
+    told = hashlib.sha256(repr((known, choices, CHUNK, list(table.columns))).encode())
     told.update(pd.util.hash_pandas_object(table.astype(str), index=False).to_numpy().tobytes())
     return told.hexdigest()[:12]
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from conftest import tiny_lstm
 
-from helpers import InputError, predict, training
+from helpers import InputError, data, files, predict, training
 
 WORDS = ["", "[UNK]", "one", "two", "three", "four", "five", "six"]
 TEXTS = ["six five", "one", "", "no such words", "two, three", ":)"]
@@ -47,27 +47,25 @@ def test_a_file_is_labelled_in_its_order(run, source, tmp_path, monkeypatch, chu
 def test_a_killed_labelling_goes_on(run, source, tmp_path, monkeypatch):
     monkeypatch.setattr(predict, "CHUNK", 2)
     predict.predict_file(run, source, tmp_path / "whole.csv")
-    load, seen = predict.load_classifier, []
+    write, written = files.write_atomic, []
 
-    def stopped_in_the_second(*args, **kwargs):
-        classify, labels = load(*args, **kwargs)
+    def stopped_once(path, content):
+        written.append(path.name)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        write(path, content)
 
-        def some(texts):
-            seen.append(texts)
-            if len(seen) == 2:
-                raise KeyboardInterrupt
-            return classify(texts)
-
-        return some, labels
-
-    monkeypatch.setattr(predict, "load_classifier", stopped_in_the_second)
+    monkeypatch.setattr(files, "write_atomic", stopped_once)
     with pytest.raises(KeyboardInterrupt):
         predict.predict_file(run, source, tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
     predict.predict_file(run, source, tmp_path / "out.csv")
-    assert seen == [TEXTS[:2], TEXTS[2:4], TEXTS[2:4], TEXTS[4:]]  # the first two are not read again
+    assert written == ["0", "2", "2", "4"]  # the first two texts are not read again
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new.csv", "out.csv", "whole.csv"]
+    table, _ = data.read_table(source)
+    columns = {predict._mark(run, ("", False, column), table) for column in ("text", "id")}
+    assert len(columns) == 2  # what was read in another column is not taken
 
 
 def test_the_users_columns_stay(run, source, tmp_path, capsys):
