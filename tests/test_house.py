@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 HELPERS, TESTS, LONGEST = 6839, 5825, 350
-MORE_CODE = -3882  # lines of code that helpers may have above those of the notebooks: aim -1 reached
+MORE_CODE = -3883  # lines of code that helpers may have above those of the notebooks: aim -1 reached
 OVERLONG: dict[str, int] = {}  # none
 FLOORS = (
     "files weights text parameters alternatives",
