@@ -15,9 +15,9 @@ import threading
 from pathlib import Path
 
 import nbformat
-import papermill
 import pytest
 from conftest import RECORD, left, record, start, states, wait_for
+from jupyter_client.manager import AsyncKernelManager
 
 from helpers import InputError, files, runs
 from helpers.__main__ import main
@@ -147,9 +147,6 @@ def test_what_decides_a_run_is_in_its_fingerprint(notebook, tiny_csv, tmp_path):
         before = run.fingerprint(path, {"PRESET": str(folder)})
         (folder / name).write_text("other", "utf-8")
         assert run.fingerprint(path, {"PRESET": str(folder)}) != before
-    for name in ("metrics.json", "costs.csv", "report.html"):  # of a run, its record and its tables
-        (folder / name).write_text("{}", "utf-8")
-    assert [p.name for p in run.named_files(str(folder))] == ["costs.csv", "metrics.json"]
 
 
 def test_an_address_decides_the_fingerprint_by_its_bytes(notebook, tmp_path):
@@ -160,7 +157,7 @@ def test_an_address_decides_the_fingerprint_by_its_bytes(notebook, tmp_path):
         found = []
         for content in ("text,label\na,x\n", "text,label\na,y\n"):
             (tmp_path / "a.csv").write_text(content, "utf-8")
-            run._web_digest.cache_clear()
+            run._digest.cache_clear()
             found.append(run.fingerprint(path, {"DATA": f"HTTP://127.0.0.1:{server.server_port}/a.csv"}))
         server.shutdown()
     assert found[0] != found[1]
@@ -208,12 +205,11 @@ def test_sys_exit_is_named_whether_or_not_papermill_saw_the_kernel_go(died, tmp_
     assert EXIT in told["error"] and told["failed_cell"] == 0
 
 
-def test_an_unknown_kernel_is_told_and_nothing_counts_as_run(notebook, tmp_path):
-    out = tmp_path / "notebook.ipynb"
-    with pytest.raises(Exception, match="No such kernel named nosuch"):
-        papermill.execute_notebook(notebook(), out, engine_name="honest", kernel_name="nosuch", progress_bar=False)
-    assert set(states(tmp_path)) == {"pending"}
-    assert nbformat.read(out, 4).metadata.papermill["exception_type"] == "NoSuchKernel"
+def test_a_missing_kernel_is_told_and_nothing_counts_as_run(notebook, runs_folder, monkeypatch, capsys):
+    monkeypatch.setattr(engine, "AsyncKernelManager", lambda **own: AsyncKernelManager(**own | {"kernel_name": "x"}))
+    assert run.execute(notebook(), {}, report=False) == 1
+    assert "No such kernel named x" in capsys.readouterr().err
+    assert set(states(runs_folder / "toy" / "default.failed")) == {"pending"}
 
 
 @pytest.mark.kernel
@@ -232,8 +228,8 @@ def test_a_signal_ends_a_run_in_order(number, status, error, notebook, runs_fold
     assert error in record(folder)["error"]
     assert states(folder)[-2:] == ["failed", "pending"]
     assert "so far" in (folder / "notebook.ipynb").read_text("utf-8")
-    made = ["checkpoint/.fingerprint", "kernel.log", "metrics.json", "notebook.ipynb", "reached"]
-    assert left(runs_folder) == [f"toy/default.failed/{name}" for name in made]
+    assert names(folder) == ["checkpoint", "kernel.log", "metrics.json", "notebook.ipynb", "reached"]
+    assert names(runs_folder / "toy") == ["default.failed"]
 
 
 def test_stopping_while_the_report_is_made_loses_no_run(notebook, runs_folder, quick, monkeypatch):
@@ -340,7 +336,7 @@ def test_only_resume_hands_on_what_a_run_that_fits_had_kept(notebook, runs_folde
         kept = folder / ".default.1.partial" / "checkpoint"
         (kept / "model-1").mkdir(parents=True)
         (kept / "model-1" / "state.json").touch()
-        (kept / ".fingerprint").write_text(run.plan(path, given).fingerprint, "utf-8")
+        (kept / f".{run.plan(path, given).fingerprint}").touch()
 
     for given, resume, resumed in (({}, True, True), ({}, False, False), ({"EPOCHS": 5}, True, False)):
         killed({})

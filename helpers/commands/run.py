@@ -10,13 +10,10 @@ import contextlib
 import functools
 import hashlib
 import json
-import logging
-import math
 import re
 import shutil
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,7 +69,7 @@ class Plan:
 
 def plan(notebook: Path, given: dict[str, Any], name: str = "default") -> Plan:
     """Checks name, parameters and the data they name before a kernel starts; raises InputError at the first fault."""
-    if not re.fullmatch(r"\w[\w-]{0,80}", name) or name == "interactive" or name.startswith("sweep-"):
+    if not re.fullmatch(r"(?!interactive$|sweep-)\w[\w-]{0,80}", name):
         raise InputError(
             f"{name[:80]!r} cannot name a run: use letters, digits, - and _, not interactive or sweep-...."
         )
@@ -108,45 +105,38 @@ def fingerprint(notebook: Path, values: dict[str, Any]) -> str:
     cells = json.loads(notebook.read_text("utf-8"))["cells"]
     digest = hashlib.sha256(json.dumps([values, [c["source"] for c in cells]], sort_keys=True).encode())
     package = Path(__file__).parent.parent
-    files = [*sorted(package.rglob("*.py")), *sorted(p for p in package.glob("report/*") if p.is_file())]
+    found = [*sorted(package.rglob("*.py")), *sorted(package.glob("report/*.*"))]
     for item in (i for value in values.values() for i in (value if isinstance(value, list) else [value])):
-        files += named_files(item)
-        if isinstance(item, str) and item.lower().startswith(REMOTE[:2]):
-            digest.update(_web_digest(item))
+        found += named_files(item) if isinstance(item, str) and item else []
     if values.get("RUNS") == []:
-        files += sorted((project_root() / "data" / "recorded").rglob("*.*"))
-    for path in files:
-        digest.update(_digest(path, path.stat().st_mtime_ns, path.stat().st_size))
+        found += sorted((project_root() / "data" / "recorded").rglob("*.*"))
+    for source in found:
+        state = source.stat() if isinstance(source, Path) else None
+        digest.update(_digest(source, state and (state.st_mtime_ns, state.st_size)))
     return digest.hexdigest()[:32]
 
 
-@functools.lru_cache(maxsize=1000)  # the runs of a sweep share nearly all files
-def _digest(path: Path, changed: int, size: int) -> bytes:
-    with path.open("rb") as file:
+@functools.lru_cache(maxsize=1000)  # the runs of a sweep share nearly all files, and read an address once
+def _digest(source: Path | str, state: tuple[int, int] | None) -> bytes:
+    """Returns a digest of a file in that state, or of what an address holds."""
+    if isinstance(source, str):
+        from helpers import tables
+
+        return hashlib.sha256(tables.download(source)).digest()
+    with source.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-@functools.lru_cache(maxsize=4)
-def _web_digest(address: str) -> bytes:
-    from helpers import tables
-
-    return hashlib.sha256(tables.download(address)).digest()
-
-
-def named_files(value: Any) -> list[Path]:
-    """Returns the files that a parameter's value names: a path, a shipped name, or what lies in a folder.
-
-    Of a run, these are its record and its tables; of another folder, such as a corpus or pretrained weights, all.
-    """
-    places = [*bases(), project_root() / "data"] if isinstance(value, str) and value else []
-    for path in (base / name for base in places for name in (value, f"{value}.csv")):
+def named_files(value: str) -> list[Path | str]:
+    """Returns what a parameter names: an address, a file by its path or its shipped name, or the files of a folder."""
+    if value.lower().startswith(REMOTE[:2]):
+        return [value]
+    for path in (base / name for base in (*bases(), project_root() / "data") for name in (value, f"{value}.csv")):
         with contextlib.suppress(OSError, ValueError):
             if path.is_file():
                 return [path]
-            if path.is_dir():
-                is_run = (path / "metrics.json").is_file()
-                patterns = ("metrics.json", "*.csv") if is_run else ("*", "assets/**/*")
-                found = sorted(p for pattern in patterns for p in path.glob(pattern))
+            if path.is_dir():  # of a run, a corpus or pretrained weights
+                found = sorted(p for pattern in ("*", "assets/**/*") for p in path.glob(pattern))
                 return [p for p in found if p.is_file() and not p.name.startswith(".")]
     return []
 
@@ -197,22 +187,20 @@ def _open(run: Plan, resume: bool) -> tuple[Path, bool]:
 
     Its name is new each time: the kernel of a killed run may live, and write, for a second more.
     """
-    old = list(run.final.parent.glob(f".{run.name}.*.partial"))
+    mark = f"{runs.CHECKPOINT}/.{run.fingerprint}"
+    old = sorted(run.final.parent.glob(f".{run.name}.*.partial"), reverse=True)  # the newest first
+    fitting = (p for p in (*old, run.failed) if (p / mark).exists() and any(p.glob(f"{runs.CHECKPOINT}/*/*")))
+    kept = next(fitting, None)
     folder = run.final.with_name(f".{run.name}.{time.time_ns()}.partial")
-    folder.mkdir()
-    kept, fitting = folder / runs.CHECKPOINT, []
-    for mark in (p / runs.CHECKPOINT / ".fingerprint" for p in (*old, run.failed)):
-        if mark.is_file() and mark.read_text("utf-8") == run.fingerprint and any(mark.parent.glob("*/*")):
-            fitting.append(mark.parent)
-    if fitting and resume:
-        max(fitting, key=lambda p: p.stat().st_mtime).rename(kept)
-    elif fitting:
+    (folder / runs.CHECKPOINT).mkdir(parents=True)
+    if kept and resume:
+        (kept / runs.CHECKPOINT).replace(folder / runs.CHECKPOINT)
+    elif kept:
         print("An interrupted run of this name is given up: --resume would have continued it.", file=sys.stderr)
     for left in old:
         shutil.rmtree(left, ignore_errors=True)
-    kept.mkdir(exist_ok=True)
-    (kept / ".fingerprint").write_text(run.fingerprint, "utf-8")
-    return folder, bool(fitting and resume)
+    (folder / mark).touch()
+    return folder, bool(kept and resume)
 
 
 def exit_by(number: int, _: Any) -> None:
@@ -225,9 +213,8 @@ STOPS = {signal.SIGTERM: exit_by, signal.SIGHUP: exit_by}
 
 @contextlib.contextmanager
 def signals(handlers: dict[int, Any]) -> Iterator[dict[int, Any]]:
-    """Within it, signals are handled so, as only a main thread can have it; yields what did before."""
-    main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()} if main else {}
+    """Within it, signals are handled so; yields what did before."""
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield before
     finally:
@@ -241,16 +228,9 @@ def _papermill(run: Plan, folder: Path, record: dict, cell_timeout: float | None
     clock, status = time.monotonic(), 1
     try:
         with signals(handlers):
-            import papermill
+            from helpers.commands import engine
 
-            # Its search for parameters misses Literal types, then warns of unknown ones; ours has checked them all.
-            logging.getLogger("papermill").setLevel(logging.ERROR)
-            papermill.execute_notebook(
-                str(run.notebook).replace("{", "{{").replace("}", "}}"), None, run.given, engine_name="honest",
-                kernel_name="python3", language="python", cwd=str(run.notebook.parent), start_timeout=120,
-                progress_bar={"desc": run.notebook.stem, "disable": None, "leave": False},
-                execution_timeout=cell_timeout and math.ceil(cell_timeout), folder=folder, variables=variables,
-            )  # fmt: skip
+            engine.execute(run.notebook, run.given, folder, variables, cell_timeout)
         status = 0
     except KeyboardInterrupt:
         status, record["error"] = 130, "stopped by the user (SIGINT)"
