@@ -54,7 +54,7 @@ def metrics(monkeypatch):
         made = run.plan(Path(words[0]), given, words[2])
         made.final.mkdir(parents=True)
         (made.final / "report.html").touch()
-        record = {"notebook": "toy", "name": made.name, "parameters": given, "seconds": 1}
+        record = {"notebook": "toy", "name": made.name, "status": "completed", "parameters": given, "seconds": 1}
         files.write_json(
             made.final / "metrics.json", record | {"fingerprint": made.fingerprint, "metrics": waiting.pop()}
         )
@@ -162,7 +162,7 @@ def test_a_sweep_runs_all_and_then_only_what_is_missing(notebook, here, runs_fol
     die = 'import os\nif NOTE == "die":\n    os.kill(os.getppid(), 9)'
     path, folder = notebook(die, WORK), runs_folder / "toy" / "sweep-g"
     points = [{"EPOCHS": 1}, {"UNIT": "character"}, {"NOTE": "die"}]
-    assert sweep.execute(path, write(here / "g.json", points), {"SIZES": [1]}, jobs=2, options=["--no-report"]) == 1
+    assert sweep.execute(path, write(here / "g.json", points), {"SIZES": [1]}, jobs=2, report=False) == 1
     assert [(row["status"], row["accuracy"], row["error"]) for row in table(folder)] == [
         ("completed", "0.1", ""),
         ("failed", "", "AssertionError: no characters today"),
@@ -171,7 +171,7 @@ def test_a_sweep_runs_all_and_then_only_what_is_missing(notebook, here, runs_fol
     (done,) = (p for p in runs_folder.glob("toy/g-*/metrics.json") if "failed" not in str(p))
     stamp = done.stat().st_mtime_ns
     points = [{"EPOCHS": 1}, {"EPOCHS": 2}]
-    assert sweep.execute(path, write(here / "g.json", points), {"SIZES": [1]}, options=["--no-report"]) == 0
+    assert sweep.execute(path, write(here / "g.json", points), {"SIZES": [1]}, report=False) == 0
     assert "2 runs, 1 of them done before" in capsys.readouterr().err
     assert done.stat().st_mtime_ns == stamp
     assert [row["status"] for row in table(folder)] == ["completed"] * 2
@@ -191,7 +191,7 @@ def test_a_stopped_sweep_goes_on_where_it_was(number, notebook, here, runs_folde
     if number != signal.SIGKILL:
         assert not list(top.glob(".*.lock")), "what it had begun has ended in order"
     # What a killed sweep has left running is waited for.
-    assert sweep.execute(path, write(here / "g.yaml", "SIZES: [[1], [40]]\n"), {}, options=["--no-report"]) == 0
+    assert sweep.execute(path, write(here / "g.yaml", "SIZES: [[1], [40]]\n"), {}, report=False) == 0
     assert done.stat().st_mtime_ns == stamp
     assert [row["status"] for row in table(top / "sweep-g")] == ["completed"] * 2
 
@@ -245,5 +245,7 @@ def test_a_cluster_that_loses_a_worker_runs_all(cluster, notebook, here, tiny_cs
 def test_a_scheduler_that_is_not_there(notebook, here, runs_folder):
     pytest.importorskip("distributed")
     with pytest.raises(InputError, match="No Dask scheduler with a worker answers at"):
-        sweep.execute(notebook(WORK), write(here / "g.yaml", "EPOCHS: [1]\n"), {}, scheduler="tcp://127.0.0.1:9")
+        sweep.execute(
+            notebook(WORK), write(here / "g.yaml", "EPOCHS: [1]\n"), {}, backend="dask", scheduler="tcp://127.0.0.1:9"
+        )
     assert not runs_folder.exists()

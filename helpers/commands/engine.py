@@ -19,7 +19,6 @@ from jupyter_client.manager import AsyncKernelManager
 from nbformat import NotebookNode
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NotebookExecutionManager
-from papermill.execute import raise_for_execution_errors
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from papermill.translators import PythonTranslator, papermill_translators
@@ -32,7 +31,9 @@ SAVE_EVERY = 1.0  # seconds
 def execute(
     notebook: Path, given: dict[str, Any], folder: Path, variables: dict[str, str], cell_timeout: float | None = None
 ) -> None:
-    """Runs a notebook in this process's own Python; ``folder`` gets ``notebook.ipynb`` and ``kernel.log``.
+    """Runs a notebook, up to a cell that fails, by this process's own Python; errors of the kernel are raised.
+
+    ``folder`` gets ``notebook.ipynb``, which says how far it came, and ``kernel.log``.
 
     Args:
         given: the parameters to inject, checked before.
@@ -59,7 +60,6 @@ def execute(
     finally:
         manager.cleanup_pbar()
         manager.notebook_complete()
-    raise_for_execution_errors(book, None)
 
 
 class Manager(NotebookExecutionManager):

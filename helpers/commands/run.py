@@ -25,7 +25,7 @@ from helpers import InputError, parameters, runs
 from helpers.commands import report as reports
 from helpers.files import bases, locked, project_root, recover, replace_folder, runs_root, shown, write_json
 
-MISTAKE = "InputError: "  # how papermill tells it
+MISTAKE = "InputError: "  # how a cell's error begins
 REMOTE = ("http://", "https://", "hf:")
 
 
@@ -65,6 +65,12 @@ class Plan:
     def failed(self) -> Path:
         """Where a failed attempt is kept."""
         return self.final.with_name(f"{self.name}.failed")
+
+    def kept(self, folder: Path) -> dict[str, Any] | None:
+        """Returns the record of a folder that holds this very run."""
+        with contextlib.suppress(InputError):
+            record = runs.load(folder)
+            return record if record.get("fingerprint") == self.fingerprint else None
 
 
 def plan(notebook: Path, given: dict[str, Any], name: str = "default") -> Plan:
@@ -164,19 +170,17 @@ def execute(
     run = plan(notebook, given, name)
     with locked(run.final.with_name(f".{name}.lock"), shown(run.final)):
         recover(run.final)
-        done = run.final.exists() and not force
-        if done and (update or resume) and runs.load(run.final).get("fingerprint") == run.fingerprint:
-            shutil.rmtree(run.failed, ignore_errors=True)  # of an attempt with other code or data
-            print(f"{notebook.stem} ({name}): unchanged, skipped")
-            return 0
-        if done and not update:
-            raise InputError(f"The run {shown(run.final)} is finished: add --force, or choose another --name.")
+        if run.final.exists() and not force:
+            if (update or resume) and run.kept(run.final):
+                shutil.rmtree(run.failed, ignore_errors=True)  # of an attempt with other code or data
+                print(f"{notebook.stem} ({name}): unchanged, skipped")
+                return 0
+            if not update:
+                raise InputError(f"The run {shown(run.final)} is finished: add --force, or choose another --name.")
         folder, resumed = _open(run, resume)
-        record = {
-            "notebook": notebook.stem, "name": name, "status": "completed", "parameters": run.values,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"), "fingerprint": run.fingerprint,
-            "resumed": resumed,
-        }  # fmt: skip
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        record = {"notebook": notebook.stem, "name": name, "status": "completed", "parameters": run.values}
+        record |= {"started": started, "fingerprint": run.fingerprint, "resumed": resumed}
         with signals(dict.fromkeys((*STOPS, signal.SIGINT), signal.SIG_IGN)) as before:  # what is computed is kept
             status = _papermill(run, folder, record, cell_timeout, before | STOPS)
             return _close(run, folder, record, status, report)
@@ -244,8 +248,6 @@ def _papermill(run: Plan, folder: Path, record: dict, cell_timeout: float | None
 
 def reason(error: Exception) -> str:
     """Returns what went wrong, in one line."""
-    if hasattr(error, "ename"):  # of a cell, as papermill tells it
-        return f"{error.ename}: {error.evalue}"
     if type(error).__name__ == "DeadKernelError":
         return "the kernel died, killed by the system (out of memory?) or by a fault in a library"
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
@@ -256,9 +258,11 @@ def _judge(output: Path, record: dict, status: int) -> int:
     cells = json.loads(output.read_text("utf-8"))["cells"] if output.exists() else []
     states = [c["metadata"].get("papermill", {}).get("status") for c in cells]
     fault = next((i for i, state in enumerate(states) if state in ("failed", "running")), None)
-    ended = fault is not None and any(o.get("ename") == "SystemExit" for o in cells[fault].get("outputs", []))
-    if ended or (status == 0 and any(state != "completed" for state in states)):
+    raised = [o for o in (cells[fault].get("outputs", []) if fault is not None else []) if "ename" in o]
+    if any(o["ename"] == "SystemExit" for o in raised) or (status == 0 and not raised and set(states) != {"completed"}):
         status, record["error"] = 1, "a cell ended the kernel (sys.exit) before the notebook's end"
+    elif raised and status == 0:
+        status, record["error"] = 1, f"{raised[-1]['ename']}: {raised[-1]['evalue']}"
     if status:
         record |= {"status": "failed", "failed_cell": fault, "cells_not_run": states.count("pending")}
     return 2 if status and record["error"].startswith(MISTAKE) else status
@@ -274,23 +278,23 @@ def _close(run: Plan, folder: Path, record: dict, status: int, report: bool) -> 
         if report and (folder / "notebook.ipynb").exists():
             _report(folder)
     except OSError as error:
-        status = 1
+        status, record["error"] = 1, f"its record cannot be written ({error.strerror}): free space"
         (folder / "metrics.json").unlink(missing_ok=True)  # the notebook's own may say that it is completed
-        record |= {"status": "failed", "error": f"its record cannot be written ({error.strerror}): free space"}
+    called = f"{run.notebook.stem} ({run.name})"
     if status == 0:
         shutil.rmtree(folder / runs.CHECKPOINT, ignore_errors=True)
         (folder / "kernel.log").unlink(missing_ok=True)
         replace_folder(folder, run.final)
         shutil.rmtree(run.failed, ignore_errors=True)
-        made = next((run.final / n for n in ("report.html", "metrics.json") if (run.final / n).exists()), run.final)
-        print(f"{run.notebook.stem} ({run.name}): done in {record['seconds']:.0f} s, {shown(made)}")
+        made = next(p for n in ("report.html", "metrics.json") if (p := run.final / n).exists())
+        print(f"{called}: done in {record['seconds']:.0f} s, {shown(made)}")
         return 0
     replace_folder(folder, run.failed)
     error = " ".join(str(record["error"]).split())
-    print(f"What {run.notebook.stem} ({run.name}) had done is kept in {shown(run.failed)}/", file=sys.stderr)
+    print(f"What {called} had done is kept in {shown(run.failed)}/", file=sys.stderr)
     if status == 2:
         raise InputError(error.removeprefix(MISTAKE))
-    print(f"{run.notebook.stem} ({run.name}) failed: {error}", file=sys.stderr)
+    print(f"{called} failed: {error}", file=sys.stderr)
     return status
 
 
