@@ -18,7 +18,6 @@ import operator
 import re
 import reprlib
 import sys
-import types
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -106,8 +105,13 @@ def _scalar(value: Any, kind: type) -> Any:
     return found
 
 
-def _sources(notebook: Path) -> tuple[str, list[str]]:
-    """Returns the source of the parameters cell and those of the code cells below it."""
+def read(notebook: Path) -> dict[str, Parameter]:
+    """Returns the parameters of a notebook file, in order, or raises InputError where it breaks the contract."""
+    return _declared_and_lost(notebook)[0]
+
+
+def _declared_and_lost(notebook: Path) -> tuple[dict[str, Parameter], set[str]]:
+    """Returns the parameters of a notebook file, and the names that cells further down set again."""
     try:
         cells = [c for c in json.loads(notebook.read_text("utf-8"))["cells"] if c["cell_type"] == "code"]
         tagged = [i for i, c in enumerate(cells) if "parameters" in c.get("metadata", {}).get("tags", [])]
@@ -116,12 +120,8 @@ def _sources(notebook: Path) -> tuple[str, list[str]]:
         raise InputError(f"{notebook.name} is not a notebook that can be read: restore the file.") from None
     if len(tagged) != 1:
         raise InputError(f"{notebook.name} has {len(tagged)} cells tagged parameters: it needs exactly one.")
-    return sources[tagged[0]], sources[tagged[0] + 1 :]
-
-
-def read(notebook: Path) -> dict[str, Parameter]:
-    """Returns the parameters of a notebook file, in order, or raises InputError where it breaks the contract."""
-    return parse(_sources(notebook)[0], notebook.name)
+    lost = set().union(*map(_set_names, sources[tagged[0] + 1 :]))
+    return parse(sources[tagged[0]], notebook.name), lost
 
 
 def parse(source: str, where: str = "the notebook") -> dict[str, Parameter]:
@@ -168,7 +168,7 @@ def resolve(notebook: Path, given: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: an unknown name (with a near miss), a value that does not fit, or one that a later cell sets again.
     """
-    declared, lost = read(notebook), _overwritten(notebook)
+    declared, lost = _declared_and_lost(notebook)
     for name in given:
         if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
             raise InputError(f"{_short(name)} is not a parameter name: names are such as {next(iter(declared), 'A')}.")
@@ -192,29 +192,19 @@ def near(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     return f"did you mean {known[close[0]]}?" if close else f"it has {', '.join(known.values()) or 'none'}."
 
 
-def _overwritten(notebook: Path) -> set[str]:
-    """Returns the names that cells below the parameters cell set."""
-    return set().union(*map(_set_names, _sources(notebook)[1]))
-
-
 @functools.lru_cache(maxsize=1000)  # the runs of a sweep share a notebook
 def _set_names(source: str) -> frozenset[str]:
-    """Returns the names that a cell sets at its top level, or by ``global``; IPython's lines are seen through."""
+    """Returns the names that a cell sets at its top level; IPython's lines are seen through."""
     plain = re.sub(r"\A%%(time|capture|prun)\b.*|(?m:^%time )", "", source)
     plain = "" if plain.startswith("%%") else plain  # another language
     plain = re.sub(r"(?m)^([\w, ]+=) *[!%].*", r"\1 0", plain)
     plain = re.sub(r"(?m)^ *([!%].*|.*\?)$", "", plain)
     try:
         with warnings.catch_warnings(action="ignore"):
-            codes, names = [compile(plain, "cell", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)], set()
+            code = compile(plain, "cell", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     except _UNREADABLE:
         return frozenset()
-    for code in codes:  # which grows: functions within functions
-        ends = ("_NAME", "_GLOBAL") if code is codes[0] else ("_GLOBAL",)
-        stores = (i for i in dis.get_instructions(code) if i.opname.startswith(("STORE", "DELETE")))
-        names |= {i.argval for i in stores if i.opname.endswith(ends)}
-        codes += [part for part in code.co_consts if isinstance(part, types.CodeType)]
-    return frozenset(names)
+    return frozenset(i.argval for i in dis.get_instructions(code) if i.opname in ("STORE_NAME", "DELETE_NAME"))
 
 
 def from_pairs(declared: dict[str, Parameter], pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
@@ -265,7 +255,7 @@ def load_file(path: Path, kinds: type | tuple[type, ...] = dict) -> Any:
 
 def describe(notebook: Path) -> str:
     """Returns a notebook's parameters as a text table, with a word on those that a later cell sets again."""
-    declared, lost = read(notebook), _overwritten(notebook)
+    declared, lost = _declared_and_lost(notebook)
     rows = [("name", "type", "default", "meaning, allowed values")]
     for p in declared.values():
         said = f"{p.meaning} (set again further down: a value for it is refused)" if p.name in lost else p.meaning

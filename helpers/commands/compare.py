@@ -15,15 +15,10 @@ from helpers.commands import run
 
 
 def compare(source: str, given: dict[str, Any], name: str = "", *, force: bool = False) -> int:
-    """Answers "which model should I use?" for a file of texts and labels; returns the exit status of the run.
+    """Answers "which model should I use?" for the value ``source`` of ``DATA``; returns the exit status of the run.
 
     The same command goes on where it ended. A fault of the file or the name is an InputError before any training.
-
-    Args:
-        source: the value of ``DATA``.
-        given: further parameters of 06, such as ``TEST`` and ``MINUTES``; empty ones are left to the notebook.
-        name: the run's name; by default the file's, numbered where that name belongs to other data.
-        force: run again what is finished.
+    Parameters of 06 that are empty are left to the notebook; without a ``name`` the run is called as the file.
     """
     notebook = run.find_notebook("06")
     given = {"DATA": source} | {key: value for key, value in given.items() if value not in (None, "")}

@@ -33,12 +33,8 @@ def execute(
 ) -> None:
     """Runs a notebook, up to a cell that fails, by this process's own Python; errors of the kernel are raised.
 
-    ``folder`` gets ``notebook.ipynb``, which says how far it came, and ``kernel.log``.
-
-    Args:
-        given: the parameters to inject, checked before.
-        variables: what the kernel's environment has besides that of this process.
-        cell_timeout: seconds for one cell.
+    ``folder`` gets ``notebook.ipynb``, which says how far it came, and ``kernel.log``. The kernel's environment has
+    ``variables`` besides that of this process; a cell may take ``cell_timeout`` seconds.
     """
     book = load_notebook_node(str(notebook))
     if given:

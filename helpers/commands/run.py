@@ -47,9 +47,6 @@ def find_notebook(name: str) -> Path:
     raise InputError(f"There is no notebook {name[:80]}: {hint}")
 
 
-# ---------------------------------------------------------------- before a kernel starts
-
-
 @dataclass(frozen=True)
 class Plan:
     """A run that is checked and may start: into ``final``, with the parameters ``given`` and, of all, ``values``."""
@@ -80,10 +77,9 @@ def plan(notebook: Path, given: dict[str, Any], name: str = "default") -> Plan:
             f"{name[:80]!r} cannot name a run: use letters, digits, - and _, not interactive or sweep-...."
         )
     values = parameters.resolve(notebook, given)
-    source, test = values.get("DATA"), values.get("TEST", "")
-    if source and not source.lower().startswith(REMOTE):
-        test = "" if test.lower().startswith(REMOTE) else test
-        _check_data(source, test, values.get("TEXT_COLUMN", "text"), values.get("LABEL_COLUMN", "label"))
+    if (source := values.get("DATA", "").lower()) and not source.startswith(REMOTE):
+        columns = values.get("TEXT_COLUMN", "text"), values.get("LABEL_COLUMN", "label")
+        _check_data(values["DATA"], values.get("TEST", ""), *columns)
     preset = values.get("PRESET", "minilm")
     if not preset.startswith(("minilm", "bert_", "hf://", "kaggle://")) and not Path(preset).expanduser().is_dir():
         raise InputError(
@@ -102,6 +98,7 @@ def plan(notebook: Path, given: dict[str, Any], name: str = "default") -> Plan:
 def _check_data(source: str, test: str, text_column: str, label_column: str) -> None:
     from helpers import data
 
+    test = "" if test.lower().startswith(REMOTE) else test
     if not len(data.load(source, test, text_column, label_column).validation):
         raise InputError(f"{source} has too few texts to choose a model by: give every class three or more.")
 
@@ -147,14 +144,13 @@ def named_files(value: str) -> list[Path | str]:
     return []
 
 
-# ---------------------------------------------------------------- the run itself
-
-
 def execute(
     notebook: Path, given: dict[str, Any], name: str = "default", *, force: bool = False, update: bool = False,
     resume: bool = False, report: bool = True, cell_timeout: float | None = None,
 ) -> int:  # fmt: skip
-    """Executes a notebook strictly and keeps the result as a run.
+    """Executes a notebook strictly and keeps the result as a run; what the user can mend is an InputError.
+
+    Returns the exit status: 0 only if every cell completed, 1 for a failed run, 128 + n after signal n.
 
     Args:
         given: parameters that differ from the defaults.
@@ -162,10 +158,6 @@ def execute(
         update: replace it only if notebook, helpers, parameters or data have changed.
         resume: skip it if it is finished and unchanged, and continue an interrupted one from its checkpoint.
         cell_timeout: seconds for one cell.
-
-    Returns:
-        Exit status: 0 only if every cell completed, 1 for a failed run, 128 + n after signal n. What the user can mend
-        is an InputError: no kernel was started, or it stopped at that.
     """
     run = plan(notebook, given, name)
     with locked(run.final.with_name(f".{name}.lock"), shown(run.final)):
@@ -276,7 +268,10 @@ def _close(run: Plan, folder: Path, record: dict, status: int, report: bool) -> 
             record |= {key: noted[key] for key in ("metrics", "versions")}
         write_json(folder / "metrics.json", {"metrics": {}, "versions": runs.versions()} | record)
         if report and (folder / "notebook.ipynb").exists():
-            _report(folder)
+            try:
+                reports.render(folder / "notebook.ipynb", folder / "report.html")
+            except Exception as error:  # of a dozen kinds; what the run computed is not lost for it
+                print(f"The run has no report.html ({reason(error)}): try python -m helpers report.", file=sys.stderr)
     except OSError as error:
         status, record["error"] = 1, f"its record cannot be written ({error.strerror}): free space"
         (folder / "metrics.json").unlink(missing_ok=True)  # the notebook's own may say that it is completed
@@ -296,11 +291,3 @@ def _close(run: Plan, folder: Path, record: dict, status: int, report: bool) -> 
         raise InputError(error.removeprefix(MISTAKE))
     print(f"{called} failed: {error}", file=sys.stderr)
     return status
-
-
-def _report(folder: Path) -> None:
-    """Renders the run's page; a run without one is still a run."""
-    try:
-        reports.render(folder / "notebook.ipynb", folder / "report.html")
-    except Exception as error:  # of a dozen kinds; what the run computed is not lost for it
-        print(f"The run has no report.html ({reason(error)}): try python -m helpers report.", file=sys.stderr)

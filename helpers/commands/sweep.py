@@ -77,12 +77,7 @@ def execute(
     """Executes what is missing of a grid, and writes ``runs/<notebook>/sweep-<grid>/`` with results.csv and a page.
 
     Returns the exit status: 0 if every run of the grid is completed, else 1. A mistake in the grid, or a scheduler that
-    does not answer, is an InputError before any run.
-
-    Args:
-        given: parameters that are the same for every run.
-        jobs: how many runs at the same time, on this machine.
-        scheduler: the address of a Dask cluster, which runs as many as its workers have threads.
+    does not answer, is an InputError before any run. Of a Dask cluster, all threads of its workers are used.
     """
     if (backend == "dask") != bool(scheduler):
         raise InputError("--backend dask and --scheduler ADDRESS go together: give both or none.")
@@ -132,9 +127,6 @@ def _write(folder: Path, rows: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
     table = table[[*table.columns.drop(["seconds", "error"]), "seconds", "error"]]
     files.write_atomic(folder / "results.csv", table.to_csv(index=False))
     return table
-
-
-# ---------------------------------------------------------------- where runs are executed
 
 
 @contextlib.contextmanager
@@ -190,14 +182,10 @@ def run_one(words: Sequence[str], given: Mapping[str, Any], folder: str, runs_fo
     return process.returncode, (lines or [""])[-1].removeprefix("error: ")
 
 
-# ---------------------------------------------------------------- the page
-
-
 def _write_page(folder: Path, notebook: str, rows: Mapping[str, dict[str, Any]], varied: Sequence[str]) -> str:
     """Writes ``report.html`` from ``sweep.ipynb``; returns the file to open, the table if the page cannot be made."""
     try:
-        page = _page(folder, f"{folder.name} of {notebook}", rows, varied)
-        files.write_atomic(folder / "sweep.ipynb", page)
+        files.write_atomic(folder / "sweep.ipynb", _page(folder, f"{folder.name} of {notebook}", rows, varied))
         report.render(folder / "sweep.ipynb", folder / "report.html")
     except Exception as error:  # of a dozen kinds; what the runs computed is not lost for it
         (folder / "report.html").unlink(missing_ok=True)
