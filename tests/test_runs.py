@@ -84,6 +84,7 @@ def test_a_finished_run_is_kept(notebook, runs_folder, quick, capsys):
     path, folder = notebook(), runs_folder / "toy" / "default"
     assert run.execute(path, {}, report=False) == 0
     stamp = (folder / "metrics.json").stat().st_mtime_ns
+    folder.rename(folder.with_name(".default.old"))  # as a process leaves it that is killed while it replaces it
     with pytest.raises(InputError, match="toy/default is finished: add --force"):
         run.execute(path, {})
     assert run.execute(path, {}, update=True) == run.execute(path, {}, resume=True) == 0
@@ -98,15 +99,6 @@ def test_a_finished_run_is_kept(notebook, runs_folder, quick, capsys):
     assert record(folder.with_name("default.failed"))["status"] == "failed"
     assert run.execute(path, {"EPOCHS": 4}, update=True) == 0
     assert names(folder.parent) == ["default"]
-
-
-def test_a_run_that_was_being_replaced_comes_back(notebook, runs_folder, quick, capsys):
-    path, folder = notebook(), runs_folder / "toy"
-    assert run.execute(path, {}, report=False) == 0
-    (folder / "default").rename(folder / ".default.old")  # as a process leaves it that is killed just then
-    assert run.execute(path, {}, update=True) == 0
-    assert "unchanged, skipped" in capsys.readouterr().out
-    assert names(folder) == ["default"]
 
 
 def test_one_process_at_a_time_builds_a_run(notebook, runs_folder, quick):
@@ -195,13 +187,11 @@ def test_a_failed_run_says_what_failed_and_what_never_ran(case, notebook, runs_f
         assert "so far" in (folder / "notebook.ipynb").read_text("utf-8")
 
 
-@pytest.mark.parametrize("died", [False, True])
-def test_sys_exit_is_named_whether_or_not_papermill_saw_the_kernel_go(died, tmp_path):
+def test_sys_exit_is_named_where_the_kernel_was_seen_to_die_of_it(tmp_path):
     output = {"output_type": "error", "ename": "SystemExit"}
     cells = [{"metadata": {"papermill": {"status": "failed"}}, "outputs": [output]}]
     (tmp_path / "notebook.ipynb").write_text(json.dumps({"cells": cells}), "utf-8")
-    told = {"error": "the kernel died"} if died else {}
-    assert run._judge(tmp_path / "notebook.ipynb", told, int(died)) == 1
+    assert run._judge(tmp_path / "notebook.ipynb", told := {"error": "the kernel died"}, 1) == 1
     assert EXIT in told["error"] and told["failed_cell"] == 0
 
 
@@ -232,9 +222,17 @@ def test_a_signal_ends_a_run_in_order(number, status, error, notebook, runs_fold
     assert names(runs_folder / "toy") == ["default.failed"]
 
 
-def test_stopping_while_the_report_is_made_loses_no_run(notebook, runs_folder, quick, monkeypatch):
-    monkeypatch.setattr(report, "render", lambda *_: signal.raise_signal(signal.SIGINT))
+def broken(*_: object) -> None:
+    raise RuntimeError("no template")
+
+
+@pytest.mark.parametrize("fault", [broken, lambda *_: signal.raise_signal(signal.SIGINT)], ids=["broken", "stopped"])
+def test_a_report_that_cannot_be_made_loses_no_run(fault, notebook, runs_folder, quick, monkeypatch, capsys):
+    monkeypatch.setattr(report, "render", fault)
     assert run.execute(notebook(), {}) == 0
+    told = "The run has no report.html (RuntimeError: no template)" in capsys.readouterr().err
+    assert told is (fault is broken)
+    assert record(runs_folder / "toy" / "default")["status"] == "completed"
     assert names(runs_folder / "toy") == ["default"]
 
 
@@ -271,29 +269,6 @@ def test_a_full_disk_at_the_end_leaves_what_is_whole(notebook, runs_folder, quic
     assert run.execute(notebook(), {}) == 1
     assert "its record cannot be written (No space left on device)" in capsys.readouterr().err
     assert set(states(runs_folder / "toy" / "default.failed")) == {"completed"}
-
-
-def test_a_report_that_cannot_be_made_loses_no_run(notebook, runs_folder, quick, monkeypatch, capsys):
-    monkeypatch.setattr(report, "render", lambda *_: (_ for _ in ()).throw(RuntimeError("no template")))
-    assert run.execute(notebook(), {}) == 0
-    assert "The run has no report.html (RuntimeError: no template)" in capsys.readouterr().err
-    assert record(runs_folder / "toy" / "default")["status"] == "completed"
-
-
-@pytest.mark.kernel
-def test_a_disk_that_is_really_full(notebook, tmp_path, monkeypatch, capfd):
-    (folder := tmp_path / "disk").mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True, check=False)
-    if made.returncode:
-        pytest.skip("a small disk cannot be mounted here")
-    try:
-        monkeypatch.setenv("HELPERS_RUNS", str(folder / "runs"))
-        assert main(["run", str(notebook("print('x' * 100_000)"))]) in (1, 2)
-        said = capfd.readouterr().err
-        assert "No space left on device" in said and "Traceback" not in said
-        assert not (folder / "runs" / "toy" / "default").exists()
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 # ---------------------------------------------------------------- resume
