@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
 def call(command: str, **options: Any) -> int:
     """Runs a command with its options; returns the exit status."""
     from helpers import parameters, runs
-    from helpers.commands import run
+    from helpers.commands import compare, report, run
 
     if command in ("run", "sweep"):
         notebook, file, pairs = run.find_notebook(options.pop("notebook")), options.pop("f"), options.pop("p")
@@ -126,8 +126,6 @@ def call(command: str, **options: Any) -> int:
         given |= parameters.from_pairs(parameters.read(notebook), pairs)
     match command:
         case "compare":
-            from helpers.commands import compare
-
             names = ("test", "text_column", "label_column", "minutes", "seeds", "preset")
             given = {name.upper(): options.pop(name) for name in names}
             return compare.compare(options.pop("data"), given, **options)
@@ -140,10 +138,7 @@ def call(command: str, **options: Any) -> int:
         case "params":
             print(parameters.describe(run.find_notebook(options["notebook"])))
         case "report":
-            from helpers.commands import report
-
-            found = report.collect(map(runs.find_run, options["runs"]))
-            index = report.build(found, options["out"], update=options["update"])
+            index = report.build(report.collect(map(runs.find_run, options.pop("runs"))), **options)
             print(f"Open {index}: it needs no network. It contains texts of the data it was made from.")
         case "predict":
             from helpers import predict

@@ -17,11 +17,10 @@ import nbformat
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NotebookExecutionManager
 from papermill.iorw import load_notebook_node
-from papermill.parameterize import parameterize_notebook
-from papermill.translators import PythonTranslator, papermill_translators
 
 from helpers.files import write_atomic
 
@@ -38,7 +37,10 @@ def execute(
     """
     book = load_notebook_node(str(notebook))
     if given:
-        book = parameterize_notebook(book, given, kernel_name="python3", language="python")
+        lines = ["# Parameters", *(f"{name} = {value!r}" for name, value in given.items()), ""]
+        injected = new_code_cell("\n".join(lines), metadata={"tags": ["injected-parameters"]})
+        declared = next(i for i, cell in enumerate(book.cells) if "parameters" in cell.metadata.tags)
+        book.cells.insert(declared + 1, injected)
     bar = {"desc": notebook.stem, "disable": None, "leave": False}
     manager = Manager(book, folder / "notebook.ipynb", progress_bar=bar)
     manager.notebook_start()
@@ -55,7 +57,8 @@ def execute(
             client.execute(env=os.environ | variables, cwd=str(notebook.parent), stderr=log, cleanup_kc=True)
     finally:
         manager.cleanup_pbar()
-        manager.notebook_complete()
+        manager.end_time = manager.now()
+        manager.save()
 
 
 class Manager(NotebookExecutionManager):
@@ -77,22 +80,3 @@ class Manager(NotebookExecutionManager):
         if sys.exception():
             self.cell_exception(cell)
         super().cell_complete(cell)
-
-    def notebook_complete(self, **_: Any) -> None:
-        """Writes the notebook; cells that never ran are not called completed."""
-        self.end_time = self.now()
-        about = {"end_time": self.end_time.isoformat(), "duration": (self.end_time - self.start_time).total_seconds()}
-        self.nb.metadata.papermill |= about
-        self.save()
-
-
-class ReadableTranslator(PythonTranslator):
-    """Writes Chinese into the injected cell as it is, not as escapes."""
-
-    @classmethod
-    def translate_escaped_str(cls, str_val: Any) -> str:
-        """Returns the text as a Python literal."""
-        return repr(str(str_val))
-
-
-papermill_translators.register("python", ReadableTranslator)
