@@ -45,12 +45,7 @@ class Parameter:
     meaning: str
 
     def accept(self, value: Any) -> Any:
-        """Returns the value in the declared type, converted from text; raises InputError where it is not allowed.
-
-        Examples:
-            >>> Parameter("EPOCHS", "int", 3, "passes, 1 to 500").accept("5")
-            5
-        """
+        """Returns the value in the declared type, converted from text; raises InputError where it is not allowed."""
         try:
             value = _convert(value, self.type)
         except _UNREADABLE:
@@ -85,7 +80,7 @@ def _convert(value: Any, kind: str) -> Any:
     if plain != kind and str(value).lower() in ("none", "null", "~"):
         return None
     if plain.startswith("Literal"):
-        return next(choice for choice in ast.literal_eval(f"({plain[8:-1]},)") if str(value) == str(choice))
+        return next(choice for choice in ast.literal_eval(f"[{plain[8:-1]}]") if str(value) == str(choice))
     if plain in SCALARS:
         return _scalar(value, SCALARS[plain])
     items = list(value) if isinstance(value, list | tuple) else [value]
@@ -125,12 +120,7 @@ def _declared_and_lost(notebook: Path) -> tuple[dict[str, Parameter], set[str]]:
 
 
 def parse(source: str, where: str = "the notebook") -> dict[str, Parameter]:
-    """Returns the parameters that a cell's source declares; see the module's contract.
-
-    Examples:
-        >>> parse("EPOCHS: int = 3  # passes, 1 to 500")["EPOCHS"].meaning
-        'passes, 1 to 500'
-    """
+    """Returns the parameters that a cell's source declares; see the module's contract."""
     try:
         body = ast.parse(source).body
     except _UNREADABLE:
@@ -181,12 +171,7 @@ def resolve(notebook: Path, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def near(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """Returns the end of a sentence on an unknown name: the known one that is most like it, else all.
-
-    Examples:
-        >>> near("EPOCH", ["EPOCHS", "SEED"])
-        'did you mean EPOCHS?'
-    """
+    """Returns the end of a sentence on an unknown name: the known one that is most like it, else all."""
     known = {k.upper(): k for k in known}
     close = difflib.get_close_matches(name[:80].upper(), known, 1, cutoff)
     return f"did you mean {known[close[0]]}?" if close else f"it has {', '.join(known.values()) or 'none'}."

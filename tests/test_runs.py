@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import nbformat
@@ -19,13 +15,11 @@ import pytest
 from conftest import RECORD, left, record, start, states, wait_for
 from jupyter_client.manager import AsyncKernelManager
 
-from helpers import InputError, files, runs
+from helpers import InputError, files, runs, tables
 from helpers.__main__ import main
 from helpers.commands import engine, report, run
 
-SLEEP = (
-    "import pathlib\npathlib.Path(run.folder, 'reached').write_text('')\nprint('so far', flush=True)\ntime.sleep(60)"
-)
+SLEEP = "open(run.folder / 'reached', 'w').close()\nprint('so far', flush=True)\ntime.sleep(60)"
 AFTER = "print('never')"
 
 
@@ -52,15 +46,10 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-# ---------------------------------------------------------------- a run that ends well
-
-
 @pytest.mark.kernel
 def test_a_run_is_whole(notebook, runs_folder):
     before = dict(os.environ)
-    look = (
-        "import json, sys, ipykernel\nprint(json.loads(ipykernel.get_connection_info())['transport'], sys.executable)"
-    )
+    look = "import sys, ipykernel\nprint('ipc' in ipykernel.get_connection_info(), sys.executable)"
     path = notebook(look, RECORD)
     path.write_text(path.read_text("utf-8").replace('"name": "python3"', '"name": "conda-env-x"'), "utf-8")
     assert run.execute(path, {"EPOCHS": "5", "NOTE": "新闻"}) == 0
@@ -75,7 +64,7 @@ def test_a_run_is_whole(notebook, runs_folder):
     nbformat.validate(book)
     injected = next(c for c in book.cells if "injected-parameters" in c.metadata.get("tags", []))
     assert injected.source == "# Parameters\nEPOCHS = 5\nNOTE = '新闻'\n"
-    assert book.cells[-2].outputs[0].text == f"ipc {sys.executable}\n", "pipes, not ports; this Python"
+    assert book.cells[-2].outputs[0].text == f"True {sys.executable}\n", "pipes, not ports; this Python"
     assert str(runs_folder.parent) not in (folder / "notebook.ipynb").read_text("utf-8")
     assert dict(os.environ) == before
 
@@ -122,9 +111,6 @@ def test_a_notebook_by_hand_writes_to_interactive(runs_folder):
     assert names(runs_folder / "toy") == ["interactive"]
 
 
-# ---------------------------------------------------------------- what decides a run
-
-
 def test_what_decides_a_run_is_in_its_fingerprint(notebook, tiny_csv, tmp_path):
     path = notebook(parameters='DATA: str = "x"  # a file')
     one = run.fingerprint(path, {"DATA": str(tiny_csv)})
@@ -141,21 +127,14 @@ def test_what_decides_a_run_is_in_its_fingerprint(notebook, tiny_csv, tmp_path):
         assert run.fingerprint(path, {"PRESET": str(folder)}) != before
 
 
-def test_an_address_decides_the_fingerprint_by_its_bytes(notebook, tmp_path):
-    path = notebook("1", parameters='DATA: str = ""  # an address')
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        found = []
-        for content in ("text,label\na,x\n", "text,label\na,y\n"):
-            (tmp_path / "a.csv").write_text(content, "utf-8")
-            run._digest.cache_clear()
-            found.append(run.fingerprint(path, {"DATA": f"HTTP://127.0.0.1:{server.server_port}/a.csv"}))
-        server.shutdown()
+def test_an_address_decides_the_fingerprint_by_its_bytes(notebook, monkeypatch):
+    path, found = notebook("1", parameters='DATA: str = ""  # an address'), []
+    for content in (b"text,label\na,x\n", b"text,label\na,y\n"):
+        monkeypatch.setattr(tables, "download", lambda address, content=content: content)
+        run._digest.cache_clear()
+        found.append(run.fingerprint(path, {"DATA": "HTTP://127.0.0.1/a.csv"}))
     assert found[0] != found[1]
 
-
-# ---------------------------------------------------------------- a run that ends badly
 
 EXIT = "a cell ended the kernel (sys.exit)"
 FAULTS = {
@@ -235,9 +214,6 @@ def test_a_report_that_cannot_be_made_loses_no_run(fault, notebook, runs_folder,
     assert names(runs_folder / "toy") == ["default"]
 
 
-# ---------------------------------------------------------------- disks
-
-
 def full(*_: object, **__: object) -> None:
     raise OSError(28, "No space left on device")
 
@@ -269,8 +245,6 @@ def test_a_full_disk_at_the_end_leaves_what_is_whole(notebook, runs_folder, quic
     assert "its record cannot be written (No space left on device)" in capsys.readouterr().err
     assert set(states(runs_folder / "toy" / "default.failed")) == {"completed"}
 
-
-# ---------------------------------------------------------------- resume
 
 TRAINING = """
 import json, os
@@ -341,23 +315,13 @@ def test_trainings_of_one_name_have_folders_of_their_own(tmp_path, monkeypatch):
     assert {folder.parent for folder in made} == {tmp_path / "checkpoint"}
 
 
-# ---------------------------------------------------------------- the command line
-
-
-def test_help_is_quick_and_needs_no_tensorflow(command):
+def test_help_needs_nothing_that_is_slow_to_import():
     script = "import sys\nfrom helpers import __main__, runs, parameters\n"
     script += "try: __main__.main(['--help'])\nexcept SystemExit: pass\n"
     heavy = ("tensorflow", "keras", "pandas", "numpy", "nbconvert", "papermill")
     script += f"print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    taken = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert command("--help").status == 0
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(taken) < 0.3, "seconds of a processor, which a busy machine does not change"
 
 
 @pytest.mark.kernel

@@ -63,9 +63,6 @@ def metrics(monkeypatch):
     return waiting
 
 
-# ---------------------------------------------------------------- the grid
-
-
 def test_a_grid_is_every_combination_or_a_list_of_runs(tmp_path):
     path = write(tmp_path / "g.yaml", "UNIT: [word, character]\nRATE: [1e-3, 0.1]\nEPOCHS: 4\n")
     expected = [{"UNIT": u, "RATE": r, "EPOCHS": "4"} for u in ("word", "character") for r in ("1e-3", "0.1")]
@@ -92,9 +89,6 @@ def test_names_tell_the_point_and_never_clash(notebook, tmp_path):
     assert len(found) == 6
     assert all(re.fullmatch(r"g-[a-z0-9_-]+-[0-9a-f]{12}", name) for name in found)
     assert list(found) == list(sweep.plan_all(notebook(WORK), grid, {})[0])
-
-
-# ---------------------------------------------------------------- table and page
 
 
 def test_the_page_shows_the_mean_by_each_parameter_and_links_each_run(notebook, here, runs_folder, metrics, capsys):
@@ -139,9 +133,6 @@ def test_a_page_and_a_table_that_cannot_be_written(notebook, here, runs_folder, 
     with pytest.raises(InputError, match="No space left"):
         sweep.execute(path, grid, {})
     assert len(table(runs_folder / "toy" / "sweep-g")) == 1
-
-
-# ---------------------------------------------------------------- processes
 
 
 @pytest.mark.kernel
@@ -189,9 +180,6 @@ def test_three_kills_at_random_times_damage_nothing(notebook, here, runs_folder)
     command = ["sweep", str(notebook(WORK)), str(grid), "--jobs", "2", "--no-report"]
     stress.attack(command, runs_folder, kills=3, longest=9, seed=1)
     assert [row["status"] for row in stress.table(runs_folder).values()] == ["completed"] * 3
-
-
-# ---------------------------------------------------------------- a Dask cluster on loopback
 
 
 @pytest.fixture

@@ -150,14 +150,11 @@ def execute(
 ) -> int:  # fmt: skip
     """Executes a notebook strictly and keeps the result as a run; what the user can mend is an InputError.
 
-    Returns the exit status: 0 only if every cell completed, 1 for a failed run, 128 + n after signal n.
+    A finished run is replaced with ``force``, with ``update`` if notebook, helpers, parameters or data have changed.
+    With ``resume`` an unchanged one is skipped, and an interrupted one goes on from its checkpoint. One cell may take
+    ``cell_timeout`` seconds.
 
-    Args:
-        given: parameters that differ from the defaults.
-        force: replace a finished run of that name.
-        update: replace it only if notebook, helpers, parameters or data have changed.
-        resume: skip it if it is finished and unchanged, and continue an interrupted one from its checkpoint.
-        cell_timeout: seconds for one cell.
+    Returns the exit status: 0 only if every cell completed, 1 for a failed run, 128 + n after signal n.
     """
     run = plan(notebook, given, name)
     with locked(run.final.with_name(f".{name}.lock"), shown(run.final)):
