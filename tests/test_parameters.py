@@ -34,8 +34,7 @@ VALUES = {
 def test_values_are_converted_to_the_declared_type(name):
     for text, value in VALUES[name]:
         found = DECLARED[name].accept(text)
-        assert found == value
-        assert type(found) is type(value)
+        assert (found, type(found)) == (value, type(value))
 
 
 RANGES = {  # a comment: numbers that it admits, and others
@@ -110,7 +109,6 @@ def test_the_table_has_a_line_for_each(notebook):
     lines = parameters.describe(notebook("x = EPOCHS")).splitlines()
     assert len(lines) == 1 + len(DECLARED)
     assert lines[1].split() == ["EPOCHS", "int", "3", "passes", "over", "the", "texts,", "1", "to", "500"]
-
     told = parameters.describe(notebook("%time RATE = 5")).splitlines()
     assert told[2].endswith("(set again further down: a value for it is refused)")
 

@@ -208,8 +208,7 @@ def broken(*_: object) -> None:
 def test_a_report_that_cannot_be_made_loses_no_run(fault, notebook, runs_folder, quick, monkeypatch, capsys):
     monkeypatch.setattr(report, "render", fault)
     assert run.execute(notebook(), {}) == 0
-    told = "The run has no report.html (RuntimeError: no template)" in capsys.readouterr().err
-    assert told is (fault is broken)
+    assert ("has no report.html (RuntimeError: no template)" in capsys.readouterr().err) is (fault is broken)
     assert record(runs_folder / "toy" / "default")["status"] == "completed"
     assert names(runs_folder / "toy") == ["default"]
 
