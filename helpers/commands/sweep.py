@@ -30,7 +30,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from tqdm import tqdm
 
 from helpers import InputError, files, parameters, plots
-from helpers.commands import overview, report
+from helpers.commands import overview
+from helpers.commands import report as reports
 from helpers.commands.run import STOPS, Plan, plan, signals
 
 MAX_RUNS = 10_000
@@ -186,7 +187,7 @@ def _write_page(folder: Path, notebook: str, rows: Mapping[str, dict[str, Any]],
     """Writes ``report.html`` from ``sweep.ipynb``; returns the file to open, the table if the page cannot be made."""
     try:
         files.write_atomic(folder / "sweep.ipynb", _page(folder, f"{folder.name} of {notebook}", rows, varied))
-        report.render(folder / "sweep.ipynb", folder / "report.html")
+        reports.render(folder / "sweep.ipynb", folder / "report.html")
     except Exception as error:  # of a dozen kinds; what the runs computed is not lost for it
         (folder / "report.html").unlink(missing_ok=True)
         print(f"The sweep has no report.html ({type(error).__name__}): see results.csv.", file=sys.stderr)
