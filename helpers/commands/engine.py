@@ -42,6 +42,7 @@ def execute(
         declared = next(i for i, cell in enumerate(book.cells) if "parameters" in cell.metadata.tags)
         book.cells.insert(declared + 1, injected)
     bar = {"desc": notebook.stem, "disable": None, "leave": False}
+    limit = cell_timeout and math.ceil(cell_timeout)
     manager = Manager(book, folder / "notebook.ipynb", progress_bar=bar)
     manager.notebook_start()
     try:
@@ -52,7 +53,6 @@ def execute(
                 transport="ipc", ip=f"{place}/k",  # no network ports, which two runs could both want
                 shutdown_wait_time=1.0,
             )  # fmt: skip
-            limit = cell_timeout and math.ceil(cell_timeout)
             client = PapermillNotebookClient(manager, kernel, timeout=limit, startup_timeout=120)
             client.execute(env=os.environ | variables, cwd=str(notebook.parent), stderr=log, cleanup_kc=True)
     finally:

@@ -27,6 +27,8 @@ from helpers.files import bases, locked, project_root, recover, replace_folder, 
 
 MISTAKE = "InputError: "  # how a cell's error begins
 REMOTE = ("http://", "https://", "hf:")
+# What ends this process in order; an event loop holds back any other exception than SystemExit.
+STOPS = dict.fromkeys((signal.SIGTERM, signal.SIGHUP), lambda number, _: sys.exit(128 + number))
 
 
 def find_notebook(name: str) -> Path:
@@ -73,18 +75,16 @@ class Plan:
 def plan(notebook: Path, given: dict[str, Any], name: str = "default") -> Plan:
     """Checks name, parameters and the data they name before a kernel starts; raises InputError at the first fault."""
     if not re.fullmatch(r"(?!interactive$|sweep-)\w[\w-]{0,80}", name):
-        raise InputError(
-            f"{name[:80]!r} cannot name a run: use letters, digits, - and _, not interactive or sweep-...."
-        )
+        said = f"{name[:80]!r} cannot name a run"
+        raise InputError(f"{said}: use letters, digits, - and _, not interactive or sweep-....")
     values = parameters.resolve(notebook, given)
     if (source := values.get("DATA", "").lower()) and not source.startswith(REMOTE):
         columns = values.get("TEXT_COLUMN", "text"), values.get("LABEL_COLUMN", "label")
         _check_data(values["DATA"], values.get("TEST", ""), *columns)
     preset = values.get("PRESET", "minilm")
     if not preset.startswith(("minilm", "bert_", "hf://", "kaggle://")) and not Path(preset).expanduser().is_dir():
-        raise InputError(
-            f"PRESET={preset[:80]} is none of minilm, a folder, bert_base_zh and the like, hf://owner/name."
-        )
+        known = "minilm, a folder, bert_base_zh and the like, hf://owner/name"
+        raise InputError(f"PRESET={preset[:80]} is none of {known}.")
     if folders := values.get("RUNS"):
         from helpers import evaluation
 
@@ -196,14 +196,6 @@ def _open(run: Plan, resume: bool) -> tuple[Path, bool]:
     return folder, bool(kept and resume)
 
 
-def exit_by(number: int, _: Any) -> None:
-    """Ends this process in order after a signal."""
-    raise SystemExit(128 + number)  # an event loop holds back any other exception
-
-
-STOPS = {signal.SIGTERM: exit_by, signal.SIGHUP: exit_by}
-
-
 @contextlib.contextmanager
 def signals(handlers: dict[int, Any]) -> Iterator[dict[int, Any]]:
     """Within it, signals are handled so; yields what did before."""
@@ -228,7 +220,7 @@ def _papermill(run: Plan, folder: Path, record: dict, cell_timeout: float | None
     except KeyboardInterrupt:
         status, record["error"] = 130, "stopped by the user (SIGINT)"
     except SystemExit as error:
-        status, record["error"] = int(error.code), f"stopped from outside (signal {int(error.code) - 128})"
+        status, record["error"] = error.code, f"stopped from outside (signal {error.code - 128})"
     except Exception as error:
         record["error"] = reason(error)
     record["seconds"] = round(time.monotonic() - clock, 1)
