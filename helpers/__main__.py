@@ -58,7 +58,7 @@ def parser() -> Parser:
         add("notebook", help="name, number or path, such as 03_lstm_classifier or 03")
         add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter")
         add("-f", metavar="FILE", type=Path, help="parameters from a YAML or JSON file, - for stdin")
-        add("--no-report", action="store_true", help="write no report.html into the run's folder")
+        add("--no-report", dest="report", action="store_false", help="write no report.html into the run's folder")
         add("--cell-timeout", type=positive(float), metavar="S", help="seconds that one cell may take")
     run("--name", default="default", help="the run's name (default: default)")
     run("--force", action="store_true", help="replace a finished run of that name")
@@ -81,7 +81,7 @@ def parser() -> Parser:
         add("run", help="a run folder with model/")
         add("--model", default="", metavar="NAME", help="such as tfidf or frozen (default: the run's own)")
         add("--int8", action="store_true", help="round the network to eight bits: faster on most processors")
-    predict("data", help="a file with a column of texts")
+    predict("source", metavar="data", help="a file with a column of texts")
     predict("--out", type=Path, required=True, help="the CSV file to write")
     predict("--text-column", default="text", metavar="NAME", help="default: text")
     serve("--port", type=positive(int), default=8000, help="default: 8000")
@@ -94,7 +94,7 @@ def parser() -> Parser:
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit status: 2 for a mistake in the input, told in one sentence."""
     try:
-        status = call(parser().parse_args(arguments))
+        status = call(**vars(parser().parse_args(arguments)))
         if sys.stdout:
             sys.stdout.flush()
         return status
@@ -115,61 +115,44 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def call(options: argparse.Namespace) -> int:
-    """Runs the command that the options name; returns the exit status."""
+def call(command: str, **options: Any) -> int:
+    """Runs a command with its options; returns the exit status."""
     from helpers import parameters, runs
-    from helpers.commands import run
+    from helpers.commands import compare, report, run
 
-    if options.command in ("run", "sweep"):
-        notebook = run.find_notebook(options.notebook)
-        given = parameters.load_file(options.f) if options.f else {}
-        given |= parameters.from_pairs(parameters.read(notebook), options.p)
-    match options.command:
+    if command in ("run", "sweep"):
+        notebook, file, pairs = run.find_notebook(options.pop("notebook")), options.pop("f"), options.pop("p")
+        given = parameters.load_file(file) if file else {}
+        given |= parameters.from_pairs(parameters.read(notebook), pairs)
+    match command:
         case "compare":
-            from helpers.commands import compare
-
             names = ("test", "text_column", "label_column", "minutes", "seeds", "preset")
-            given = {name.upper(): getattr(options, name) for name in names}
-            return compare.compare(options.data, given, options.name, force=options.force)
+            given = {name.upper(): options.pop(name) for name in names}
+            return compare.compare(options.pop("data"), given, **options)
         case "run":
-            return run.execute(
-                notebook, given, options.name, force=options.force, update=options.update, resume=options.resume,
-                report=not options.no_report, cell_timeout=options.cell_timeout,
-            )  # fmt: skip
+            return run.execute(notebook, given, **options)
         case "sweep":
             from helpers.commands import sweep
 
-            if (options.backend == "dask") != bool(options.scheduler):
-                raise InputError("--backend dask and --scheduler ADDRESS go together: give both or none.")
-            if options.scheduler and options.jobs:
-                raise InputError("--jobs is for this machine; a Dask cluster uses all threads of its workers.")
-            more = ["--no-report"] * options.no_report
-            more += ["--cell-timeout", str(options.cell_timeout)] if options.cell_timeout else []
-            return sweep.execute(notebook, options.grid, given, options.jobs or 1, options.scheduler, more)
+            return sweep.execute(notebook, options.pop("grid"), given, **options)
         case "params":
-            print(parameters.describe(run.find_notebook(options.notebook)))
+            print(parameters.describe(run.find_notebook(options["notebook"])))
         case "report":
-            from helpers.commands import report
-
-            found = report.collect(map(runs.find_run, options.runs))
-            index = report.build(found, options.out, update=options.update)
+            index = report.build(report.collect(map(runs.find_run, options.pop("runs"))), **options)
             print(f"Open {index}: it needs no network. It contains texts of the data it was made from.")
         case "predict":
             from helpers import predict
 
-            rows = predict.predict_file(
-                options.run, options.data, options.out, options.text_column, options.model, options.int8
-            )
-            print(f"{rows} texts labelled in {options.out}")
+            print(f"{predict.predict_file(**options)} texts labelled in {options['out']}")
         case "serve":
             from helpers.commands import serve
 
-            return serve.serve(options.run, options.port, options.host, options.model, options.int8)
+            return serve.serve(**options)
         case "fetch":
             from helpers import weights
 
-            folder = weights.fetch(options.weights)
-            print(f"{options.weights} is in {folder}; verified by SHA-256: {' and '.join(weights.CHECKSUMS)}")
+            folder, known = weights.fetch(options["weights"]), " and ".join(weights.CHECKSUMS)
+            print(f"{options['weights']} is in {folder}; verified by SHA-256: {known}")
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from helpers import InputError
 
-BUSY = "Another process is building"
+WAIT = "HELPERS_WAIT"  # the variable that makes a process wait for a lock
 
 
 def project_root() -> Path:
@@ -81,13 +81,13 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(path, timeout=0):
+        with filelock.FileLock(path, timeout=-1 if WAIT in os.environ else 0):
             try:
                 yield
             finally:
                 path.unlink(missing_ok=True)  # filelock sees that the name is gone, and makes it anew
     except filelock.Timeout:
-        raise InputError(f"{BUSY} {what}: wait for it, or choose another --name.") from None
+        raise InputError(f"Another process is building {what}: wait for it, or choose another --name.") from None
     except OSError as error:
         told = f"The run folder {shown(path.parent)} cannot be written ({error.strerror or error})"
         raise InputError(f"{told}: free space, or set HELPERS_RUNS.") from None

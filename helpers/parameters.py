@@ -11,7 +11,6 @@ import ast
 import difflib
 import dis
 import functools
-import io
 import json
 import keyword
 import math
@@ -19,8 +18,6 @@ import operator
 import re
 import reprlib
 import sys
-import tokenize
-import types
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -48,32 +45,28 @@ class Parameter:
     meaning: str
 
     def accept(self, value: Any) -> Any:
-        """Returns the value in the declared type, converted from text; raises InputError where it is not allowed.
-
-        Examples:
-            >>> Parameter("EPOCHS", "int", 3, "passes, 1 to 500").accept("5")
-            5
-        """
+        """Returns the value in the declared type, converted from text; raises InputError where it is not allowed."""
         try:
-            value = _convert(value, ast.parse(self.type, mode="eval").body)
+            value = _convert(value, self.type)
         except _UNREADABLE:
             said = f"of the type {self.type}" + f" ({self.meaning})" * bool(self.meaning)
             said = f"one of {self.type[8:-1]}" if self.type.startswith("Literal") else said
             raise InputError(f"{self.name}={_short(value)} is not {said}.") from None
         for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, int) and abs(item) > MAX_INT:
-                raise InputError(f"{self.name}={_short(item)} is out of range: whole numbers end at {MAX_INT}.")
-            if isinstance(item, int | float) and not isinstance(item, bool) and not self._in_range(item):
-                raise InputError(f"{self.name}={_short(value)} is out of range: {self.meaning}.")
-            if self.name in NEEDED and isinstance(item, str) and not item.strip():
+            if self.name in NEEDED and not str(item).strip():
                 raise InputError(f"{self.name} is empty: give {self.meaning or 'a value'}.")
+            if type(item) is int and abs(item) > MAX_INT:
+                raise InputError(f"{self.name}={_short(item)} is out of range: whole numbers end at {MAX_INT}.")
+            if type(item) in (int, float) and not self._in_range(item):
+                raise InputError(f"{self.name}={_short(value)} is out of range: {self.meaning}.")
         return value
 
     def _in_range(self, value: float) -> bool:
         meaning = re.sub(r"(?<=\d)[,_](?=\d{3}(?!\d))", "", self.meaning)  # 10,000 and 10_000
-        between = [float(low) <= value <= float(high) for low, high in re.findall(f"{_NUMBER} to {_NUMBER}", meaning)]
         limits = re.findall(rf"\b({'|'.join(_LIMITS)}) {_NUMBER}", meaning)
-        return all(between + [_LIMITS[kind](value, float(limit)) for kind, limit in limits])
+        for low, high in re.findall(f"{_NUMBER} to {_NUMBER}", meaning):
+            limits += [("at least", low), ("at most", high)]
+        return all(_LIMITS[kind](value, float(limit)) for kind, limit in limits)
 
 
 def _short(value: Any) -> str:
@@ -81,18 +74,18 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _convert(value: Any, kind: ast.expr) -> Any:
-    """Returns ``value`` in the type that the annotation ``kind`` names; raises one of ``_UNREADABLE`` otherwise."""
-    if isinstance(kind, ast.BinOp):
-        return None if str(value).lower() in ("none", "null", "~") else _convert(value, kind.left)
-    if isinstance(kind, ast.Name):
-        return _scalar(value, SCALARS[kind.id])
-    if kind.value.id == "list":
-        items = list(value) if isinstance(value, list | tuple) else [value]
-        lists = [ast.literal_eval(i.strip()) if str(i).lstrip()[:1] == "[" else [i] for i in items]
-        return [_scalar(item, SCALARS[kind.slice.id]) for part in lists for item in part]
-    choices = ast.literal_eval(kind.slice)
-    return next(c for c in (choices if isinstance(choices, tuple) else (choices,)) if str(value) == str(c))
+def _convert(value: Any, kind: str) -> Any:
+    """Returns ``value`` in a declared type; raises one of ``_UNREADABLE`` where it does not fit."""
+    plain = kind.removesuffix(" | None")
+    if plain != kind and str(value).lower() in ("none", "null", "~"):
+        return None
+    if plain.startswith("Literal"):
+        return next(choice for choice in ast.literal_eval(f"[{plain[8:-1]}]") if str(value) == str(choice))
+    if plain in SCALARS:
+        return _scalar(value, SCALARS[plain])
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    lists = [ast.literal_eval(i.strip()) if str(i).lstrip()[:1] == "[" else [i] for i in items]
+    return [_scalar(item, SCALARS[plain[5:-1]]) for part in lists for item in part]
 
 
 def _scalar(value: Any, kind: type) -> Any:
@@ -107,39 +100,35 @@ def _scalar(value: Any, kind: type) -> Any:
     return found
 
 
-def _cells(notebook: Path) -> list[tuple[list[str], str]]:
-    """Returns tags and source of each code cell, or raises InputError where the file is no notebook."""
-    try:
-        cells = [c for c in json.loads(notebook.read_text("utf-8"))["cells"] if c["cell_type"] == "code"]
-        return [(list(c.get("metadata", {}).get("tags", [])), "".join(c["source"])) for c in cells]
-    except (OSError, *_UNREADABLE, AttributeError):
-        raise InputError(f"{notebook.name} is not a notebook that can be read: restore the file.") from None
-
-
 def read(notebook: Path) -> dict[str, Parameter]:
     """Returns the parameters of a notebook file, in order, or raises InputError where it breaks the contract."""
-    sources = [source for tags, source in _cells(notebook) if "parameters" in tags]
-    if len(sources) != 1:
-        raise InputError(f"{notebook.name} has {len(sources)} cells tagged parameters: it needs exactly one.")
-    return parse(sources[0], notebook.name)
+    return _declared_and_lost(notebook)[0]
+
+
+def _declared_and_lost(notebook: Path) -> tuple[dict[str, Parameter], set[str]]:
+    """Returns the parameters of a notebook file, and the names that cells further down set again."""
+    try:
+        cells = [c for c in json.loads(notebook.read_text("utf-8"))["cells"] if c["cell_type"] == "code"]
+        tagged = [i for i, c in enumerate(cells) if "parameters" in c.get("metadata", {}).get("tags", [])]
+        sources = ["".join(c["source"]) for c in cells]
+    except (OSError, *_UNREADABLE, AttributeError):
+        raise InputError(f"{notebook.name} is not a notebook that can be read: restore the file.") from None
+    if len(tagged) != 1:
+        raise InputError(f"{notebook.name} has {len(tagged)} cells tagged parameters: it needs exactly one.")
+    lost = set().union(*map(_set_names, sources[tagged[0] + 1 :]))
+    return parse(sources[tagged[0]], notebook.name), lost
 
 
 def parse(source: str, where: str = "the notebook") -> dict[str, Parameter]:
-    """Returns the parameters that a cell's source declares; see the module's contract.
-
-    Examples:
-        >>> parse("EPOCHS: int = 3  # passes, 1 to 500")["EPOCHS"].meaning
-        'passes, 1 to 500'
-    """
+    """Returns the parameters that a cell's source declares; see the module's contract."""
     try:
         body = ast.parse(source).body
-        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
-    except (*_UNREADABLE, tokenize.TokenError):
+    except _UNREADABLE:
         raise InputError(f"The parameters cell of {where} is not valid Python: mend it.") from None
-    comments = {t.start[0]: t.string.lstrip("# ").strip() for t in tokens if t.type == tokenize.COMMENT}
-    found: dict[str, Parameter] = {}
+    lines, found = re.split(r"\r\n?|\n", source), {}
     for node in (n for n in body if not isinstance(n, ast.Import | ast.ImportFrom)):
-        parameter = _declared(node, comments.get(node.end_lineno, ""), where)
+        rest = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
+        parameter = _declared(node, rest.partition("#")[2].strip("# "), where)
         if parameter.name in found:
             raise InputError(f"The parameters cell of {where} sets {parameter.name} twice: remove one line.")
         found[parameter.name] = parameter
@@ -169,7 +158,7 @@ def resolve(notebook: Path, given: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: an unknown name (with a near miss), a value that does not fit, or one that a later cell sets again.
     """
-    declared, lost = read(notebook), overwritten(notebook)
+    declared, lost = _declared_and_lost(notebook)
     for name in given:
         if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
             raise InputError(f"{_short(name)} is not a parameter name: names are such as {next(iter(declared), 'A')}.")
@@ -182,53 +171,36 @@ def resolve(notebook: Path, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def near(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """Returns the end of a sentence on an unknown name: the known one that is most like it, else all.
-
-    Examples:
-        >>> near("EPOCH", ["EPOCHS", "SEED"])
-        'did you mean EPOCHS?'
-    """
+    """Returns the end of a sentence on an unknown name: the known one that is most like it, else all."""
     known = {k.upper(): k for k in known}
     close = difflib.get_close_matches(name[:80].upper(), known, 1, cutoff)
     return f"did you mean {known[close[0]]}?" if close else f"it has {', '.join(known.values()) or 'none'}."
 
 
-def overwritten(notebook: Path) -> set[str]:
-    """Returns the names that cells below the parameters cell set."""
-    cells = _cells(notebook)
-    first = next((i for i, (tags, _) in enumerate(cells) if "parameters" in tags), len(cells))
-    return set().union(*(_set_names(source) for _, source in cells[first + 1 :]))
-
-
 @functools.lru_cache(maxsize=1000)  # the runs of a sweep share a notebook
 def _set_names(source: str) -> frozenset[str]:
-    """Returns the names that a cell sets at its top level, or by ``global``; IPython's lines are seen through."""
+    """Returns the names that a cell sets at its top level; IPython's lines are seen through."""
     plain = re.sub(r"\A%%(time|capture|prun)\b.*|(?m:^%time )", "", source)
     plain = "" if plain.startswith("%%") else plain  # another language
     plain = re.sub(r"(?m)^([\w, ]+=) *[!%].*", r"\1 0", plain)
     plain = re.sub(r"(?m)^ *([!%].*|.*\?)$", "", plain)
     try:
         with warnings.catch_warnings(action="ignore"):
-            codes, names = [compile(plain, "cell", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)], set()
+            code = compile(plain, "cell", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     except _UNREADABLE:
         return frozenset()
-    for code in codes:  # which grows: functions within functions
-        ends = ("_NAME", "_GLOBAL") if code is codes[0] else ("_GLOBAL",)
-        stores = (i for i in dis.get_instructions(code) if i.opname.startswith(("STORE", "DELETE")))
-        names |= {i.argval for i in stores if i.opname.endswith(ends)}
-        codes += [part for part in code.co_consts if isinstance(part, types.CodeType)]
-    return frozenset(names)
+    return frozenset(i.argval for i in dis.get_instructions(code) if i.opname in ("STORE_NAME", "DELETE_NAME"))
 
 
 def from_pairs(declared: dict[str, Parameter], pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """Returns parameters from a command line; a name that is a list may be given many times, any other once."""
-    given: dict[str, list] = {}
+    given: dict[str, Any] = {}
     for name, value in pairs:
-        given.setdefault(name, []).append(value)
-    lists = {name for name, p in declared.items() if p.type.startswith("list")}
-    if twice := [name for name, values in given.items() if len(values) > 1 and name not in lists]:
-        raise InputError(f"{_short(twice[0])} is given twice: keep one value.")
-    return {name: values if name in lists else values[0] for name, values in given.items()}
+        is_list = name in declared and declared[name].type.startswith("list")
+        if name in given and not is_list:
+            raise InputError(f"{_short(name)} is given twice: keep one value.")
+        given[name] = [*given.get(name, []), value] if is_list else value
+    return given
 
 
 def load_file(path: Path, kinds: type | tuple[type, ...] = dict) -> Any:
@@ -239,16 +211,15 @@ def load_file(path: Path, kinds: type | tuple[type, ...] = dict) -> Any:
     """
     import yaml
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(found := dict(pairs)) < len(pairs):
-            name = next(n for i, (n, _) in enumerate(pairs) if n in dict(pairs[:i]))
-            raise InputError(f"The parameter file {path} gives {_short(name)} twice: keep one value.")
-        return found
+    def once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+        for i, (name, _) in enumerate(pairs):
+            if name in dict(pairs[:i]):
+                raise InputError(f"The parameter file {path} gives {_short(name)} twice: keep one value.")
+        return dict(pairs)
 
     class Loader(yaml.BaseLoader):
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-            once([(str(key.value), None) for key, _ in node.value])
-            return super().construct_mapping(node, deep)
+            return once(self.construct_pairs(node, deep))
 
     try:
         content = sys.stdin.read() if str(path) == "-" else path.read_text("utf-8-sig")
@@ -269,7 +240,7 @@ def load_file(path: Path, kinds: type | tuple[type, ...] = dict) -> Any:
 
 def describe(notebook: Path) -> str:
     """Returns a notebook's parameters as a text table, with a word on those that a later cell sets again."""
-    declared, lost = read(notebook), overwritten(notebook)
+    declared, lost = _declared_and_lost(notebook)
     rows = [("name", "type", "default", "meaning, allowed values")]
     for p in declared.values():
         said = f"{p.meaning} (set again further down: a value for it is refused)" if p.name in lost else p.meaning

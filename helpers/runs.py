@@ -26,10 +26,7 @@ PACKAGES = ("tensorflow", "keras", "keras-hub", "numpy", "pandas", "scikit-learn
 
 
 class Run:
-    """A run of ``notebook`` with the parameters ``values``, and its ``metrics`` so far.
-
-    Files go into ``folder``; by hand that is a hidden one until :meth:`finish`.
-    """
+    """A run of ``notebook`` with the parameters ``values`` and the ``metrics`` so far; files go into ``folder``."""
 
     def __init__(self, notebook: str, folder: Path, values: dict[str, Any], final: Path | None) -> None:
         self.notebook, self.folder, self.values, self._final = notebook, folder, values, final
@@ -85,10 +82,10 @@ def start(notebook: str, variables: dict[str, Any]) -> Run:
     final = runs_root() / notebook / "interactive"
     recover(final)
     for left in final.parent.glob(".interactive.*.partial"):  # of kernels that were stopped before the last cell
-        if not psutil.pid_exists(int(left.name.split(".")[2])):
+        pid = int(left.name.split(".")[2])
+        if pid == os.getpid() or not psutil.pid_exists(pid):
             shutil.rmtree(left, ignore_errors=True)
     folder = final.with_name(f".interactive.{os.getpid()}.partial")
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return Run(notebook, folder, values, final)
 
@@ -99,8 +96,7 @@ _fits: collections.Counter[str] = collections.Counter()
 def checkpoint(label: str) -> Path | None:
     """Returns a folder in which the training ``label`` keeps its state, for ``--resume``; None in a notebook by hand.
 
-    It is empty at first. A run that resumes (same notebook, helpers, parameters and data) gets for its n-th training of
-    that name the folder of the interrupted one's n-th. All are gone when the run is complete.
+    A run that resumes gets for its n-th training of that name the folder of the interrupted one's n-th.
     """
     if not (run := os.environ.get(FOLDER_VARIABLE)):
         return None
@@ -141,5 +137,5 @@ def find_run(folder: str | Path) -> Path:
         with contextlib.suppress(OSError):  # a name can be too long for a folder
             if (base / folder).is_dir():
                 return (base / folder).resolve()
-    told = "is not a run folder: runs are folders such as runs/03_lstm_classifier/default."
-    raise InputError(f"{str(folder)[:200]} {told}")
+    name = str(folder)[:200]
+    raise InputError(f"{name} is not a run folder: runs are folders such as runs/03_lstm_classifier/default.")

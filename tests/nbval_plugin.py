@@ -13,6 +13,7 @@ here, so its version is fixed in pyproject.toml.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -34,6 +35,7 @@ class Approximate(str):
     """Text that equals another one if the words are the same and the numbers are near."""
 
     tolerance = 0.0
+    __hash__ = str.__hash__
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -42,14 +44,8 @@ class Approximate(str):
         if NUMBER.sub("#", " ".join(self.split())) != NUMBER.sub("#", " ".join(str(other).split())):
             return False
         pairs = zip(map(float, NUMBER.findall(self)), map(float, NUMBER.findall(str(other))), strict=True)
-        return all(self._near(a, b) for a, b in pairs)
-
-    __hash__ = str.__hash__
-
-    def _near(self, a: float, b: float) -> bool:
-        if not (math.isfinite(a) and math.isfinite(b)):
-            return a == b or (math.isnan(a) and math.isnan(b))
-        return math.isclose(a, b, rel_tol=self.tolerance, abs_tol=1e-9)
+        near = functools.partial(math.isclose, rel_tol=self.tolerance, abs_tol=1e-9)
+        return all(near(a, b) or (math.isnan(a) and math.isnan(b)) for a, b in pairs)
 
 
 def pytest_configure() -> None:

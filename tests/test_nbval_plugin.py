@@ -24,12 +24,10 @@ OTHER = [
     ("print(0.1)", "0.1 0.2\n", "nbval-tolerance-1e-3"),
     ("print(0.10001)", "0.1\n"),
 ]
-DEAD = [("import os; os.kill(os.getpid(), 9)", None), ("print(1)", "1\n")]
-STRIPPED = [("1", None), ("print(1 / 0)", None, "stripped")]
 CASES = {
     "5 failed, 5 passed": AS_STORED + OTHER,
-    "the kernel died": DEAD,
-    "code cell 1 has no stored outputs": STRIPPED,
+    "the kernel died": [("import os; os.kill(os.getpid(), 9)", None), ("print(1)", "1\n")],
+    "code cell 1 has no stored outputs": [("1", None), ("print(1 / 0)", None, "stripped")],
 }
 
 

@@ -19,84 +19,61 @@ def test_reads_name_type_default_and_meaning():
     assert DECLARED["LIMIT"].default is None
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "value"),
-    [
-        ("EPOCHS", "5", 5),
-        ("EPOCHS", 5.0, 5),
-        ("RATE", "1e-3", 0.001),
-        ("RATE", 1, 1.0),
-        ("SHUFFLE", "false", False),
-        ("SHUFFLE", "TRUE", True),
-        ("UNIT", "character", "character"),
-        ("NOTE", "新闻 \"a=b\" {x} # y\n'z'", "新闻 \"a=b\" {x} # y\n'z'"),
-        ("NOTE", "007", "007"),
-        ("NOTE", "nan", "nan"),
-        ("SIZES", "[1, 2]", [1, 2]),
-        ("SIZES", "8", [8]),
-        ("SIZES", (4, 5), [4, 5]),
-        ("LIMIT", "None", None),
-        ("LIMIT", "null", None),
-        ("LIMIT", "7", 7),
-    ],
-)
-def test_values_are_converted_to_the_declared_type(name, text, value):
-    found = DECLARED[name].accept(text)
-    assert found == value
-    assert type(found) is type(value)
+VALUES = {
+    "EPOCHS": [("5", 5), (5.0, 5)],
+    "RATE": [("1e-3", 0.001), (1, 1.0)],
+    "SHUFFLE": [("false", False), ("TRUE", True)],
+    "UNIT": [("character", "character")],
+    "NOTE": [(text, text) for text in ("新闻 \"a=b\" {x} # y\n'z'", "007", "nan")],
+    "SIZES": [("[1, 2]", [1, 2]), ("8", [8]), ((4, 5), [4, 5])],
+    "LIMIT": [("None", None), ("null", None), ("7", 7)],
+}
 
 
-@pytest.mark.parametrize(
-    ("comment", "good", "bad"),
-    [
-        ("1 to 9", (1, 9), (0, 10)),
-        ("-1 to 1", (-1, 0, 1), (-2, 2)),
-        ("0.1 to 0.5 of them", (0.1, 0.5), (0.09, 0.6)),
-        ("at least 1", (1, 99), (0, -1)),
-        ("above 0", (1e-9,), (0, -1)),
-        ("at most 3", (3, -5), (4,)),
-        ("above 0, below 1", (0.5,), (0, 1)),
-        ("1 to 10,000, 12 a day", (1, 500, 10_000), (0, 10_001)),
-        ("1 to 10_000", (500,), (10_001,)),
-        ("at least 2, 1,000 is usual", (2, 5000), (1,)),
-        ("between version2 to 3x", (0, 99), ()),
-    ],
-)
-def test_ranges_are_read_from_the_comment(comment, good, bad):
-    parameter = parameters.Parameter("RATE", "float", 0.0, comment)
+@pytest.mark.parametrize("name", VALUES)
+def test_values_are_converted_to_the_declared_type(name):
+    for text, value in VALUES[name]:
+        found = DECLARED[name].accept(text)
+        assert (found, type(found)) == (value, type(value))
+
+
+RANGES = {  # a comment: numbers that it admits, and others
+    "1 to 9": ((1, 9), (0, 10)),
+    "-1 to 1": ((-1, 0, 1), (-2, 2)),
+    "0.1 to 0.5 of them": ((0.1, 0.5), (0.09, 0.6)),
+    "at least 1": ((1, 99), (0, -1)),
+    "at most 3": ((3, -5), (4,)),
+    "above 0, below 1": ((1e-9, 0.5), (0, 1)),
+    "1 to 10,000, 12 a day": ((1, 500, 10_000), (0, 10_001)),
+    "1 to 10_000": ((500,), (10_001,)),
+    "at least 2, 1,000 is usual": ((2, 5000), (1,)),
+    "between version2 to 3x": ((0, 99), ()),
+}
+
+
+@pytest.mark.parametrize("comment", RANGES)
+def test_ranges_are_read_from_the_comment(comment):
+    (good, bad), parameter = RANGES[comment], parameters.Parameter("RATE", "float", 0.0, comment)
     assert [parameter.accept(x) for x in good] == list(good)
     for value in bad:
         with pytest.raises(InputError, match=r"RATE=.* is out of range"):
             parameter.accept(value)
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "EPOCHS = 5",
-        "%matplotlib inline\nfor EPOCHS in range(3):\n    pass",
-        "with open('x') as EPOCHS:\n    pass",
-        "EPOCHS += 1",
-        "a, (b, *EPOCHS) = 1, (2, 3)",
-        "if True:\n    EPOCHS: int = 3",
-        "print(EPOCHS := 4)",
-        "del EPOCHS",
-        "import x as EPOCHS",
-        "def f():\n    global EPOCHS\n    EPOCHS = 1",
-        "def EPOCHS():\n    pass",
-        "files = !ls\nEPOCHS = 5",
-        "EPOCHS = !nproc",
-        "print?\nEPOCHS = 5",
-        "%time EPOCHS = 5",
-        "%%time\nEPOCHS = 5",
-        "%%capture out\nprint(1)\nEPOCHS = 5",
-        "try:\n    1\nexcept ValueError as EPOCHS:\n    pass",
-        "match 1:\n    case EPOCHS:\n        pass",
-        "match [1]:\n    case [_, *EPOCHS]:\n        pass",
-        "match {}:\n    case {**EPOCHS}:\n        pass",
-        "any((EPOCHS := x) for x in [1, 2])",
-    ],
-)
+SET_AGAIN = [
+    "EPOCHS = 5", "EPOCHS += 1", "a, (b, *EPOCHS) = 1, (2, 3)", "if True:\n    EPOCHS: int = 3", "print(EPOCHS := 4)",
+    "del EPOCHS", "import x as EPOCHS", "def EPOCHS():\n    pass", "with open('x') as EPOCHS:\n    pass",
+    "try:\n    1\nexcept ValueError as EPOCHS:\n    pass", "match [1]:\n    case [_, *EPOCHS]:\n        pass",
+    "%matplotlib inline\nfor EPOCHS in range(3):\n    pass", "files = !ls\nEPOCHS = 5", "EPOCHS = !nproc",
+    "print?\nEPOCHS = 5", "%time EPOCHS = 5", "%%time\nEPOCHS = 5", "%%capture out\nprint(1)\nEPOCHS = 5",
+]  # fmt: skip
+UNTOUCHED = [
+    "def f(EPOCHS):\n    EPOCHS = 2", "x = [EPOCHS for EPOCHS in [1]]", "lambda EPOCHS: 1", "min(EPOCHS, 3)", "!ls (",
+    "%%bash\nEPOCHS=3", "%timeit x = EPOCHS", "EPOCHS = = 2", "try:\n    1\nexcept ValueError:\n    pass",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("source", SET_AGAIN)
 def test_a_value_that_would_be_overwritten_is_refused(notebook, source):
     path = notebook(source)
     parameters.resolve(path, {"RATE": 1})
@@ -104,20 +81,7 @@ def test_a_value_that_would_be_overwritten_is_refused(notebook, source):
         parameters.resolve(path, {"RATE": 1, "EPOCHS": 2})
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "def f(EPOCHS):\n    EPOCHS = 2",
-        "x = [EPOCHS for EPOCHS in [1]]",
-        "lambda EPOCHS: 1",
-        "min(EPOCHS, 3)",
-        "!ls (",
-        "%%bash\nEPOCHS=3",
-        "%timeit x = EPOCHS",
-        "EPOCHS = = 2",
-        "try:\n    1\nexcept ValueError:\n    pass",
-    ],
-)
+@pytest.mark.parametrize("source", UNTOUCHED)
 def test_a_name_in_a_scope_of_its_own_is_another_one(notebook, source):
     assert parameters.resolve(notebook(source), {"EPOCHS": 2})["EPOCHS"] == 2
 
@@ -145,7 +109,6 @@ def test_the_table_has_a_line_for_each(notebook):
     lines = parameters.describe(notebook("x = EPOCHS")).splitlines()
     assert len(lines) == 1 + len(DECLARED)
     assert lines[1].split() == ["EPOCHS", "int", "3", "passes", "over", "the", "texts,", "1", "to", "500"]
-
     told = parameters.describe(notebook("%time RATE = 5")).splitlines()
     assert told[2].endswith("(set again further down: a value for it is refused)")
 

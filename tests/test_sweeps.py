@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import signal
@@ -30,8 +29,7 @@ EVIL = "<script>alert(1)</script>"
 
 
 def table(folder: Path) -> list[dict]:
-    with (folder / "results.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return list(stress.table(folder.parent.parent).values())
 
 
 def write(path: Path, grid: object) -> Path:
@@ -54,17 +52,13 @@ def metrics(monkeypatch):
         made = run.plan(Path(words[0]), given, words[2])
         made.final.mkdir(parents=True)
         (made.final / "report.html").touch()
-        record = {"notebook": "toy", "name": made.name, "parameters": given, "seconds": 1}
-        files.write_json(
-            made.final / "metrics.json", record | {"fingerprint": made.fingerprint, "metrics": waiting.pop()}
-        )
+        record = {"notebook": "toy", "name": made.name, "status": "completed", "parameters": given, "seconds": 1}
+        record |= {"fingerprint": made.fingerprint, "metrics": waiting.pop()}
+        files.write_json(made.final / "metrics.json", record)
         return 0, ""
 
     monkeypatch.setattr(sweep, "run_one", run_one)
     return waiting
-
-
-# ---------------------------------------------------------------- the grid
 
 
 def test_a_grid_is_every_combination_or_a_list_of_runs(tmp_path):
@@ -95,9 +89,6 @@ def test_names_tell_the_point_and_never_clash(notebook, tmp_path):
     assert list(found) == list(sweep.plan_all(notebook(WORK), grid, {})[0])
 
 
-# ---------------------------------------------------------------- table and page
-
-
 def test_the_page_shows_the_mean_by_each_parameter_and_links_each_run(notebook, here, runs_folder, metrics, capsys):
     grid = write(here / "g.json", {"SIZES": [[1, 2], [3]], "EPOCHS": [1]})
     metrics += [{"accuracy": 0.2, "own": 1}, {"accuracy": 0.1, "own": 1}]
@@ -113,18 +104,11 @@ def test_the_page_shows_the_mean_by_each_parameter_and_links_each_run(notebook, 
     assert sorted(p.name for p in folder.iterdir()) == ["report.html", "results.csv", "sweep.ipynb"]
 
 
-@pytest.mark.parametrize("value", [None, float("nan")])
-def test_a_metric_that_no_run_has_is_not_drawn(value, notebook, here, runs_folder, metrics):
-    metrics += [{"accuracy": value}] * 2
-    assert sweep.execute(notebook(WORK), write(here / "g.json", {"EPOCHS": [1, 2]}), {}) == 0
-    assert "<img" not in (runs_folder / "toy" / "sweep-g" / "report.html").read_text("utf-8")
-
-
-def test_texts_from_parameters_and_metrics_are_only_text(notebook, here, runs_folder, metrics):
-    metrics += [{EVIL: 0}, {EVIL: 1}]
+def test_what_no_run_has_is_not_drawn_and_texts_are_only_text(notebook, here, runs_folder, metrics):
+    metrics += [{EVIL: None}, {EVIL: float("nan")}]
     assert sweep.execute(notebook(WORK), write(here / "g.json", [{"NOTE": EVIL}, {"NOTE": "b"}]), {}) == 0
     page = (runs_folder / "toy" / "sweep-g" / "report.html").read_text("utf-8")
-    assert EVIL not in page and "&lt;script&gt;alert(1)" in page
+    assert EVIL not in page and "&lt;script&gt;alert(1)" in page and "<img" not in page
 
 
 def test_code_that_changes_while_a_sweep_runs_is_told(notebook, here, runs_folder, monkeypatch):
@@ -133,28 +117,20 @@ def test_code_that_changes_while_a_sweep_runs_is_told(notebook, here, runs_folde
     assert "other code or data" in table(runs_folder / "toy" / "sweep-g")[0]["error"]
 
 
-def test_a_broken_page_and_a_full_disk_are_told_in_a_sentence(
-    notebook, here, runs_folder, metrics, monkeypatch, capsys
-):
-    grid, path = write(here / "g.json", {"EPOCHS": [1]}), notebook(WORK)
-    metrics += [{"accuracy": 1}]
-
+def test_a_page_and_a_table_that_cannot_be_written(notebook, here, runs_folder, metrics, monkeypatch, capsys):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(report, "render", full)
-        assert sweep.execute(path, grid, {}) == 0
+    grid, path = write(here / "g.json", {"EPOCHS": [1]}), notebook(WORK)
+    metrics += [{"accuracy": 1}]
+    monkeypatch.setattr(report, "render", full)
+    assert sweep.execute(path, grid, {}) == 0
     said = capsys.readouterr()
-    assert "no report.html (OSError)" in said.err
-    assert said.out.strip().endswith("results.csv")
+    assert "no report.html (OSError)" in said.err and said.out.strip().endswith("results.csv")
     monkeypatch.setattr(sweep, "_write", full)
     with pytest.raises(InputError, match="No space left"):
         sweep.execute(path, grid, {})
     assert len(table(runs_folder / "toy" / "sweep-g")) == 1
-
-
-# ---------------------------------------------------------------- processes
 
 
 @pytest.mark.kernel
@@ -162,7 +138,7 @@ def test_a_sweep_runs_all_and_then_only_what_is_missing(notebook, here, runs_fol
     die = 'import os\nif NOTE == "die":\n    os.kill(os.getppid(), 9)'
     path, folder = notebook(die, WORK), runs_folder / "toy" / "sweep-g"
     points = [{"EPOCHS": 1}, {"UNIT": "character"}, {"NOTE": "die"}]
-    assert sweep.execute(path, write(here / "g.json", points), {"SIZES": [1]}, jobs=2, options=["--no-report"]) == 1
+    assert sweep.execute(path, write(here / "g.json", points), {"SIZES": [1]}, jobs=2, report=False) == 1
     assert [(row["status"], row["accuracy"], row["error"]) for row in table(folder)] == [
         ("completed", "0.1", ""),
         ("failed", "", "AssertionError: no characters today"),
@@ -171,7 +147,7 @@ def test_a_sweep_runs_all_and_then_only_what_is_missing(notebook, here, runs_fol
     (done,) = (p for p in runs_folder.glob("toy/g-*/metrics.json") if "failed" not in str(p))
     stamp = done.stat().st_mtime_ns
     points = [{"EPOCHS": 1}, {"EPOCHS": 2}]
-    assert sweep.execute(path, write(here / "g.json", points), {"SIZES": [1]}, options=["--no-report"]) == 0
+    assert sweep.execute(path, write(here / "g.json", points), {"SIZES": [1]}, report=False) == 0
     assert "2 runs, 1 of them done before" in capsys.readouterr().err
     assert done.stat().st_mtime_ns == stamp
     assert [row["status"] for row in table(folder)] == ["completed"] * 2
@@ -191,7 +167,7 @@ def test_a_stopped_sweep_goes_on_where_it_was(number, notebook, here, runs_folde
     if number != signal.SIGKILL:
         assert not list(top.glob(".*.lock")), "what it had begun has ended in order"
     # What a killed sweep has left running is waited for.
-    assert sweep.execute(path, write(here / "g.yaml", "SIZES: [[1], [40]]\n"), {}, options=["--no-report"]) == 0
+    assert sweep.execute(path, write(here / "g.yaml", "SIZES: [[1], [40]]\n"), {}, report=False) == 0
     assert done.stat().st_mtime_ns == stamp
     assert [row["status"] for row in table(top / "sweep-g")] == ["completed"] * 2
 
@@ -202,9 +178,6 @@ def test_three_kills_at_random_times_damage_nothing(notebook, here, runs_folder)
     command = ["sweep", str(notebook(WORK)), str(grid), "--jobs", "2", "--no-report"]
     stress.attack(command, runs_folder, kills=3, longest=9, seed=1)
     assert [row["status"] for row in stress.table(runs_folder).values()] == ["completed"] * 3
-
-
-# ---------------------------------------------------------------- a Dask cluster on loopback
 
 
 @pytest.fixture
@@ -245,5 +218,7 @@ def test_a_cluster_that_loses_a_worker_runs_all(cluster, notebook, here, tiny_cs
 def test_a_scheduler_that_is_not_there(notebook, here, runs_folder):
     pytest.importorskip("distributed")
     with pytest.raises(InputError, match="No Dask scheduler with a worker answers at"):
-        sweep.execute(notebook(WORK), write(here / "g.yaml", "EPOCHS: [1]\n"), {}, scheduler="tcp://127.0.0.1:9")
+        sweep.execute(
+            notebook(WORK), write(here / "g.yaml", "EPOCHS: [1]\n"), {}, backend="dask", scheduler="tcp://127.0.0.1:9"
+        )
     assert not runs_folder.exists()

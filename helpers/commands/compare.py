@@ -6,7 +6,7 @@ import contextlib
 import csv
 import re
 import threading
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,10 @@ from helpers.commands import run
 
 
 def compare(source: str, given: dict[str, Any], name: str = "", *, force: bool = False) -> int:
-    """Answers "which model should I use?" for a file of texts and labels; returns the exit status of the run.
+    """Answers "which model should I use?" for the value ``source`` of ``DATA``; returns the exit status of the run.
 
     The same command goes on where it ended. A fault of the file or the name is an InputError before any training.
-
-    Args:
-        source: the value of ``DATA``.
-        given: further parameters of 06, such as ``TEST`` and ``MINUTES``; empty ones are left to the notebook.
-        name: the run's name; by default the file's, numbered where that name belongs to other data.
-        force: run again what is finished.
+    Parameters of 06 that are empty are left to the notebook; without a ``name`` the run is called as the file.
     """
     notebook = run.find_notebook("06")
     given = {"DATA": source} | {key: value for key, value in given.items() if value not in (None, "")}
@@ -33,8 +28,12 @@ def compare(source: str, given: dict[str, Any], name: str = "", *, force: bool =
         raise InputError(f"The run {name} belongs to {other}: choose another --name, or replace it with --force.")
     run.plan(notebook, given, name)  # what is wrong with the file comes first
     print(f"{source}: run {name}, {given.get('MINUTES', 10):g} minutes", flush=True)
-    with _shown_live(folder, name):
-        status = run.execute(notebook, given, name, update=True, resume=True, force=force)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(_show_live, folder, name, done := threading.Event())
+        try:
+            status = run.execute(notebook, given, name, update=True, resume=True, force=force)
+        finally:
+            done.set()
     answer = folder / name / "answer.txt"
     if status == 0 and answer.is_file():
         print("\n" + answer.read_text("utf-8"))
@@ -46,7 +45,7 @@ def _free_name(folder: Path, source: str) -> str:
     path = Path(source)
     stem = path.parent.name if path.stem in ("train", "data") else path.stem
     stem = re.sub(r"[^\w-]+", "-", stem).strip("-")[:60] or "data"
-    names = [stem, *(f"{stem}-{i}" for i in range(2, 1000))]
+    names = (stem, *(f"{stem}-{i}" for i in range(2, 1000)))
     name = next(n for n in names if _data_of(folder / n) in (None, source))
     if name != stem:
         print(f"The name {stem} belongs to {_data_of(folder / stem)}: this one is {name}.")
@@ -61,23 +60,12 @@ def _data_of(folder: Path) -> str | None:
     return None
 
 
-@contextlib.contextmanager
-def _shown_live(folder: Path, name: str) -> Iterator[None]:
-    """Within it, each new state of the run's leaderboard is printed."""
-    done, seen = threading.Event(), [""]
-
-    def follow() -> None:
-        while not done.wait(1):
-            for path in folder.glob(f".{name}.*/leaderboard.csv"):
-                with contextlib.suppress(OSError):
-                    if (board := path.read_text("utf-8")) not in seen:
-                        seen.append(board)
-                        print(parameters.aligned(list(csv.reader(board.splitlines()))), end="\n\n", flush=True)
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+def _show_live(folder: Path, name: str, done: threading.Event) -> None:
+    """Prints each new state of the run's leaderboard until it is done."""
+    seen = [""]
+    while not done.wait(1):
+        for path in folder.glob(f".{name}.*/leaderboard.csv"):
+            with contextlib.suppress(OSError):
+                if (board := path.read_text("utf-8")) not in seen:
+                    seen.append(board)
+                    print(parameters.aligned(list(csv.reader(board.splitlines()))), end="\n\n", flush=True)

@@ -1,14 +1,15 @@
-"""A papermill engine whose record can be trusted: ``honest``, by the entry point in pyproject.toml.
+"""A notebook executed by papermill's parts, with a record that can be trusted.
 
 papermill 2.7 calls every cell completed after a dead kernel, a timeout or a signal. Here the cell at fault is failed,
-those that never ran stay pending, and the notebook on disk is whole at any time. Import papermill before this module.
+those that never ran stay pending, and the notebook on disk is whole at any time.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +17,52 @@ import nbformat
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
 from papermill.clientwrap import PapermillNotebookClient
-from papermill.engines import Engine, NotebookExecutionManager
-from papermill.log import logger
-from papermill.translators import PythonTranslator, papermill_translators
+from papermill.engines import NotebookExecutionManager
+from papermill.iorw import load_notebook_node
 
 from helpers.files import write_atomic
 
 SAVE_EVERY = 1.0  # seconds
 
 
+def execute(
+    notebook: Path, given: dict[str, Any], folder: Path, variables: dict[str, str], cell_timeout: float | None = None
+) -> None:
+    """Runs a notebook, up to a cell that fails, by this process's own Python; errors of the kernel are raised.
+
+    ``folder`` gets ``notebook.ipynb``, which says how far it came, and ``kernel.log``. The kernel's environment has
+    ``variables`` besides that of this process; a cell may take ``cell_timeout`` seconds.
+    """
+    book = load_notebook_node(str(notebook))
+    if given:
+        lines = ["# Parameters", *(f"{name} = {value!r}" for name, value in given.items()), ""]
+        injected = new_code_cell("\n".join(lines), metadata={"tags": ["injected-parameters"]})
+        declared = next(i for i, cell in enumerate(book.cells) if "parameters" in cell.metadata.tags)
+        book.cells.insert(declared + 1, injected)
+    bar = {"desc": notebook.stem, "disable": None, "leave": False}
+    limit = cell_timeout and math.ceil(cell_timeout)
+    manager = Manager(book, folder / "notebook.ipynb", progress_bar=bar)
+    manager.notebook_start()
+    try:
+        with tempfile.TemporaryDirectory(prefix="helpers-", dir="/tmp", ignore_cleanup_errors=True) as place, \
+                open(folder / "kernel.log", "ab") as log:  # fmt: skip
+            kernel = AsyncKernelManager(
+                kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),  # whatever is installed
+                transport="ipc", ip=f"{place}/k",  # no network ports, which two runs could both want
+                shutdown_wait_time=1.0,
+            )  # fmt: skip
+            client = PapermillNotebookClient(manager, kernel, timeout=limit, startup_timeout=120)
+            client.execute(env=os.environ | variables, cwd=str(notebook.parent), stderr=log, cleanup_kc=True)
+    finally:
+        manager.cleanup_pbar()
+        manager.end_time = manager.now()
+        manager.save()
+
+
 class Manager(NotebookExecutionManager):
     """papermill's record of a notebook, with states that are true and a file that is whole."""
-
-    _saved = -SAVE_EVERY
-
-    def notebook_start(self, **kwargs: Any) -> None:
-        """Starts, without what would differ from one run to the next."""
-        about = self.nb.metadata.papermill
-        about |= {name: about[name] and Path(about[name]).name for name in ("input_path", "output_path")}
-        for cell in self.nb.cells:
-            if "injected-parameters" in cell.metadata.get("tags", []):
-                cell.id = "injected-parameters"
-        super().notebook_start(**kwargs)
 
     def get_cell_description(self, cell: NotebookNode, *_: Any) -> str | None:
         """Returns the section that begins with the cell, for papermill's bar."""
@@ -47,65 +71,12 @@ class Manager(NotebookExecutionManager):
 
     def save(self, **_: Any) -> None:
         """Writes the notebook, at most once a second and at the end."""
-        if self.output_path and (self.end_time or time.monotonic() - self._saved >= SAVE_EVERY):
-            write_atomic(Path(self.output_path), nbformat.writes(self.nb))
-            self._saved, self.last_save_time = time.monotonic(), self.now()
+        if self.end_time or (self.now() - self.last_save_time).total_seconds() >= SAVE_EVERY:
+            write_atomic(self.output_path, nbformat.writes(self.nb))
+            self.last_save_time = self.now()
 
-    def fail(self, error: BaseException) -> None:
-        """Marks the cell that ran when the error came."""
-        for cell in [cell for cell in self.nb.cells if cell.metadata.papermill["start_time"]][-1:]:
+    def cell_complete(self, cell: NotebookNode, cell_index: int | None = None, **_: Any) -> None:
+        """Marks the cell as failed where papermill leaves it by an error: a dead kernel, a timeout, a signal."""
+        if sys.exception():
             self.cell_exception(cell)
-        self.nb.metadata.papermill |= {"exception": True, "exception_type": type(error).__name__}
-
-    def notebook_complete(self, **kwargs: Any) -> None:
-        """Undoes papermill's habit of calling cells completed that never ran."""
-        waiting = [cell for cell in self.nb.cells if cell.metadata.papermill["status"] == self.PENDING]
-        super().notebook_complete(**kwargs)
-        for cell in waiting:
-            cell.metadata.papermill["status"] = self.PENDING
-        self.save()
-
-
-class HonestEngine(Engine):
-    """papermill's own client with :class:`Manager`, in this process's own Python."""
-
-    @classmethod
-    def execute_notebook(
-        cls, nb: NotebookNode, kernel_name: str, output_path: str | None = None, progress_bar: bool | dict = True,
-        folder: Path | None = None, variables: dict[str, str] | None = None, start_timeout: int = 60,
-        execution_timeout: int | None = None, **_: Any,
-    ) -> NotebookNode:  # fmt: skip
-        """Runs a notebook as papermill does; ``folder`` of a run gets ``notebook.ipynb`` and ``kernel.log``."""
-        manager = Manager(nb, folder / "notebook.ipynb" if folder else output_path, progress_bar=progress_bar)
-        manager.notebook_start()
-        log_file = folder / "kernel.log" if folder else os.devnull  # what libraries say last, of a kernel that dies
-        try:
-            with tempfile.TemporaryDirectory(prefix="helpers-", ignore_cleanup_errors=True) as place, \
-                    open(log_file, "ab") as log:  # fmt: skip
-                own = {"kernel_spec_manager": KernelSpecManager(kernel_dirs=[])}  # this Python, whatever is installed
-                if os.name == "posix" and len(place) < 90:  # no network ports, which two runs could both want;
-                    own |= {"transport": "ipc", "ip": f"{place}/k"}  # a socket's path has 104 bytes
-                client = PapermillNotebookClient(
-                    manager, AsyncKernelManager(kernel_name=kernel_name, shutdown_wait_time=1.0, **own),
-                    timeout=execution_timeout, startup_timeout=start_timeout, log=logger,
-                )  # fmt: skip
-                client.execute(env=os.environ | (variables or {}), stderr=log, cleanup_kc=True)
-        except BaseException as error:
-            manager.fail(error)
-            raise
-        finally:
-            manager.cleanup_pbar()
-            manager.notebook_complete()
-        return nb
-
-
-class ReadableTranslator(PythonTranslator):
-    """Writes Chinese into the injected cell as it is, not as escapes."""
-
-    @classmethod
-    def translate_escaped_str(cls, str_val: Any) -> str:
-        """Returns the text as a Python literal."""
-        return repr(str(str_val))
-
-
-papermill_translators.register("python", ReadableTranslator)
+        super().cell_complete(cell)

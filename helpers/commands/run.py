@@ -10,13 +10,10 @@ import contextlib
 import functools
 import hashlib
 import json
-import logging
-import math
 import re
 import shutil
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,8 +25,10 @@ from helpers import InputError, parameters, runs
 from helpers.commands import report as reports
 from helpers.files import bases, locked, project_root, recover, replace_folder, runs_root, shown, write_json
 
-MISTAKE = "InputError: "  # how papermill tells it
+MISTAKE = "InputError: "  # how a cell's error begins
 REMOTE = ("http://", "https://", "hf:")
+# What ends this process in order; an event loop holds back any other exception than SystemExit.
+STOPS = dict.fromkeys((signal.SIGTERM, signal.SIGHUP), lambda number, _: sys.exit(128 + number))
 
 
 def find_notebook(name: str) -> Path:
@@ -50,9 +49,6 @@ def find_notebook(name: str) -> Path:
     raise InputError(f"There is no notebook {name[:80]}: {hint}")
 
 
-# ---------------------------------------------------------------- before a kernel starts
-
-
 @dataclass(frozen=True)
 class Plan:
     """A run that is checked and may start: into ``final``, with the parameters ``given`` and, of all, ``values``."""
@@ -69,23 +65,26 @@ class Plan:
         """Where a failed attempt is kept."""
         return self.final.with_name(f"{self.name}.failed")
 
+    def kept(self, folder: Path) -> dict[str, Any] | None:
+        """Returns the record of a folder that holds this very run."""
+        with contextlib.suppress(InputError):
+            record = runs.load(folder)
+            return record if record.get("fingerprint") == self.fingerprint else None
+
 
 def plan(notebook: Path, given: dict[str, Any], name: str = "default") -> Plan:
     """Checks name, parameters and the data they name before a kernel starts; raises InputError at the first fault."""
-    if not re.fullmatch(r"\w[\w-]{0,80}", name) or name == "interactive" or name.startswith("sweep-"):
-        raise InputError(
-            f"{name[:80]!r} cannot name a run: use letters, digits, - and _, not interactive or sweep-...."
-        )
+    if not re.fullmatch(r"(?!interactive$|sweep-)\w[\w-]{0,80}", name):
+        said = f"{name[:80]!r} cannot name a run"
+        raise InputError(f"{said}: use letters, digits, - and _, not interactive or sweep-....")
     values = parameters.resolve(notebook, given)
-    source, test = values.get("DATA"), values.get("TEST", "")
-    if source and not source.lower().startswith(REMOTE):
-        test = "" if test.lower().startswith(REMOTE) else test
-        _check_data(source, test, values.get("TEXT_COLUMN", "text"), values.get("LABEL_COLUMN", "label"))
+    if (source := values.get("DATA", "").lower()) and not source.startswith(REMOTE):
+        columns = values.get("TEXT_COLUMN", "text"), values.get("LABEL_COLUMN", "label")
+        _check_data(values["DATA"], values.get("TEST", ""), *columns)
     preset = values.get("PRESET", "minilm")
     if not preset.startswith(("minilm", "bert_", "hf://", "kaggle://")) and not Path(preset).expanduser().is_dir():
-        raise InputError(
-            f"PRESET={preset[:80]} is none of minilm, a folder, bert_base_zh and the like, hf://owner/name."
-        )
+        known = "minilm, a folder, bert_base_zh and the like, hf://owner/name"
+        raise InputError(f"PRESET={preset[:80]} is none of {known}.")
     if folders := values.get("RUNS"):
         from helpers import evaluation
 
@@ -99,6 +98,7 @@ def plan(notebook: Path, given: dict[str, Any], name: str = "default") -> Plan:
 def _check_data(source: str, test: str, text_column: str, label_column: str) -> None:
     from helpers import data
 
+    test = "" if test.lower().startswith(REMOTE) else test
     if not len(data.load(source, test, text_column, label_column).validation):
         raise InputError(f"{source} has too few texts to choose a model by: give every class three or more.")
 
@@ -108,85 +108,68 @@ def fingerprint(notebook: Path, values: dict[str, Any]) -> str:
     cells = json.loads(notebook.read_text("utf-8"))["cells"]
     digest = hashlib.sha256(json.dumps([values, [c["source"] for c in cells]], sort_keys=True).encode())
     package = Path(__file__).parent.parent
-    files = [*sorted(package.rglob("*.py")), *sorted(p for p in package.glob("report/*") if p.is_file())]
+    found = [*sorted(package.rglob("*.py")), *sorted(package.glob("report/*.*"))]
     for item in (i for value in values.values() for i in (value if isinstance(value, list) else [value])):
-        files += named_files(item)
-        if isinstance(item, str) and item.lower().startswith(REMOTE[:2]):
-            digest.update(_web_digest(item))
+        found += named_files(item) if isinstance(item, str) and item else []
     if values.get("RUNS") == []:
-        files += sorted((project_root() / "data" / "recorded").rglob("*.*"))
-    for path in files:
-        digest.update(_digest(path, path.stat().st_mtime_ns, path.stat().st_size))
+        found += sorted((project_root() / "data" / "recorded").rglob("*.*"))
+    for source in found:
+        state = source.stat() if isinstance(source, Path) else None
+        digest.update(_digest(source, state and (state.st_mtime_ns, state.st_size)))
     return digest.hexdigest()[:32]
 
 
-@functools.lru_cache(maxsize=1000)  # the runs of a sweep share nearly all files
-def _digest(path: Path, changed: int, size: int) -> bytes:
-    with path.open("rb") as file:
+@functools.lru_cache(maxsize=1000)  # the runs of a sweep share nearly all files, and read an address once
+def _digest(source: Path | str, state: tuple[int, int] | None) -> bytes:
+    """Returns a digest of a file in that state, or of what an address holds."""
+    if isinstance(source, str):
+        from helpers import tables
+
+        return hashlib.sha256(tables.download(source)).digest()
+    with source.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-@functools.lru_cache(maxsize=4)
-def _web_digest(address: str) -> bytes:
-    from helpers import tables
-
-    return hashlib.sha256(tables.download(address)).digest()
-
-
-def named_files(value: Any) -> list[Path]:
-    """Returns the files that a parameter's value names: a path, a shipped name, or what lies in a folder.
-
-    Of a run, these are its record and its tables; of another folder, such as a corpus or pretrained weights, all.
-    """
-    places = [*bases(), project_root() / "data"] if isinstance(value, str) and value else []
-    for path in (base / name for base in places for name in (value, f"{value}.csv")):
+def named_files(value: str) -> list[Path | str]:
+    """Returns what a parameter names: an address, a file by its path or its shipped name, or the files of a folder."""
+    if value.lower().startswith(REMOTE[:2]):
+        return [value]
+    for path in (base / name for base in (*bases(), project_root() / "data") for name in (value, f"{value}.csv")):
         with contextlib.suppress(OSError, ValueError):
             if path.is_file():
                 return [path]
-            if path.is_dir():
-                is_run = (path / "metrics.json").is_file()
-                patterns = ("metrics.json", "*.csv") if is_run else ("*", "assets/**/*")
-                found = sorted(p for pattern in patterns for p in path.glob(pattern))
+            if path.is_dir():  # of a run, a corpus or pretrained weights
+                found = sorted(p for pattern in ("*", "assets/**/*") for p in path.glob(pattern))
                 return [p for p in found if p.is_file() and not p.name.startswith(".")]
     return []
-
-
-# ---------------------------------------------------------------- the run itself
 
 
 def execute(
     notebook: Path, given: dict[str, Any], name: str = "default", *, force: bool = False, update: bool = False,
     resume: bool = False, report: bool = True, cell_timeout: float | None = None,
 ) -> int:  # fmt: skip
-    """Executes a notebook strictly and keeps the result as a run.
+    """Executes a notebook strictly and keeps the result as a run; what the user can mend is an InputError.
 
-    Args:
-        given: parameters that differ from the defaults.
-        force: replace a finished run of that name.
-        update: replace it only if notebook, helpers, parameters or data have changed.
-        resume: skip it if it is finished and unchanged, and continue an interrupted one from its checkpoint.
-        cell_timeout: seconds for one cell.
+    A finished run is replaced with ``force``, with ``update`` if notebook, helpers, parameters or data have changed.
+    With ``resume`` an unchanged one is skipped, and an interrupted one goes on from its checkpoint. One cell may take
+    ``cell_timeout`` seconds.
 
-    Returns:
-        Exit status: 0 only if every cell completed, 1 for a failed run, 128 + n after signal n. What the user can mend
-        is an InputError: no kernel was started, or it stopped at that.
+    Returns the exit status: 0 only if every cell completed, 1 for a failed run, 128 + n after signal n.
     """
     run = plan(notebook, given, name)
     with locked(run.final.with_name(f".{name}.lock"), shown(run.final)):
         recover(run.final)
-        done = run.final.exists() and not force
-        if done and (update or resume) and runs.load(run.final).get("fingerprint") == run.fingerprint:
-            shutil.rmtree(run.failed, ignore_errors=True)  # of an attempt with other code or data
-            print(f"{notebook.stem} ({name}): unchanged, skipped")
-            return 0
-        if done and not update:
-            raise InputError(f"The run {shown(run.final)} is finished: add --force, or choose another --name.")
+        if run.final.exists() and not force:
+            if (update or resume) and run.kept(run.final):
+                shutil.rmtree(run.failed, ignore_errors=True)  # of an attempt with other code or data
+                print(f"{notebook.stem} ({name}): unchanged, skipped")
+                return 0
+            if not update:
+                raise InputError(f"The run {shown(run.final)} is finished: add --force, or choose another --name.")
         folder, resumed = _open(run, resume)
-        record = {
-            "notebook": notebook.stem, "name": name, "status": "completed", "parameters": run.values,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"), "fingerprint": run.fingerprint,
-            "resumed": resumed,
-        }  # fmt: skip
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        record = {"notebook": notebook.stem, "name": name, "status": "completed", "parameters": run.values}
+        record |= {"started": started, "fingerprint": run.fingerprint, "resumed": resumed}
         with signals(dict.fromkeys((*STOPS, signal.SIGINT), signal.SIG_IGN)) as before:  # what is computed is kept
             status = _papermill(run, folder, record, cell_timeout, before | STOPS)
             return _close(run, folder, record, status, report)
@@ -197,37 +180,26 @@ def _open(run: Plan, resume: bool) -> tuple[Path, bool]:
 
     Its name is new each time: the kernel of a killed run may live, and write, for a second more.
     """
-    old = list(run.final.parent.glob(f".{run.name}.*.partial"))
+    mark = f"{runs.CHECKPOINT}/.{run.fingerprint}"
+    old = sorted(run.final.parent.glob(f".{run.name}.*.partial"), reverse=True)  # the newest first
+    fitting = (p for p in (*old, run.failed) if (p / mark).exists() and any(p.glob(f"{runs.CHECKPOINT}/*/*")))
+    kept = next(fitting, None)
     folder = run.final.with_name(f".{run.name}.{time.time_ns()}.partial")
-    folder.mkdir()
-    kept, fitting = folder / runs.CHECKPOINT, []
-    for mark in (p / runs.CHECKPOINT / ".fingerprint" for p in (*old, run.failed)):
-        if mark.is_file() and mark.read_text("utf-8") == run.fingerprint and any(mark.parent.glob("*/*")):
-            fitting.append(mark.parent)
-    if fitting and resume:
-        max(fitting, key=lambda p: p.stat().st_mtime).rename(kept)
-    elif fitting:
+    (folder / runs.CHECKPOINT).mkdir(parents=True)
+    if kept and resume:
+        (kept / runs.CHECKPOINT).replace(folder / runs.CHECKPOINT)
+    elif kept:
         print("An interrupted run of this name is given up: --resume would have continued it.", file=sys.stderr)
     for left in old:
         shutil.rmtree(left, ignore_errors=True)
-    kept.mkdir(exist_ok=True)
-    (kept / ".fingerprint").write_text(run.fingerprint, "utf-8")
-    return folder, bool(fitting and resume)
-
-
-def exit_by(number: int, _: Any) -> None:
-    """Ends this process in order after a signal."""
-    raise SystemExit(128 + number)  # an event loop holds back any other exception
-
-
-STOPS = {signal.SIGTERM: exit_by, signal.SIGHUP: exit_by}
+    (folder / mark).touch()
+    return folder, bool(kept and resume)
 
 
 @contextlib.contextmanager
 def signals(handlers: dict[int, Any]) -> Iterator[dict[int, Any]]:
-    """Within it, signals are handled so, as only a main thread can have it; yields what did before."""
-    main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()} if main else {}
+    """Within it, signals are handled so; yields what did before."""
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield before
     finally:
@@ -241,21 +213,14 @@ def _papermill(run: Plan, folder: Path, record: dict, cell_timeout: float | None
     clock, status = time.monotonic(), 1
     try:
         with signals(handlers):
-            import papermill
+            from helpers.commands import engine
 
-            # Its search for parameters misses Literal types, then warns of unknown ones; ours has checked them all.
-            logging.getLogger("papermill").setLevel(logging.ERROR)
-            papermill.execute_notebook(
-                str(run.notebook).replace("{", "{{").replace("}", "}}"), None, run.given, engine_name="honest",
-                kernel_name="python3", language="python", cwd=str(run.notebook.parent), start_timeout=120,
-                progress_bar={"desc": run.notebook.stem, "disable": None, "leave": False},
-                execution_timeout=cell_timeout and math.ceil(cell_timeout), folder=folder, variables=variables,
-            )  # fmt: skip
+            engine.execute(run.notebook, run.given, folder, variables, cell_timeout)
         status = 0
     except KeyboardInterrupt:
         status, record["error"] = 130, "stopped by the user (SIGINT)"
     except SystemExit as error:
-        status, record["error"] = int(error.code), f"stopped from outside (signal {int(error.code) - 128})"
+        status, record["error"] = error.code, f"stopped from outside (signal {error.code - 128})"
     except Exception as error:
         record["error"] = reason(error)
     record["seconds"] = round(time.monotonic() - clock, 1)
@@ -264,8 +229,6 @@ def _papermill(run: Plan, folder: Path, record: dict, cell_timeout: float | None
 
 def reason(error: Exception) -> str:
     """Returns what went wrong, in one line."""
-    if hasattr(error, "ename"):  # of a cell, as papermill tells it
-        return f"{error.ename}: {error.evalue}"
     if type(error).__name__ == "DeadKernelError":
         return "the kernel died, killed by the system (out of memory?) or by a fault in a library"
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
@@ -276,9 +239,11 @@ def _judge(output: Path, record: dict, status: int) -> int:
     cells = json.loads(output.read_text("utf-8"))["cells"] if output.exists() else []
     states = [c["metadata"].get("papermill", {}).get("status") for c in cells]
     fault = next((i for i, state in enumerate(states) if state in ("failed", "running")), None)
-    ended = fault is not None and any(o.get("ename") == "SystemExit" for o in cells[fault].get("outputs", []))
-    if ended or (status == 0 and any(state != "completed" for state in states)):
+    raised = [o for o in (cells[fault].get("outputs", []) if fault is not None else []) if "ename" in o]
+    if any(o["ename"] == "SystemExit" for o in raised) or (status == 0 and not raised and set(states) != {"completed"}):
         status, record["error"] = 1, "a cell ended the kernel (sys.exit) before the notebook's end"
+    elif raised and status == 0:
+        status, record["error"] = 1, f"{raised[-1]['ename']}: {raised[-1]['evalue']}"
     if status:
         record |= {"status": "failed", "failed_cell": fault, "cells_not_run": states.count("pending")}
     return 2 if status and record["error"].startswith(MISTAKE) else status
@@ -292,31 +257,26 @@ def _close(run: Plan, folder: Path, record: dict, status: int, report: bool) -> 
             record |= {key: noted[key] for key in ("metrics", "versions")}
         write_json(folder / "metrics.json", {"metrics": {}, "versions": runs.versions()} | record)
         if report and (folder / "notebook.ipynb").exists():
-            _report(folder)
+            try:
+                reports.render(folder / "notebook.ipynb", folder / "report.html")
+            except Exception as error:  # of a dozen kinds; what the run computed is not lost for it
+                print(f"The run has no report.html ({reason(error)}): try python -m helpers report.", file=sys.stderr)
     except OSError as error:
-        status = 1
+        status, record["error"] = 1, f"its record cannot be written ({error.strerror}): free space"
         (folder / "metrics.json").unlink(missing_ok=True)  # the notebook's own may say that it is completed
-        record |= {"status": "failed", "error": f"its record cannot be written ({error.strerror}): free space"}
+    called = f"{run.notebook.stem} ({run.name})"
     if status == 0:
         shutil.rmtree(folder / runs.CHECKPOINT, ignore_errors=True)
         (folder / "kernel.log").unlink(missing_ok=True)
         replace_folder(folder, run.final)
         shutil.rmtree(run.failed, ignore_errors=True)
-        made = next((run.final / n for n in ("report.html", "metrics.json") if (run.final / n).exists()), run.final)
-        print(f"{run.notebook.stem} ({run.name}): done in {record['seconds']:.0f} s, {shown(made)}")
+        made = next(p for n in ("report.html", "metrics.json") if (p := run.final / n).exists())
+        print(f"{called}: done in {record['seconds']:.0f} s, {shown(made)}")
         return 0
     replace_folder(folder, run.failed)
     error = " ".join(str(record["error"]).split())
-    print(f"What {run.notebook.stem} ({run.name}) had done is kept in {shown(run.failed)}/", file=sys.stderr)
+    print(f"What {called} had done is kept in {shown(run.failed)}/", file=sys.stderr)
     if status == 2:
         raise InputError(error.removeprefix(MISTAKE))
-    print(f"{run.notebook.stem} ({run.name}) failed: {error}", file=sys.stderr)
+    print(f"{called} failed: {error}", file=sys.stderr)
     return status
-
-
-def _report(folder: Path) -> None:
-    """Renders the run's page; a run without one is still a run."""
-    try:
-        reports.render(folder / "notebook.ipynb", folder / "report.html")
-    except Exception as error:  # of a dozen kinds; what the run computed is not lost for it
-        print(f"The run has no report.html ({reason(error)}): try python -m helpers report.", file=sys.stderr)

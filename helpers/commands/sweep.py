@@ -29,12 +29,13 @@ import pandas as pd
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, writes
 from tqdm import tqdm
 
-from helpers import InputError, files, parameters, plots, runs
-from helpers.commands import overview, report
+from helpers import InputError, files, parameters, plots
+from helpers.commands import overview
+from helpers.commands import report as reports
 from helpers.commands.run import STOPS, Plan, plan, signals
 
 MAX_RUNS = 10_000
-_stopped, _starting, _processes = threading.Event(), threading.Lock(), set()
+_stopped, _processes = threading.Event(), set()
 
 
 def read_grid(path: Path) -> list[dict[str, Any]]:
@@ -71,40 +72,40 @@ def plan_all(notebook: Path, grid: Path, given: Mapping[str, Any]) -> tuple[dict
 
 
 def execute(
-    notebook: Path, grid: Path, given: Mapping[str, Any], jobs: int = 1, scheduler: str = "",
-    options: Sequence[str] = (),
+    notebook: Path, grid: Path, given: Mapping[str, Any], *, jobs: int | None = None, backend: str = "local",
+    scheduler: str = "", report: bool = True, cell_timeout: float | None = None,
 ) -> int:  # fmt: skip
     """Executes what is missing of a grid, and writes ``runs/<notebook>/sweep-<grid>/`` with results.csv and a page.
 
     Returns the exit status: 0 if every run of the grid is completed, else 1. A mistake in the grid, or a scheduler that
-    does not answer, is an InputError before any run.
-
-    Args:
-        given: parameters that are the same for every run.
-        jobs: how many runs at the same time, on this machine.
-        scheduler: the address of a Dask cluster, which runs as many as its workers have threads.
-        options: more words for ``python -m helpers run``.
+    does not answer, is an InputError before any run. Of a Dask cluster, all threads of its workers are used.
     """
+    if (backend == "dask") != bool(scheduler):
+        raise InputError("--backend dask and --scheduler ADDRESS go together: give both or none.")
+    if scheduler and jobs:
+        raise InputError("--jobs is for this machine; a Dask cluster uses all threads of its workers.")
     found, varied = plan_all(notebook, grid, given)
     folder = files.runs_root() / notebook.stem / f"sweep-{grid.stem}"
-    with _pool(jobs, scheduler) as pool, files.locked(folder / ".lock", folder.name):
+    words = ["-f", "-", "--update", "--resume", *["--no-report"] * (not report)]
+    words += ["--cell-timeout", str(cell_timeout)] if cell_timeout else []
+    with _pool(jobs or 1, scheduler) as pool, files.locked(folder / ".lock", folder.name):
         rows = {name: _row(run, varied) for name, run in found.items()}
-        waiting = [name for name, row in rows.items() if row["status"] != "completed"]
+        waiting = [run for name, run in found.items() if rows[name]["status"] != "completed"]
         print(f"{len(found)} runs, {len(found) - len(waiting)} of them done before", file=sys.stderr)
         _write(folder, rows)
-        words, place = ("-f", "-", "--update", "--resume", *options), (os.getcwd(), str(files.runs_root()))
-        call = {name: ((str(notebook), "--name", name, *words), found[name].given, *place) for name in waiting}
-        futures = {pool.submit(run_one, *call[name]): name for name in waiting}
+        place = (os.getcwd(), str(files.runs_root()))
+        orders = {run.name: [str(notebook), "--name", run.name, *words] for run in waiting}
+        futures = {pool.submit(run_one, orders[run.name], run.given, *place): run for run in waiting}
         for future in tqdm(as_completed(futures), folder.name, len(futures), leave=False, disable=None, unit="run"):
-            name = futures[future]
+            run = futures[future]
             try:
                 status, said = future.result()
             except Exception as error:  # of a cluster, by any of its names
                 status, said = 1, f"its worker died ({type(error).__name__})"
             told = "the worker has other code or data: bring it up to date and start again" if status == 0 else said
-            rows[name] = _row(found[name], varied, told or f"the run ended with status {status}")
+            row = rows[run.name] = _row(run, varied, told or f"the run ended with status {status}")
             _write(folder, rows)
-            tqdm.write(f"  {name}: {rows[name]['status']} {rows[name]['error']}".rstrip(), file=sys.stderr)
+            tqdm.write(f"  {run.name}: {row['status']} {row['error']}".rstrip(), file=sys.stderr)
         made = _write_page(folder, notebook.stem, rows, varied)
     counts = Counter(row["status"] for row in rows.values())
     told = ", ".join(f"{count} {status}" for status, count in counts.most_common())
@@ -114,15 +115,11 @@ def execute(
 
 def _row(run: Plan, varied: Sequence[str], error: str = "") -> dict[str, Any]:
     """Returns one line of the table as the run's folder tells it; without one, ``error`` is what went wrong."""
-    status, record = "failed" if error else "missing", {}
-    for state, folder in (("failed", run.failed), ("completed", run.final)):
-        with contextlib.suppress(InputError):
-            kept = runs.load(folder) if folder.is_dir() else {}
-            if kept.get("fingerprint") == run.fingerprint:
-                status, record = state, kept
-    values = {name: run.values[name] for name in varied} | record.get("metrics", {})
-    error = str(record.get("error") or error) if status == "failed" else ""
-    return {"run": run.name, "status": status, **values, "seconds": record.get("seconds"), "error": error}
+    told = {"status": "failed" if error else "missing", "error": error}
+    kept = run.kept(run.final) or run.kept(run.failed) or told
+    values = {name: run.values[name] for name in varied} | kept.get("metrics", {})
+    about = {"seconds": kept.get("seconds"), "error": kept.get("error", "")}
+    return {"run": run.name, "status": kept["status"], **values, **about}
 
 
 def _write(folder: Path, rows: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
@@ -131,9 +128,6 @@ def _write(folder: Path, rows: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
     table = table[[*table.columns.drop(["seconds", "error"]), "seconds", "error"]]
     files.write_atomic(folder / "results.csv", table.to_csv(index=False))
     return table
-
-
-# ---------------------------------------------------------------- where runs are executed
 
 
 @contextlib.contextmanager
@@ -148,8 +142,7 @@ def _pool(jobs: int, scheduler: str) -> Iterator[Executor]:
         print("Stopped: the same command again runs what is missing.", file=sys.stderr)
         raise
     finally:
-        with _starting:
-            _stopped.set()
+        _stopped.set()
         for process in list(_processes):
             process.terminate()
         pool.shutdown(cancel_futures=True)
@@ -176,33 +169,25 @@ def run_one(words: Sequence[str], given: Mapping[str, Any], folder: str, runs_fo
 
     Where another process is building that run, its sweep or its worker was killed: it is waited for.
     """
-    while True:
-        with _starting:
-            if _stopped.is_set():
-                return 130, "stopped"
-            process = subprocess.Popen(
-                [sys.executable, "-m", "helpers", "run", *words],
-                cwd=folder, env=os.environ | {"HELPERS_RUNS": runs_folder}, start_new_session=True,
-                text=True, encoding="utf-8", errors="replace",
-                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            )  # fmt: skip
-            _processes.add(process)
-        lines = process.communicate(json.dumps(given))[1].strip().splitlines()
-        _processes.discard(process)
-        said = (lines or [""])[-1].removeprefix("error: ")
-        if process.returncode != 2 or not said.startswith(files.BUSY) or _stopped.wait(2):
-            return process.returncode, said
-
-
-# ---------------------------------------------------------------- the page
+    process = subprocess.Popen(
+        [sys.executable, "-m", "helpers", "run", *words],
+        cwd=folder, env=os.environ | {"HELPERS_RUNS": runs_folder, files.WAIT: "1"}, start_new_session=True,
+        text=True, encoding="utf-8", errors="replace",
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    _processes.add(process)
+    if _stopped.is_set():  # maybe just now, after those that had begun were ended
+        process.terminate()
+    lines = process.communicate(json.dumps(given))[1].strip().splitlines()
+    _processes.discard(process)
+    return process.returncode, (lines or [""])[-1].removeprefix("error: ")
 
 
 def _write_page(folder: Path, notebook: str, rows: Mapping[str, dict[str, Any]], varied: Sequence[str]) -> str:
     """Writes ``report.html`` from ``sweep.ipynb``; returns the file to open, the table if the page cannot be made."""
     try:
-        page = _page(folder, f"{folder.name} of {notebook}", rows, varied)
-        files.write_atomic(folder / "sweep.ipynb", page)
-        report.render(folder / "sweep.ipynb", folder / "report.html")
+        files.write_atomic(folder / "sweep.ipynb", _page(folder, f"{folder.name} of {notebook}", rows, varied))
+        reports.render(folder / "sweep.ipynb", folder / "report.html")
     except Exception as error:  # of a dozen kinds; what the runs computed is not lost for it
         (folder / "report.html").unlink(missing_ok=True)
         print(f"The sweep has no report.html ({type(error).__name__}): see results.csv.", file=sys.stderr)
