@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from helpers import InputError, parameters, runs
-from helpers.commands import report as reports
 from helpers.files import bases, locked, project_root, recover, replace_folder, runs_root, shown, write_json
 
 MISTAKE = "InputError: "  # how papermill tells it
@@ -317,6 +316,8 @@ def _close(run: Plan, folder: Path, record: dict, status: int, report: bool) -> 
 def _report(folder: Path) -> None:
     """Renders the run's page; a run without one is still a run."""
     try:
-        reports.render(folder / "notebook.ipynb", folder / "report.html")
+        from helpers.commands import report
+
+        report.render(folder / "notebook.ipynb", folder / "report.html")
     except Exception as error:  # of a dozen kinds; what the run computed is not lost for it
         print(f"The run has no report.html ({reason(error)}): try python -m helpers report.", file=sys.stderr)
