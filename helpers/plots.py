@@ -221,23 +221,6 @@ def reliability(bins: pd.DataFrame, title: str, ax: Axes) -> Axes:
 
 
 @styled
-def surface(x: np.ndarray, y: np.ndarray, values: np.ndarray, title: str, xlabel: str, ylabel: str, ax: Axes,
-            paths: dict[str, np.ndarray] | None = None, mark: tuple[float, float] | None = None,
-            levels: int | Sequence[float] = 12) -> Axes:  # fmt: skip
-    """Contour lines of ``values`` (rows, columns), with paths (n, 2) by name over it and a star at ``mark``."""
-    ax.contour(x, y, values, levels=levels, colors="0.7", linewidths=0.8)
-    for colour, (name, path) in zip(PALETTE * 10, (paths or {}).items(), strict=False):
-        ax.plot(path[:, 0], path[:, 1], color=colour, linewidth=1.2, label=name)
-        ax.plot(*path[-1], "o", color=colour, markersize=5)
-    if mark is not None:
-        ax.plot(*mark, "*", color="black", markersize=11, zorder=5)
-    if paths:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel, xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
-    return ax
-
-
-@styled
 def scatter(groups: dict[str, tuple[np.ndarray, np.ndarray]], title: str, xlabel: str, ylabel: str, ax: Axes) -> Axes:
     """Points (x, y) by name of their group, each group with a colour and a marker of its own."""
     for i, (name, (x, y)) in enumerate(groups.items()):
