@@ -56,8 +56,7 @@ def run(tmp_path_factory):
 def client(run):
     from fastapi.testclient import TestClient
 
-    hosts = {"127.0.0.1", "localhost"}
-    with TestClient(serve.app(serve.Service(str(run)), hosts), base_url="http://127.0.0.1:8000") as made:
+    with TestClient(serve.app(serve.Service(str(run)), local=True), base_url="http://127.0.0.1:8000") as made:
         yield made
 
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from helpers import InputError
+
 HEADLINE = ("accuracy", "macro_f1", "log_loss", "test_perplexity", "probe_hits", "stsb_spearman")
 
 
@@ -47,13 +49,11 @@ def ladder(main: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
     The best is chosen on validation rows and judged on the test rows, against TF-IDF or else the last candidate.
     """
+    from scipy.stats import binomtest
+
+    from helpers import evaluation, significance
+
     runs = [entry for entry in main if (entry["folder"] / "predictions.csv").is_file() and not entry["failed"]]
-    if not runs:
-        return None
-    from statsmodels.stats.proportion import proportion_confint
-
-    from helpers import InputError, evaluation, significance
-
     kept, table = [], None
     for entry in [entry for entry in runs if entry["notebook"].startswith("06")] or runs:
         with contextlib.suppress(InputError):  # a file that is damaged, or rows of another DATA, TEST or SEED
@@ -61,25 +61,21 @@ def ladder(main: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
             kept.append(entry)
     if table is None or set(table["split"]) != {"validation", "test"}:
         return None
-    right = (table["label"] == table["prediction"]).groupby([table["model"], table["split"]])
-    texts = int(right.size().xs("test", level="split").iloc[0])
-    right = right.mean().unstack("split").sort_values("validation")
-    rows = [(name, share.validation, share.test, *proportion_confint(round(share.test * texts), texts, method="wilson"))
-            for name, share in right.iterrows()]  # fmt: skip
+    right = (table["label"] == table["prediction"]).groupby([table["model"], table["split"]]).mean().unstack("split")
+    texts = len(table[table["split"] == "test"]) // len(right)
+    rows = []
+    for name, share in right.sort_values("validation").iterrows():
+        interval = binomtest(round(share.test * texts), texts).proportion_ci(method="wilson")
+        rows.append((name, share.validation, share.test, *interval))
     names = evaluation.candidates(table)
     best, floor = names[0], "tfidf" if "tfidf" in names[1:] else names[-1]
-    found = {"rows": rows, "best": next(row for row in rows if row[0] == best), "floor": floor, "texts": texts}
-    found |= {
-        "points": 100 * (right["test"][best] - right["test"][floor]),
-        "data": kept[0]["parameters"].get("DATA", ""),
-    }
     pairs = significance.pairs(table[table["model"].isin(names)])
-    for row in pairs.itertuples():
-        if {row.better, row.worse} == {best, floor}:
-            only = (row.only_better, row.only_worse)[:: 1 if row.better == best else -1]
-            found |= {"only": only, "p": significance.p_value(row.p_holm), "pairs": len(pairs)}
-            found["settled"] = row.p_holm < significance.LEVEL
-    return found
+    pair = next((pair for pair in pairs.itertuples() if {pair.better, pair.worse} == {best, floor}), None)
+    return {
+        "rows": rows, "best": next(row for row in rows if row[0] == best), "floor": floor, "texts": texts,
+        "pair": pair, "pairs": len(pairs), "p": pair and significance.p_value(pair.p_holm),
+        "settled": pair and pair.p_holm < significance.LEVEL, "data": kept[0]["parameters"].get("DATA", ""),
+    }  # fmt: skip
 
 
 def states(path: Path) -> Counter[str]:

@@ -50,18 +50,13 @@ def collect(folders: Iterable[Path]) -> list[Path]:
     """Returns the runs and sweeps in folders, failed ones too, hidden ones and ``interactive`` not; each once."""
     found: dict[Path, None] = {}
     for folder in folders:
-        below = sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern) if _is_run(path))
-        here = [folder] if _is_run(folder) or (folder / "metrics.json").is_file() else below
+        files = [depth + name for depth in ("", "*/", "*/*/") for name in ("metrics.json", "sweep.ipynb")]
+        here = {file.parent.relative_to(folder) for pattern in files for file in folder.glob(pattern)}
+        here = [folder / run for run in sorted(here) if not re.search(r"(^|/)(\.\w|interactive$)", run.as_posix())]
         if not here:
             raise InputError(f"{folder} holds no finished or failed run: run a notebook first.")
         found |= dict.fromkeys(here)
     return list(found)
-
-
-def _is_run(folder: Path) -> bool:
-    hidden = folder.name.startswith(".") or folder.parent.name.startswith(".") or folder.name == "interactive"
-    files = ("sweep.ipynb",) if folder.name.startswith("sweep-") else ("metrics.json", "notebook.ipynb")
-    return not hidden and all((folder / file).is_file() for file in files)
 
 
 def build(runs: Sequence[Path], out: Path, *, update: bool = False) -> Path:
@@ -134,8 +129,8 @@ def _file_name(run: Mapping[str, Any], taken: set[str]) -> str:
     """A plain file name that no other run has, whatever the run is called."""
     stem = run["notebook"] if run["name"] == "default" else f"{run['notebook']}-{run['name']}"
     stem = re.sub(r"[^\w.-]+", "_", stem).strip("._")[:80] or "run"
-    stem += "-failed" if run["failed"] and not run["sweep"] else ""
-    names = [stem, *(f"{stem}-{i}" for i in range(2, len(taken) + 2))]
+    stem += "-failed" * (run["failed"] and not run["sweep"])
+    names = (stem + f"-{i}" * (i > 1) for i in range(1, len(taken) + 2))
     name = next(name for name in names if name.casefold() not in taken)
     taken.add(name.casefold())
     return f"{name}.html"
@@ -156,8 +151,8 @@ def _where(nb: Any, run: Mapping[str, Any]) -> str:
         return ""
     above = nb.cells[: place + 1]
     counted = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in above)
-    texts = [re.sub(r"(?ms)^(```|~~~).*?(^\1|\Z)", "", cell.source) for cell in above if cell.cell_type == "markdown"]
-    headings = re.findall(r"(?m)^#{1,6} +([^\s#].*)", "\n".join(texts))
+    texts = "\n".join(cell.source for cell in above if cell.cell_type == "markdown")
+    headings = re.findall(r"(?m)^##+ +([^\s#].*)", texts)  # one # may be a comment in code
     below = f", below the heading “{re.sub(r'[*`]', '', headings[-1]).rstrip(' #')}”" if headings else ""
     return f"in cell [{nb.cells[place].get('execution_count') or counted}]{below}"
 

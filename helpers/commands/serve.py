@@ -1,8 +1,6 @@
 """``serve``: a run's classifier as an HTTP endpoint and a page; nothing of a text is logged."""
 
 import asyncio
-import csv
-import io
 import json
 import os
 import re
@@ -16,11 +14,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 
 from helpers import InputError, evaluation, predict, runs, weights
 
 MOST_BYTES, MOST_TEXTS, MOST_CHARACTERS = 1_000_000, 256, 10_000  # of a request
 SECONDS, WAITING, BATCH, MOST_WORDS = 10.0, 200, 256, 48  # of a request; requests; texts; occluded words
+LOCAL = {"127.0.0.1", "localhost", "[::1]"}
 WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 
 
@@ -56,11 +56,10 @@ class Service:
 
     async def predict(self, texts: list[str]) -> np.ndarray:
         """Returns the probabilities (n, classes); raises TimeoutError where too many wait, or this one too long."""
+        if self.queue.full():
+            raise TimeoutError
         future = asyncio.get_running_loop().create_future()
-        try:
-            self.queue.put_nowait((texts, future))
-        except asyncio.QueueFull:
-            raise TimeoutError from None
+        self.queue.put_nowait((texts, future))
         return await asyncio.wait_for(future, SECONDS)
 
     def told(self, p: np.ndarray) -> dict[str, Any]:
@@ -80,11 +79,10 @@ class Service:
 
     def correct(self, text: str, label: str) -> None:
         """Appends a text with its right label to ``corrections.csv`` of the run, in the form that ``DATA`` reads."""
-        path, row = self.folder / "corrections.csv", io.StringIO()
-        with self.lock, path.open("ab") as file:
-            rows = [] if file.tell() else [("text", "label")]
-            csv.writer(row, lineterminator="\n").writerows([*rows, (re.sub(r"\r\n?", "\n", text), label)])
-            file.write(row.getvalue().encode("utf-8", "replace"))  # one write: two servers do not mix their lines
+        row = pd.DataFrame({"text": [re.sub(r"\r\n?", "\n", text)], "label": [label]})
+        with self.lock, (self.folder / "corrections.csv").open("ab") as file:
+            line = row.to_csv(index=False, header=not file.tell(), lineterminator="\n")
+            file.write(line.encode("utf-8", "replace"))  # one write: two servers do not mix their lines
             file.flush()
             os.fsync(file.fileno())
 
@@ -105,52 +103,14 @@ def _threshold(folder: Path, model: str) -> tuple[str, float | None]:
     return name, 2.0 if found is None else found
 
 
-class Gate:
-    """Lets requests through to an application that are small, whole in time, JSON, and for this machine's name."""
-
-    def __init__(self, app: Any, hosts: set[str] | None = None) -> None:
-        self.app, self.hosts = app, hosts
-
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
-        """Answers a request, or refuses it with one sentence."""
-        from starlette.datastructures import Headers
-        from starlette.responses import JSONResponse
-
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        headers, body, more, status, said = Headers(scope=scope), b"", True, 0, ""
-        if self.hosts and re.sub(r":\d+$", "", headers.get("host", "")) not in self.hosts:
-            status, said = 421, "This address is not served here: use the one that was printed."
-        elif scope["method"] == "POST" and not headers.get("content-type", "").startswith("application/json"):
-            status, said = 415, "Send JSON with the header Content-Type: application/json."
-        try:
-            async with asyncio.timeout(SECONDS):
-                while more and not status:
-                    message = await receive()
-                    body, more = body + message.get("body", b""), message.get("more_body", False)
-                    if len(body) > MOST_BYTES:
-                        status, said = 413, f"The request is over {MOST_BYTES:,} bytes: send fewer texts."
-                    if message["type"] == "http.disconnect":
-                        return None
-        except TimeoutError:
-            status, said = 408, f"The request was not whole after {SECONDS:g} seconds: send it again."
-        if status:
-            return await JSONResponse({"error": said}, status, {"Connection": "close"})(scope, receive, send)
-        read = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def whole() -> dict:
-            return read.pop() if read else await receive()
-
-        await self.app(scope, whole, send)
-
-
-def app(service: Service, hosts: set[str] | None = None) -> Any:
-    """Returns the FastAPI application of a service."""
-    from fastapi import FastAPI
+def app(service: Service, local: bool = False) -> Any:
+    """Returns the FastAPI application of a service; ``local`` answers to the names of this machine alone."""
+    from fastapi import FastAPI, Request
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import HTMLResponse, JSONResponse
     from pydantic import BaseModel, Field, StringConstraints
-    from starlette.exceptions import HTTPException as StarletteHTTPException
+    from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect
 
     Text = Annotated[str, StringConstraints(strict=True, max_length=MOST_CHARACTERS)]
 
@@ -171,27 +131,46 @@ def app(service: Service, hosts: set[str] | None = None) -> Any:
         yield
         service.work.cancel()
 
-    api = FastAPI(title=f"{service.name} of {service.folder.parent.name}/{service.folder.name}", lifespan=lifespan)
-    api.add_middleware(Gate, hosts=hosts)
+    async def refuse(_: Any, error: Exception) -> JSONResponse:
+        headers = {}
+        match error:
+            case RequestValidationError():
+                first = error.errors()[0]
+                where = ".".join(str(part) for part in first["loc"] if part != "body")
+                status, said = 422, f"{where or 'The request'}: {first['msg']}; see /docs."
+            case HTTPException():
+                status, said = error.status_code, f"{error.detail}: see /docs."
+            case TimeoutError():
+                status, said, headers = 503, "Too many texts are waiting: try again later.", {"Retry-After": "1"}
+            case _:
+                status, said = 507, "The correction could not be written: look at the disk of the server."
+        return JSONResponse({"error": said}, status, headers)
+
+    kinds = (RequestValidationError, HTTPException, OSError)  # a TimeoutError is an OSError
+    title = f"{service.name} of {service.folder.parent.name}/{service.folder.name}"
+    api = FastAPI(title=title, lifespan=lifespan, exception_handlers=dict.fromkeys(kinds, refuse))
     about = {"model": service.name, "labels": service.labels, "threshold": service.threshold}
 
-    @api.exception_handler(RequestValidationError)
-    async def invalid(_: Any, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body")
-        return JSONResponse({"error": f"{where or 'The request'}: {first['msg']}; see /docs."}, 422)
-
-    @api.exception_handler(StarletteHTTPException)
-    async def refused(_: Any, error: StarletteHTTPException) -> JSONResponse:
-        return JSONResponse({"error": f"{error.detail}: see /docs."}, error.status_code)
-
-    @api.exception_handler(TimeoutError)
-    async def busy(*_: Any) -> JSONResponse:
-        return JSONResponse({"error": "Too many texts are waiting: try again later."}, 503, {"Retry-After": "1"})
-
-    @api.exception_handler(OSError)
-    async def full(*_: Any) -> JSONResponse:
-        return JSONResponse({"error": "The correction could not be written: look at the disk of the server."}, 507)
+    @api.middleware("http")
+    async def gate(request: Request, answer: Callable) -> Any:
+        """Lets requests through that are small, whole in time, JSON, and for this machine's name."""
+        headers, post = request.headers, request.method == "POST"
+        if local and re.sub(r":\d+$", "", headers.get("host", "")) not in LOCAL:
+            status, said = 421, "This address is not served here: use the one that was printed."
+        elif post and not headers.get("content-type", "").startswith("application/json"):
+            status, said = 415, "Send JSON with the header Content-Type: application/json."
+        elif "transfer-encoding" in headers:
+            status, said = 411, "Send the request in one piece, with the header Content-Length."
+        elif int(headers.get("content-length", 0)) > MOST_BYTES:
+            status, said = 413, f"The request is over {MOST_BYTES:,} bytes: send fewer texts."
+        else:
+            try:
+                async with asyncio.timeout(SECONDS):
+                    await request.body()
+                return await answer(request)
+            except (TimeoutError, ClientDisconnect):
+                status, said = 408, f"The request was not whole after {SECONDS:g} seconds: send it again."
+        return JSONResponse({"error": said}, status, {"Connection": "close"})
 
     @api.get("/health")
     async def health() -> dict:
@@ -246,13 +225,12 @@ def serve(run: str, port: int = 8000, host: str = "127.0.0.1", model: str = "", 
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{host}:{port} cannot be opened ({reason}): give another --port or --host.") from None
-    local = host in ("127.0.0.1", "::1", "localhost")
-    hosts = {"127.0.0.1", "localhost", "[::1]"} if local else None
+    local = host in LOCAL or host == "::1"
     told = "only this machine" if local else "everyone who reaches this address; it asks for no password"
     place = f"http://{host}:{door.getsockname()[1]}/"
     print(f"{service.name} answers at {place} for {told}. Stop it with Ctrl-C.", flush=True)
     settings = {"log_level": "error", "access_log": False, "server_header": False, "timeout_keep_alive": 5}
-    server = uvicorn.Server(uvicorn.Config(app(service, hosts), timeout_graceful_shutdown=15, **settings))
+    server = uvicorn.Server(uvicorn.Config(app(service, local), timeout_graceful_shutdown=15, **settings))
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends in order and then sends itself the signal again
     with suppress(KeyboardInterrupt):
         server.run([door])
