@@ -32,32 +32,25 @@ from helpers.alternatives import describe
 SIZES = {"small": (7.2, 3.3), "medium": (7.2, 4.2), "large": (7.2, 5.6)}  # inches: one width
 PALETTE = ("#1f4e79", "#e07b1f", "#2a8c6e", "#a3246b", "#b5473a", "#5aa6d8", "#5b3a8c", "#777777", "#3f7d20", "#111111")
 DPI, COLOURS = 200, 24
-CJK_FONTS = ("Noto Sans SC", "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei",
-             "PingFang SC", "Microsoft YaHei", "SimHei", "Heiti SC", "Arial Unicode MS")  # fmt: skip
 
 
 @functools.cache
-def cjk_font() -> str | None:
-    """Returns the name of a font with Chinese characters, the package zhplot's first; None, and a hint, without one."""
-    spec = find_spec("zhplot")
-    for file in Path(spec.origin).parent.glob("fonts/*.ttf") if spec else ():
-        font_manager.fontManager.addfont(str(file))
-    listed = font_manager.fontManager.ttflist
+def cjk_font() -> str:
+    """Returns the name of the font with Chinese characters that the package zhplot brings."""
+    fonts = font_manager.fontManager
+    fonts.addfont(Path(find_spec("zhplot").origin).with_name("fonts") / "NotoSansSC-Regular.ttf")
     # One weight serves bold titles too; without this entry matplotlib warns at every bold title.
-    listed += [dataclasses.replace(font, weight=700) for font in listed if font.name == CJK_FONTS[0]]
-    found = next((name for name in CJK_FONTS if name in {font.name for font in listed}), None)
-    if found is None:
-        print("No font with Chinese characters was found: pip install zhplot, or Debian's fonts-noto-cjk.")
-    return found
+    fonts.ttflist.append(dataclasses.replace(fonts.ttflist[-1], weight=700))
+    return fonts.ttflist[-1].name
 
 
 def style() -> dict[str, Any]:
-    """Returns the house style as rcParams, with a font that has Chinese characters where one is found."""
+    """Returns the house style as rcParams, with a font that has Chinese characters."""
     return {
         "axes.axisbelow": True, "axes.grid": True, "axes.prop_cycle": cycler(color=PALETTE), "axes.spines.right": False,
         "axes.spines.top": False, "axes.titlelocation": "left", "axes.titlesize": 11, "axes.titleweight": "bold",
         "axes.unicode_minus": False, "figure.constrained_layout.use": True, "font.size": 9.5,
-        "font.family": ["DejaVu Sans", *filter(None, [cjk_font()])], "grid.alpha": 0.35, "grid.linewidth": 0.6,
+        "font.family": ["DejaVu Sans", cjk_font()], "grid.alpha": 0.35, "grid.linewidth": 0.6,
         "legend.fontsize": 9, "legend.frameon": False, "lines.linewidth": 1.8,
     }  # fmt: skip
 

@@ -89,16 +89,3 @@ def number(value: float) -> str:
     """Returns a metric as a page shows it: three decimals, or thousands apart."""
     decimals = 0 if value.is_integer() and abs(value) >= 10 else 3 if abs(value) < 10 else 1
     return f"{value:,.{decimals}f}"
-
-
-def duration(seconds: float) -> str:
-    """Returns seconds as a person says them.
-
-    Examples:
-        >>> duration(3.21), duration(119.7), duration(7260)
-        ('3.2 s', '2 min 0 s', '2 h 1 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -218,7 +218,7 @@ def _headings(text: str, taken: set[str]) -> tuple[Markup, list[tuple[int, str, 
 _TEMPLATES = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True)
 _TEMPLATES.filters |= {
     "clean": clean, "markdown": markdown, "plain": plain, "python": repr, "caption": _caption,
-    "number": overview.number, "duration": overview.duration,
+    "number": overview.number,
     "code": lambda source: Markup(highlight(source, PythonLexer(), HtmlFormatter())),
 }  # fmt: skip
 _TEMPLATES.globals |= {

@@ -8,7 +8,7 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +18,22 @@ import pandas as pd
 
 from helpers import InputError, evaluation, predict, runs, weights
 
+try:
+    import uvicorn
+    from fastapi import FastAPI, Request
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import HTMLResponse, JSONResponse
+    from pydantic import BaseModel, Field, StringConstraints
+    from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect
+except ImportError:
+    told = "serve needs FastAPI and uvicorn: pip install 'helpers[serve]', or pip install fastapi uvicorn."
+    raise InputError(told) from None
+
 MOST_BYTES, MOST_TEXTS, MOST_CHARACTERS = 1_000_000, 256, 10_000  # of a request
 SECONDS, WAITING, BATCH, MOST_WORDS = 10.0, 200, 256, 48  # of a request; requests; texts; occluded words
+Text = Annotated[str, StringConstraints(strict=True, max_length=MOST_CHARACTERS)]
+KINDS = (RequestValidationError, HTTPException, OSError)  # a TimeoutError is an OSError
 LOCAL = {"127.0.0.1", "localhost", "[::1]"}
 WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 
@@ -33,10 +47,13 @@ class Service:
         self.name, self.threshold = _threshold(self.folder, model)
         self.classify(["once, so that the first request need not wait"])
 
-    async def open(self) -> None:
-        """Begins to answer, within the event loop that is running."""
+    @asynccontextmanager
+    async def opened(self, _: Any = None) -> AsyncIterator[None]:
+        """Answers as long as it is entered, within the event loop that is running."""
         self.queue: asyncio.Queue = asyncio.Queue(WAITING)
-        self.work = asyncio.create_task(self._answer())
+        work = asyncio.create_task(self._answer())
+        yield
+        work.cancel()
 
     async def _answer(self) -> None:
         """While one batch is computed, the next one collects."""
@@ -103,52 +120,40 @@ def _threshold(folder: Path, model: str) -> tuple[str, float | None]:
     return name, 2.0 if found is None else found
 
 
+class Texts(BaseModel, extra="forbid"):
+    """One text or many."""
+
+    texts: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
+
+
+class Correction(BaseModel, extra="forbid"):
+    """A text and its right label."""
+
+    text: Text
+    label: Text
+
+
+async def refuse(_: Request, error: Exception) -> JSONResponse:
+    """Answers an error with one sentence."""
+    headers = {}
+    match error:
+        case RequestValidationError():
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"] if part != "body")
+            status, said = 422, f"{where or 'The request'}: {first['msg']}; see /docs."
+        case HTTPException():
+            status, said = error.status_code, f"{error.detail}: see /docs."
+        case TimeoutError():
+            status, said, headers = 503, "Too many texts are waiting: try again later.", {"Retry-After": "1"}
+        case _:
+            status, said = 507, "The correction could not be written: look at the disk of the server."
+    return JSONResponse({"error": said}, status, headers)
+
+
 def app(service: Service, local: bool = False) -> Any:
     """Returns the FastAPI application of a service; ``local`` answers to the names of this machine alone."""
-    from fastapi import FastAPI, Request
-    from fastapi.exceptions import RequestValidationError
-    from fastapi.responses import HTMLResponse, JSONResponse
-    from pydantic import BaseModel, Field, StringConstraints
-    from starlette.exceptions import HTTPException
-    from starlette.requests import ClientDisconnect
-
-    Text = Annotated[str, StringConstraints(strict=True, max_length=MOST_CHARACTERS)]
-
-    class Texts(BaseModel, extra="forbid"):
-        """One text or many."""
-
-        texts: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
-
-    class Correction(BaseModel, extra="forbid"):
-        """A text and its right label."""
-
-        text: Text
-        label: Text
-
-    @asynccontextmanager
-    async def lifespan(_: Any) -> Any:
-        await service.open()
-        yield
-        service.work.cancel()
-
-    async def refuse(_: Any, error: Exception) -> JSONResponse:
-        headers = {}
-        match error:
-            case RequestValidationError():
-                first = error.errors()[0]
-                where = ".".join(str(part) for part in first["loc"] if part != "body")
-                status, said = 422, f"{where or 'The request'}: {first['msg']}; see /docs."
-            case HTTPException():
-                status, said = error.status_code, f"{error.detail}: see /docs."
-            case TimeoutError():
-                status, said, headers = 503, "Too many texts are waiting: try again later.", {"Retry-After": "1"}
-            case _:
-                status, said = 507, "The correction could not be written: look at the disk of the server."
-        return JSONResponse({"error": said}, status, headers)
-
-    kinds = (RequestValidationError, HTTPException, OSError)  # a TimeoutError is an OSError
     title = f"{service.name} of {service.folder.parent.name}/{service.folder.name}"
-    api = FastAPI(title=title, lifespan=lifespan, exception_handlers=dict.fromkeys(kinds, refuse))
+    api = FastAPI(title=title, lifespan=service.opened, exception_handlers=dict.fromkeys(KINDS, refuse))
     about = {"model": service.name, "labels": service.labels, "threshold": service.threshold}
 
     @api.middleware("http")
@@ -211,13 +216,6 @@ def app(service: Service, local: bool = False) -> Any:
 
 def serve(run: str, port: int = 8000, host: str = "127.0.0.1", model: str = "", int8: bool = False) -> int:
     """Serves a run until it is stopped; what is under way is answered first. Returns the exit status."""
-    try:
-        import fastapi  # noqa: F401
-        import uvicorn
-    except ImportError:
-        raise InputError(
-            "serve needs FastAPI and uvicorn: pip install 'helpers[serve]', or pip install fastapi uvicorn."
-        ) from None
     service = Service(run, model, int8)
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
