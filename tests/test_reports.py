@@ -475,7 +475,8 @@ def asked(driver) -> list[str]:
 
 def assert_quiet(driver, path: Path) -> None:
     """Opens a page: it asks for nothing, and runs nothing but our script."""
-    from selenium.webdriver.support.ui import WebDriverWait, expected_conditions
+    from selenium.webdriver.support.expected_conditions import alert_is_present
+    from selenium.webdriver.support.ui import WebDriverWait
 
     driver.get("about:blank")
     _ = driver.get_log("browser"), asked(driver)
@@ -486,7 +487,7 @@ def assert_quiet(driver, path: Path) -> None:
     requests = [url for url in asked(driver) if not url.startswith("data:")]
     told = [e["message"] for e in driver.get_log("browser") if "ERR_INVALID_URL" not in e["message"]]  # a bad picture
     assert (set(requests), told) == ({path.as_uri()}, [])
-    assert not expected_conditions.alert_is_present()(driver)
+    assert not alert_is_present()(driver)
 
 
 def narrow_width(driver) -> int:
