@@ -107,7 +107,7 @@ def _legend(ax: Axes) -> None:
 def bars(values: pd.Series, title: str, xlabel: str, ax: Axes, decimals: int = 2, highlight: str = "") -> Axes:
     """Horizontal bars, one for each entry of ``values``, with the value written beside; ``highlight`` names one bar."""
     names = [str(name) for name in values.index]
-    ax.barh(names, values.to_numpy(), color=[PALETTE[name == highlight] for name in names])
+    ax.barh(names, values.to_numpy(), color=[PALETTE[1] if name == highlight else PALETTE[0] for name in names])
     for place, value in enumerate(values):
         ax.text(value, place, f" {value:.{decimals}f}", va="center")
     ax.invert_yaxis()
@@ -121,8 +121,9 @@ def bars(values: pd.Series, title: str, xlabel: str, ax: Axes, decimals: int = 2
 def intervals(table: pd.DataFrame, title: str, xlabel: str, ax: Axes, highlight: str = "") -> Axes:
     """A dot with its interval for each row: columns ``value``, ``low``, ``high``; ``highlight`` names one row."""
     for place, (name, row) in enumerate(table.iterrows()):
-        look = {"color": PALETTE[name == highlight], "markersize": 6, "markevery": [1], "label": str(name)}
-        ax.plot([row["low"], row["value"], row["high"]], [place] * 3, "o-", **look)
+        colour = PALETTE[1] if name == highlight else PALETTE[0]
+        points, look = [row["low"], row["value"], row["high"]], {"markersize": 6, "markevery": [1], "label": str(name)}
+        ax.plot(points, [place] * 3, "o-", color=colour, **look)
         ax.text(row["high"], place, f"  {row['value']:.3f}", va="center")
     ax.set_yticks(range(len(table)), [str(name) for name in table.index])
     ax.invert_yaxis()

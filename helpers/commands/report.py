@@ -72,7 +72,6 @@ def build(runs: Sequence[Path], out: Path, *, update: bool = False) -> Path:
         if not entry["sweep"]:
             first.setdefault(entry["notebook"], entry)
     main = list(first.values())
-    around = {entry["notebook"]: sides for entry, *sides in zip(main, [None, *main], [*main[1:], None], strict=False)}
     for entry in entries:
         file, book = out / entry["file"], entry["folder"] / "notebook.ipynb"
         if update and file.is_file() and book.is_file() and file.stat().st_mtime > book.stat().st_mtime:
@@ -80,7 +79,7 @@ def build(runs: Sequence[Path], out: Path, *, update: bool = False) -> Path:
         same = [other for other in entries if other["notebook"] == entry["notebook"] and not other["sweep"]]
         pages = {name: other["file"] for name, other in first.items()}
         pages |= {f"../{other['folder'].name}/report.html": other["file"] for other in same}
-        _write(file, _page(entry, pages, around.get(entry["notebook"], (None, None))))
+        _write(file, _page(entry, pages, main))
     by_number = {entry["notebook"][:2]: entry for entry in reversed(main)}
     cards = [overview.card(entry) for entry in main if not entry["failed"]]
     shown = {"entries": entries, "by_number": by_number, "cards": cards, "ladder": overview.ladder(main)}
@@ -168,8 +167,8 @@ def _settings(nb: Any, run: Mapping[str, Any]) -> list[tuple[str, Any, bool]]:
     return [(str(name), value, name not in defaults or defaults[name] != value) for name, value in used.items()]
 
 
-def _page(run: Mapping[str, Any], pages: Mapping[str, str] | None = None, around: Sequence[Any] = (None, None)) -> str:
-    """One executed notebook as HTML; ``pages`` as in :func:`clean`, ``around`` the reports before and after."""
+def _page(run: Mapping[str, Any], pages: Mapping[str, str] | None = None, main: Sequence[Any] = ()) -> str:
+    """One executed notebook as HTML; ``pages`` as in :func:`clean`, ``main`` the reports it stands among."""
     cells, opening, folded = run["nb"].cells, _title(run["nb"])[1], _setup(run["nb"].cells)
     answer, setup, body, contents, taken = [], [], [], [], {"main", "show-code", ""}
     for place, cell in enumerate(cells):
@@ -182,7 +181,7 @@ def _page(run: Mapping[str, Any], pages: Mapping[str, str] | None = None, around
             cell.html, found = _headings(markdown(source, pages, cell.get("attachments")), taken)
             contents += [] if part is setup else found
         part.append(cell)
-    shown = {"run": run, "pages": pages, "around": around, "parts": (answer, setup, body), "contents": contents}
+    shown = {"run": run, "pages": pages, "main": main, "parts": (answer, setup, body), "contents": contents}
     return _TEMPLATES.get_template("page.html.j2").render(shown)
 
 
