@@ -143,6 +143,10 @@ def _title(nb: Any) -> tuple[str, Any]:
     return "", None
 
 
+def _tags(cell: Any) -> set[str]:
+    return set(cell.metadata.get("tags", ()))
+
+
 def _where(nb: Any, run: Mapping[str, Any]) -> str:
     """Where a run failed, as its reader finds it: the number that JupyterLab shows, and the heading above."""
     place = run.get("failed_cell")
@@ -160,7 +164,7 @@ def _settings(nb: Any, run: Mapping[str, Any]) -> list[tuple[str, Any, bool]]:
     """Each parameter with its value, and whether that differs from the notebook's default."""
     defaults: dict[str, Any] = {}
     for cell in nb.cells:
-        if "parameters" in cell.metadata.get("tags", ()):
+        if "parameters" in _tags(cell):
             with contextlib.suppress(InputError):  # another tool's notebook: its record says what was used
                 defaults = {name: parameter.default for name, parameter in parameters.parse(cell.source).items()}
     used = defaults | run.get("parameters", {})
@@ -169,13 +173,15 @@ def _settings(nb: Any, run: Mapping[str, Any]) -> list[tuple[str, Any, bool]]:
 
 def _page(run: Mapping[str, Any], pages: Mapping[str, str] | None = None, main: Sequence[Any] = ()) -> str:
     """One executed notebook as HTML; ``pages`` as in :func:`clean`, ``main`` the reports it stands among."""
-    cells, opening, folded = run["nb"].cells, _title(run["nb"])[1], _setup(run["nb"].cells)
+    cells, opening = run["nb"].cells, _title(run["nb"])[1]
+    last = max((i for i, cell in enumerate(cells) if _tags(cell) & {"parameters", "injected-parameters"}), default=-1)
     answer, setup, body, contents, taken = [], [], [], [], {"main", "show-code", ""}
     for place, cell in enumerate(cells):
-        tags = cell.metadata.get("tags", [])
-        if cell.cell_type == "raw" or {"check", "remove-cell"} & set(tags):
+        tags, failed = _tags(cell), "error" in [output.output_type for output in cell.get("outputs", ())]
+        if cell.cell_type == "raw" or {"check", "remove-cell"} & tags:
             continue
-        part = answer if "answer" in tags else setup if place in folded else body
+        folded = "setup" in tags or (place <= last and (cell.cell_type == "code" or cell.source.startswith("## Setup")))
+        part = answer if "answer" in tags else setup if folded and not failed else body
         if cell.cell_type == "markdown":
             source = _TITLE.sub("", cell.source, count=1) if cell is opening else cell.source
             cell.html, found = _headings(markdown(source, pages, cell.get("attachments")), taken)
@@ -183,15 +189,6 @@ def _page(run: Mapping[str, Any], pages: Mapping[str, str] | None = None, main: 
         part.append(cell)
     shown = {"run": run, "pages": pages, "main": main, "parts": (answer, setup, body), "contents": contents}
     return _TEMPLATES.get_template("page.html.j2").render(shown)
-
-
-def _setup(cells: Sequence[Any]) -> set[int]:
-    """Places of the cells that a report folds: tagged ``setup``, and all code up to the parameters; none failed."""
-    tags = [set(cell.metadata.get("tags", ())) for cell in cells]
-    last = max((place for place, own in enumerate(tags) if own & {"parameters", "injected-parameters"}), default=-1)
-    early = {i for i, cell in enumerate(cells[: last + 1]) if "outputs" in cell or cell.source.startswith("## Setup")}
-    failed = {i for i, cell in enumerate(cells) if "error" in [o.output_type for o in cell.get("outputs", ())]}
-    return (early | {place for place, own in enumerate(tags) if "setup" in own}) - failed
 
 
 def _caption(source: str) -> str:
