@@ -206,7 +206,7 @@ def test_the_page_in_a_browser(browser, server, run):  # noqa: F811
     browser.get("about:blank")
     _ = browser.get_log("browser"), asked(browser)
     browser.get(address)
-    wait = WebDriverWait(browser, 20)
+    wait = WebDriverWait(browser, 60)
     title = browser.title
     box = browser.find_element("id", "text")
     box.send_keys(EVIL)
