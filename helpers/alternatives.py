@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from matplotlib.axes import Axes
 
 
 def describe(ax: Axes) -> str:
@@ -21,9 +18,8 @@ def describe(ax: Axes) -> str:
         >>> describe(plots.bars(pd.Series({"tfidf": 0.64, "bert": 0.83}), "bert leads", "accuracy"))
         'bert leads (accuracy); bars: tfidf 0.64, bert 0.83'
     """
-    return "; ".join(
-        part for a in ax.figure.axes if a.get_title(loc="left") or len(ax.figure.axes) == 1 for part in _part(a)
-    )
+    parts = [a for a in ax.figure.axes if a.get_title(loc="left")] or ax.figure.axes
+    return "; ".join(said for part in parts for said in _part(part))
 
 
 def _some(values: Iterable[str], most: int = 12) -> str:
@@ -32,8 +28,8 @@ def _some(values: Iterable[str], most: int = 12) -> str:
 
 
 def _part(a: Axes) -> Iterable[str]:
-    title, x, y = " ".join(a.get_title(loc="left").split()), a.get_xlabel(), a.get_ylabel()
-    yield title + (f" ({y} by {x})" if x and y else f" ({x or y})" if x or y else "")
+    title, axes = " ".join(a.get_title(loc="left").split()), " by ".join(filter(None, (a.get_ylabel(), a.get_xlabel())))
+    yield f"{title} ({axes})" if axes else title
     rows = [label.get_text() for label in a.get_yticklabels()]
     named = any(re.search(r"[^\d.,−%-]", row) for row in rows)
     for bars in a.containers:
@@ -42,8 +38,7 @@ def _part(a: Axes) -> Iterable[str]:
         elif tallest := max(bars, key=lambda bar: bar.get_height(), default=None):
             yield f"{len(bars)} bars, the tallest {tallest.get_height():.3g} at {tallest.get_x():.3g}"
     for line in a.lines:
-        px, py = (np.asarray(values, float) for values in line.get_data(orig=False))
-        name = line.get_label()
+        (px, py), name = (np.asarray(values, float) for values in line.get_data(orig=False)), line.get_label()
         if name.startswith("_") or not len(px):
             continue
         if named and 1 < len(px) == len(rows):
@@ -64,6 +59,6 @@ def _part(a: Axes) -> Iterable[str]:
             yield "points: " + _some(f"{v:.3g} at {u:.3g}" for u, v in np.asarray(points))
     if len(a.images) > 1:
         yield f"{len(a.images)} pictures: " + _some(t.get_text() for t in a.texts if t.get_text())
-    arrows = [str(patch.get_label()) for patch in a.patches if " -> " in str(patch.get_label())]
-    if arrows:
-        yield _some((" ".join(re.sub(r"#\w*", "", arrow).split()) for arrow in arrows), 30)
+    labels = [" ".join(re.sub(r"#\w*", "", str(patch.get_label())).split()) for patch in a.patches]
+    if arrows := [label for label in labels if " -> " in label]:
+        yield _some(arrows, 30)

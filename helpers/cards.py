@@ -13,17 +13,6 @@ from typing import Any
 
 from helpers import evaluation, files, runs, significance
 
-METRICS = {
-    "accuracy": "accuracy", "macro_f1": "macro F1", "weighted_f1": "weighted F1",
-    "balanced_accuracy": "balanced accuracy", "mcc": "Matthews correlation", "log_loss": "log loss (nats)",
-    "brier": "Brier score",
-}  # fmt: skip
-KINDS = {
-    "lstm": "an LSTM trained from scratch", "bert": "a pretrained BERT encoder with a classification head",
-    "tfidf": "logistic regression on TF-IDF", "frozen": "logistic regression on vectors of a frozen BERT",
-    "mixture": "the normalised product of the run's other models",
-}  # fmt: skip
-
 
 def write(folder: Path, model: str, out: Path | None = None) -> Path:
     """Writes the card of one model of a run into the run's folder, or into ``out``; returns the file."""
@@ -41,15 +30,13 @@ def write(folder: Path, model: str, out: Path | None = None) -> Path:
     names = evaluation.label_names(table)
     found = classification_report(test["label"], test["prediction"], labels=names, output_dict=True, zero_division=0)
     values = {
-        "record": record, "model": model, "saved": saved, "names_of": METRICS, "names": names, "temperature": t,
-        "kind": KINDS.get(saved.get("kind")) or KINDS.get(model, model),
+        "record": record, "model": model, "saved": saved, "names": names, "temperature": t,
         "data": Path(str(record["parameters"].get("DATA", "?"))).name,
-        "sizes": {"validation": len(held_out), "test": len(test)},
-        "intervals": list(significance.intervals(y, p).iterrows()),
+        "sizes": {"validation": len(held_out), "test": len(test)}, "cost": costs.to_dict("index").get(model),
+        "intervals": significance.intervals(y, p).iterrows(),
         "errors": [evaluation.calibration_error(y, q) for q in (p, evaluation.scale(p, t))],
         "classes": sorted(((name, found[name]) for name in names), key=lambda item: item[1]["f1-score"]),
-        "confused": list(evaluation.confused(test, 3).itertuples()),
-        "cost": costs.loc[model].to_dict() if model in costs.index else None,
+        "confused": evaluation.confused(test, 3).itertuples(),
     }  # fmt: skip
     templates = FileSystemLoader(Path(__file__).parent / "report")
     environment = Environment(loader=templates, trim_blocks=True, keep_trailing_newline=True, finalize=plain)
@@ -61,8 +48,7 @@ def write(folder: Path, model: str, out: Path | None = None) -> Path:
 
 def without_folders(value: Any) -> Any:
     """Returns a value for a page that is shared: an absolute path from the current folder on, or its last part."""
-    path = Path(value) if isinstance(value, str) else Path()
-    if not path.is_absolute():
+    if not isinstance(value, str) or not (path := Path(value)).is_absolute():
         return value
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
 

@@ -32,32 +32,25 @@ from helpers.alternatives import describe
 SIZES = {"small": (7.2, 3.3), "medium": (7.2, 4.2), "large": (7.2, 5.6)}  # inches: one width
 PALETTE = ("#1f4e79", "#e07b1f", "#2a8c6e", "#a3246b", "#b5473a", "#5aa6d8", "#5b3a8c", "#777777", "#3f7d20", "#111111")
 DPI, COLOURS = 200, 24
-CJK_FONTS = ("Noto Sans SC", "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei",
-             "PingFang SC", "Microsoft YaHei", "SimHei", "Heiti SC", "Arial Unicode MS")  # fmt: skip
 
 
 @functools.cache
-def cjk_font() -> str | None:
-    """Returns the name of a font with Chinese characters, the package zhplot's first; None, and a hint, without one."""
-    spec = find_spec("zhplot")
-    for file in Path(spec.origin).parent.glob("fonts/*.ttf") if spec else ():
-        font_manager.fontManager.addfont(str(file))
-    listed = font_manager.fontManager.ttflist
+def cjk_font() -> str:
+    """Returns the name of the font with Chinese characters that the package zhplot brings."""
+    fonts = font_manager.fontManager
+    fonts.addfont(Path(find_spec("zhplot").origin).with_name("fonts") / "NotoSansSC-Regular.ttf")
     # One weight serves bold titles too; without this entry matplotlib warns at every bold title.
-    listed += [dataclasses.replace(font, weight=700) for font in listed if font.name == CJK_FONTS[0]]
-    found = next((name for name in CJK_FONTS if name in {font.name for font in listed}), None)
-    if found is None:
-        print("No font with Chinese characters was found: pip install zhplot, or Debian's fonts-noto-cjk.")
-    return found
+    fonts.ttflist.append(dataclasses.replace(fonts.ttflist[-1], weight=700))
+    return fonts.ttflist[-1].name
 
 
 def style() -> dict[str, Any]:
-    """Returns the house style as rcParams, with a font that has Chinese characters where one is found."""
+    """Returns the house style as rcParams, with a font that has Chinese characters."""
     return {
         "axes.axisbelow": True, "axes.grid": True, "axes.prop_cycle": cycler(color=PALETTE), "axes.spines.right": False,
         "axes.spines.top": False, "axes.titlelocation": "left", "axes.titlesize": 11, "axes.titleweight": "bold",
         "axes.unicode_minus": False, "figure.constrained_layout.use": True, "font.size": 9.5,
-        "font.family": ["DejaVu Sans", *filter(None, [cjk_font()])], "grid.alpha": 0.35, "grid.linewidth": 0.6,
+        "font.family": ["DejaVu Sans", cjk_font()], "grid.alpha": 0.35, "grid.linewidth": 0.6,
         "legend.fontsize": 9, "legend.frameon": False, "lines.linewidth": 1.8,
     }  # fmt: skip
 
@@ -84,9 +77,8 @@ def to_png(ax: Axes) -> bytes:
     drawn, small = io.BytesIO(), io.BytesIO()
     with mpl.rc_context(style()):
         for part in ax.figure.axes:
-            place = part.get_subplotspec()
+            title, place = part.get_title(loc="left"), part.get_subplotspec()
             inches = ax.figure.get_figwidth() / (place.get_gridspec().ncols if place else 1)
-            title = part.get_title(loc="left")
             wide = sum(ord(letter) > 0x2E80 for letter in title) / max(len(title), 1) + 1
             if len(title) > (most := int((inches - 0.7) / 0.092 / wide)):
                 part.set_title(textwrap.fill(" ".join(title.split()), most, break_long_words=wide > 1.3), loc="left")
@@ -106,20 +98,16 @@ def show(ax: Axes, alt: str = "") -> bytes:
 
 def _legend(ax: Axes) -> None:
     """Names right of the axes, in the order in which the lines end and in their colours."""
-    lines, names = ax.get_legend_handles_labels()
-    if names:
-        last = [float(np.asarray(line.get_ydata(), float)[-1]) if len(line.get_ydata()) else -np.inf for line in lines]
-        order = sorted(range(len(lines)), key=lambda i: -last[i])
-        ax.legend([lines[i] for i in order], [names[i] for i in order], loc="center left",
-                  bbox_to_anchor=(1.0, 0.5), labelcolor="linecolor")  # fmt: skip
+    lines, _ = ax.get_legend_handles_labels()
+    lines.sort(key=lambda line: np.asarray(line.get_ydata(), float)[-1:].max(initial=-np.inf), reverse=True)
+    ax.legend(handles=lines, loc="center left", bbox_to_anchor=(1.0, 0.5), labelcolor="linecolor")
 
 
 @styled
 def bars(values: pd.Series, title: str, xlabel: str, ax: Axes, decimals: int = 2, highlight: str = "") -> Axes:
     """Horizontal bars, one for each entry of ``values``, with the value written beside; ``highlight`` names one bar."""
     names = [str(name) for name in values.index]
-    colours = [PALETTE[1] if name == highlight else PALETTE[0] for name in names]
-    ax.barh(names, values.to_numpy(), color=colours)
+    ax.barh(names, values.to_numpy(), color=[PALETTE[1] if name == highlight else PALETTE[0] for name in names])
     for place, value in enumerate(values):
         ax.text(value, place, f" {value:.{decimals}f}", va="center")
     ax.invert_yaxis()
@@ -134,8 +122,8 @@ def intervals(table: pd.DataFrame, title: str, xlabel: str, ax: Axes, highlight:
     """A dot with its interval for each row: columns ``value``, ``low``, ``high``; ``highlight`` names one row."""
     for place, (name, row) in enumerate(table.iterrows()):
         colour = PALETTE[1] if name == highlight else PALETTE[0]
-        points = [row["low"], row["value"], row["high"]]
-        ax.plot(points, [place] * 3, "o-", color=colour, markersize=6, markevery=[1], label=str(name))
+        points, look = [row["low"], row["value"], row["high"]], {"markersize": 6, "markevery": [1], "label": str(name)}
+        ax.plot(points, [place] * 3, "o-", color=colour, **look)
         ax.text(row["high"], place, f"  {row['value']:.3f}", va="center")
     ax.set_yticks(range(len(table)), [str(name) for name in table.index])
     ax.invert_yaxis()
@@ -199,9 +187,9 @@ def curves(lines: dict[str, tuple[np.ndarray, np.ndarray]], title: str, xlabel: 
         ax.plot([0, 1], [0, 1], color="0.5", linestyle=":", linewidth=1.2)
     for colour, (name, (x, y)) in zip(PALETTE * 10, lines.items(), strict=False):
         dash = ("-", "--", "-.", ":")[PALETTE.index(colour) // 3]
-        look = {"color": "black", "linewidth": 2.6, "zorder": 3} if name == highlight else {"color": colour}
-        look |= {"linestyle": "-" if name == highlight else dash}
-        ax.plot(x, y, **{"linewidth": 1.5, "zorder": 2} | look, marker=marker, label=name)
+        look = {"color": colour, "linestyle": dash, "linewidth": 1.5, "zorder": 2}
+        thick = {"color": "black", "linewidth": 2.6, "zorder": 3}
+        ax.plot(x, y, marker=marker, label=name, **thick if name == highlight else look)
     if len(lines) <= 12:
         _legend(ax)
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
@@ -217,23 +205,6 @@ def reliability(bins: pd.DataFrame, title: str, ax: Axes) -> Axes:
     ax.scatter(bins["confidence"], bins["accuracy"], s=sizes, color=PALETTE[0], zorder=3)
     names = {"xlabel": "confidence (mean of the bin)", "ylabel": "accuracy (share right)"}
     ax.set(title=title, **names, xlim=(0, 1.02), ylim=(0, 1.02))
-    return ax
-
-
-@styled
-def surface(x: np.ndarray, y: np.ndarray, values: np.ndarray, title: str, xlabel: str, ylabel: str, ax: Axes,
-            paths: dict[str, np.ndarray] | None = None, mark: tuple[float, float] | None = None,
-            levels: int | Sequence[float] = 12) -> Axes:  # fmt: skip
-    """Contour lines of ``values`` (rows, columns), with paths (n, 2) by name over it and a star at ``mark``."""
-    ax.contour(x, y, values, levels=levels, colors="0.7", linewidths=0.8)
-    for colour, (name, path) in zip(PALETTE * 10, (paths or {}).items(), strict=False):
-        ax.plot(path[:, 0], path[:, 1], color=colour, linewidth=1.2, label=name)
-        ax.plot(*path[-1], "o", color=colour, markersize=5)
-    if mark is not None:
-        ax.plot(*mark, "*", color="black", markersize=11, zorder=5)
-    if paths:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel, xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
     return ax
 
 
@@ -272,6 +243,7 @@ KINDS = {
     "plain": ("white", "-", "black"), "frozen": ("#e4e7eb", "--", "black"), "trained": ("#a9d2ee", "-", "black"),
     "new": ("#1f4e79", "-", "white"), "op": ("#fff3d6", "-", "black"), "text": ("none", "-", "black"),
 }  # fmt: skip
+BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 
 
 def diagram(
@@ -279,19 +251,11 @@ def diagram(
 ) -> Axes:
     """Draws a computation graph, an architecture or a pipeline: boxes on a grid, joined by arrows.
 
-    Args:
-        boxes: name to ``(column, row)``, ``(column, row, kind)`` or ``(column, row, kind, columns wide)``; row 0 is at
-            the top, fractions are fine. Kinds: plain, frozen, trained, new, op (a circle), text (no border). The name
-            is what is written; a part from ``#`` on is not, so that ``"×#2"`` is a second circle ``×``.
-        arrows: ``(from, to)``, ``(from, to, label)`` or ``(from, to, label, bend)``; a bend of .3 or -.3 curves it.
-        title, ax: as in the other figures; the figure is made for the grid where no axes are given.
-        height: inches a row takes.
-
-    Examples:
-        >>> boxes = {"text": (0, 0), "BERT": (1, 0, "frozen"), "head": (2, 0, "new")}
-        >>> ax = diagram(boxes, [("text", "BERT", "ids"), ("BERT", "head")], "Only the head learns")
-        >>> ax.get_title(loc="left")
-        'Only the head learns'
+    ``boxes`` gives each name ``(column, row)``, ``(column, row, kind)`` or ``(column, row, kind, columns wide)``; row 0
+    is at the top, fractions are fine, and of the KINDS, op is a circle and text has no border. The name is what is
+    written; a part from ``#`` on is not, so that ``"×#2"`` is a second circle ``×``. ``arrows`` are ``(from, to)``,
+    ``(from, to, label)`` or ``(from, to, label, bend)``; a bend of .3 or -.3 curves it. A row takes ``height`` inches;
+    the figure is made for the grid where no ``ax`` is given.
     """
     boxes = {name: (*box, *("plain", 1)[len(box) - 2 :])[:4] for name, box in boxes.items()}
     left, right = (f(x + s * w / 2 for x, _, _, w in boxes.values()) for f, s in ((min, -1), (max, 1)))
@@ -308,25 +272,23 @@ def diagram(
             if kind == "text":
                 w = min(w, 0.09 * max(map(len, label.split("\n"))) + 0.1)
             box = FancyBboxPatch((x - w / 2, y - h / 2), w, h, "round,pad=0,rounding_size=0.08")
-            patch = patches[name] = box if kind != "op" else Ellipse((x, y), h * 0.8, h * 0.8)
-            patch.set(facecolor=fill, edgecolor="none" if kind == "text" else "#333333", linestyle=line, label=kind)
-            ax.add_patch(patch).set_zorder(2)
+            patches[name] = ax.add_patch(box if kind != "op" else Ellipse((x, y), h * 0.8, h * 0.8))
+            edge = "none" if kind == "text" else "#333333"
+            patches[name].set(facecolor=fill, edgecolor=edge, linestyle=line, label=kind, zorder=2)
             ax.text(x, y, label, ha="center", va="center", color=ink, zorder=4)
         for start, end, label, bend in ((*arrow, *("", 0)[len(arrow) - 2 :]) for arrow in arrows):
-            (x, y), (u, v), level = at[start], at[end], at[start][1] == at[end][1]
-            ends = {"patchA": patches[start], "patchB": patches[end], "shrinkA": 1, "shrinkB": 1}
-            arrow = FancyArrowPatch(
-                (x, y), (u, v), arrowstyle="-|>", connectionstyle=f"arc3,rad={bend}", mutation_scale=11, **ends
-            )
+            (x, y), (u, v) = at[start], at[end]
+            ends = {"patchA": patches[start], "patchB": patches[end], "shrinkA": 1, "shrinkB": 1, "mutation_scale": 11}
+            arrow = FancyArrowPatch((x, y), (u, v), arrowstyle="-|>", connectionstyle=f"arc3,rad={bend}", **ends)
             ax.add_patch(arrow).set(color="#333333", label=f"{start} -> {end}: {label}".rstrip(": "), zorder=3)
-            lift = (0.35 * height if abs(u - x) <= 1.2 * unit else 0.03) * level  # over the boxes, where space is short
-            place = ((x + u) / 2 + bend * (v - y) / 2, (y + v) / 2 - bend * (u - x) / 2 + lift)
-            behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.8} if label and not level else None
-            side = "bottom" if level else "center"
-            ax.text(*place, label, ha="center", va=side, fontsize=9, bbox=behind, zorder=3)
-        used = {box[2]: patches[name] for name, box in boxes.items() if box[2] in ("frozen", "trained", "new")}
-        if used:
-            ax.legend(used.values(), used, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, fontsize=9)
+            level = y == v  # then the label stands over the arrow, and over the boxes where space is short
+            lift = (0.35 * height if abs(u - x) <= 1.2 * unit else 0.03) * level
+            place = (x + u) / 2 + bend * (v - y) / 2, (y + v) / 2 - bend * (u - x) / 2 + lift
+            look = {"va": "bottom"} if level else {"va": "center", "bbox": BEHIND if label else None}
+            ax.text(*place, label, ha="center", fontsize=9, zorder=3, **look)
+        learned = {box[2]: patches[name] for name, box in boxes.items() if box[2] in ("frozen", "trained", "new")}
+        if learned:
+            ax.legend(learned.values(), learned, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, fontsize=9)
         low = (-np.ptp(rows) - 0.4) * height
         ax.set(title=title, xlim=(0, (right - left) * unit), ylim=(low, 0.55 * height), aspect="equal")
         ax.set_axis_off()

@@ -1,7 +1,8 @@
-"""What the index of reports shows, computed from run folders alone: the ladder, the map, the cards, the runs."""
+"""What the index of reports shows, computed from run folders alone: the ladder, the cards, how runs ended."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import csv
 import re
@@ -10,31 +11,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from helpers import InputError
+
 HEADLINE = ("accuracy", "macro_f1", "log_loss", "test_perplexity", "probe_hits", "stsb_spearman")
 
 
-def contents(entries: Sequence[Mapping[str, Any]], main: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns what ``index.html.j2`` shows: of all runs and sweeps, and of ``main``, the first of each notebook."""
-    groups = []
-    for notebook in dict.fromkeys(entry["notebook"] for entry in entries):
-        runs, sweeps = ([e for e in entries if e["notebook"] == notebook and e["sweep"] == kind] for kind in (0, 1))
-        known = dict.fromkeys(name for run in runs for name in run["metrics"])
-        columns = [name for name in HEADLINE if name in known] or list(known)[:3]
-        title = runs[0]["title"] if runs else notebook
-        groups.append({"notebook": notebook, "title": title, "columns": columns, "runs": runs, "sweeps": sweeps})
-    by_number = {entry["notebook"][:2]: entry for entry in reversed(main)}
-    cards = [_card(entry) for entry in main if not entry["failed"]]
-    return {"entries": entries, "groups": groups, "by_number": by_number, "cards": cards, "ladder": _ladder(main)}
-
-
-def _card(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A notebook at a glance: its figure, the question it asks, a Chinese line, and its answer."""
+def card(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a notebook at a glance: its figure, the question it asks, a Chinese line, and its answer."""
     texts = "\n".join(cell.source for cell in entry["nb"].cells[:3] if cell.cell_type == "markdown")
-    question = re.search(r"\*\*([^*]+[?？])\*\*", texts)
-    chinese = re.search(r"(?:摘要|中文)[*]*[：:]?[*]*\s*([^\n]+)", texts)
-    chinese = chinese or re.search(r"(?m)^(.*[\u4e00-\u9fff]{6}.*)$", texts)
-    found = {"question": question, "chinese": chinese}
-    return {"entry": entry, "answer": _answer(entry)} | {name: hit[1] if hit else "" for name, hit in found.items()}
+    found = {"question": r"\*\*([^*]+[?？])\*\*", "chinese": r"摘要[*：:\s]*(.+)"}
+    found = {name: hit[1] for name, pattern in found.items() if (hit := re.search(pattern, texts))}
+    return found | {"entry": entry, "figure": _figure(entry), "answer": _answer(entry)}
+
+
+def _figure(entry: Mapping[str, Any]) -> tuple[Any, Any] | None:
+    """The cell and the output of a picture: the one kept as telling.png, else as ladder.png, else the last one."""
+    shown = [(cell, output) for cell in entry["nb"].cells for output in cell.get("outputs", ())
+             if "image/png" in output.get("data", ())]  # fmt: skip
+    kept = [entry["folder"] / "figures" / f"{name}.png" for name in ("ladder", "telling")]
+    rank = {base64.b64encode(file.read_bytes()).decode(): i for i, file in enumerate(kept, 1) if file.is_file()}
+    return max(reversed(shown), key=lambda pair: rank.get(pair[1].data["image/png"], 0), default=None)
 
 
 def _answer(entry: Mapping[str, Any]) -> str:
@@ -48,39 +44,38 @@ def _answer(entry: Mapping[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {number(entry['metrics'][name])}" for name in named)
 
 
-def _ladder(main: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The models of 06, or of all default runs on one split: the best on validation rows, judged on the test rows."""
+def ladder(main: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Returns the models of 06, or of all default runs on one split, as ``index.html.j2`` draws them.
+
+    The best is chosen on validation rows and judged on the test rows, against TF-IDF or else the last candidate.
+    """
+    from scipy.stats import binomtest
+
+    from helpers import evaluation, significance
+
     runs = [entry for entry in main if (entry["folder"] / "predictions.csv").is_file() and not entry["failed"]]
-    if not runs:
-        return None
-    from statsmodels.stats.proportion import proportion_confint
-
-    from helpers import InputError, evaluation, significance
-
     kept, table = [], None
     for entry in [entry for entry in runs if entry["notebook"].startswith("06")] or runs:
         with contextlib.suppress(InputError):  # a file that is damaged, or rows of another DATA, TEST or SEED
-            table = evaluation.read_runs([*(str(e["folder"]) for e in kept), str(entry["folder"])])[0]
+            table = evaluation.read_runs([str(e["folder"]) for e in (*kept, entry)])[0]
             kept.append(entry)
     if table is None or set(table["split"]) != {"validation", "test"}:
         return None
-    right = (table["label"] == table["prediction"]).groupby([table["model"], table["split"]])
-    texts = int(right.size().xs("test", level="split").iloc[0])
-    right = right.mean().unstack("split").sort_values("validation")
-    rows = [(name, share.validation, share.test, *proportion_confint(round(share.test * texts), texts, method="wilson"))
-            for name, share in right.iterrows()]  # fmt: skip
+    right = (table["label"] == table["prediction"]).groupby([table["model"], table["split"]]).mean().unstack("split")
+    texts = len(table[table["split"] == "test"]) // len(right)
+    rows = []
+    for name, share in right.sort_values("validation").iterrows():
+        interval = binomtest(round(share.test * texts), texts).proportion_ci(method="wilson")
+        rows.append((name, share.validation, share.test, *interval))
     names = evaluation.candidates(table)
     best, floor = names[0], "tfidf" if "tfidf" in names[1:] else names[-1]
     pairs = significance.pairs(table[table["model"].isin(names)])
-    own = pairs[[{row.better, row.worse} == {best, floor} for row in pairs.itertuples()]]
-    found = {"rows": rows, "best": next(row for row in rows if row[0] == best), "floor": floor, "texts": texts}
-    found["points"] = 100 * (right["test"][best] - right["test"][floor])
-    found["data"] = kept[0]["parameters"].get("DATA", "")
-    for row in own.itertuples():
-        only = (row.only_better, row.only_worse)[:: 1 if row.better == best else -1]
-        found |= {"only": only, "p": significance.p_value(row.p_holm), "pairs": len(pairs)}
-        found["settled"] = row.p_holm < significance.LEVEL
-    return found
+    pair = next((pair for pair in pairs.itertuples() if {pair.better, pair.worse} == {best, floor}), None)
+    return {
+        "rows": rows, "best": next(row for row in rows if row[0] == best), "floor": floor, "texts": texts,
+        "pair": pair, "pairs": len(pairs), "p": pair and significance.p_value(pair.p_holm),
+        "settled": pair and pair.p_holm < significance.LEVEL, "data": kept[0]["parameters"].get("DATA", ""),
+    }  # fmt: skip
 
 
 def states(path: Path) -> Counter[str]:
@@ -90,29 +85,7 @@ def states(path: Path) -> Counter[str]:
     return Counter()
 
 
-def sortable(value: Any) -> Any:
-    """Returns a number as it is, and nothing for anything else."""
-    return value if isinstance(value, int | float) and abs(value) < 1e300 else ""
-
-
-def number(value: float | None) -> str:
-    """Returns a metric as a page shows it: three decimals, or thousands apart; a dash where there is none."""
-    if value is None:
-        return "–"
+def number(value: float) -> str:
+    """Returns a metric as a page shows it: three decimals, or thousands apart."""
     decimals = 0 if value.is_integer() and abs(value) >= 10 else 3 if abs(value) < 10 else 1
     return f"{value:,.{decimals}f}"
-
-
-def duration(seconds: Any) -> str:
-    """Returns seconds as a person says them, or nothing where it is no number.
-
-    Examples:
-        >>> duration(3.21), duration(119.7), duration(7260), duration(None)
-        ('3.2 s', '2 min 0 s', '2 h 1 min', '')
-    """
-    if sortable(seconds) == "":
-        return ""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from helpers import InputError, parameters, runs
-from helpers.commands import report as reports
 from helpers.files import bases, locked, project_root, recover, replace_folder, runs_root, shown, write_json
 
 MISTAKE = "InputError: "  # how a cell's error begins
@@ -258,6 +257,8 @@ def _close(run: Plan, folder: Path, record: dict, status: int, report: bool) -> 
         write_json(folder / "metrics.json", {"metrics": {}, "versions": runs.versions()} | record)
         if report and (folder / "notebook.ipynb").exists():
             try:
+                from helpers.commands import report as reports
+
                 reports.render(folder / "notebook.ipynb", folder / "report.html")
             except Exception as error:  # of a dozen kinds; what the run computed is not lost for it
                 print(f"The run has no report.html ({reason(error)}): try python -m helpers report.", file=sys.stderr)

@@ -6,15 +6,21 @@ formulas become MathML; terminal text loses its codes.
 
 from __future__ import annotations
 
+import contextlib
 import html
+import itertools
 import json
 import re
-from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
+from xml.etree.ElementTree import tostring
 
+import bleach
+from bs4 import BeautifulSoup
+from latex2mathml.converter import convert_to_element
 from markupsafe import Markup
+from nbconvert.filters import markdown_mistune as nbc
 
 NO_ALT = "figure without description"
 LONGEST = 20_000  # characters of Markdown in a cell; more is shown as it is
@@ -26,48 +32,41 @@ _BESIDE = re.compile(r"(\.\./)*[\w%][\w%.-]*(/[\w%][\w%.-]*)*\.html(#\S*)?")
 _PARTS = {"mfrac": 2, "msub": 2, "msup": 2, "mover": 2, "munder": 2, "mroot": 2, "msubsup": 3, "munderover": 3}
 
 
+class _Inline(nbc.MathInlineParser):
+    SPECIFICATION: ClassVar = nbc.MathInlineParser.SPECIFICATION | {"inline_math_tex": _INLINE}
+
+
+class _Renderer(nbc.IPythonRenderer):
+    def block_math(self, body: str) -> str:
+        return _mathml(body, "block")
+
+    def latex_environment(self, name: str, body: str) -> str:
+        return _mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", "block")
+
+    def inline_math(self, body: str) -> str:
+        return _mathml(body, "inline")
+
+
 def markdown(source: str, pages: Mapping[str, str] | None = None, attachments: Any = None) -> Markup:
     """Returns Markdown as safe HTML, its formulas as MathML; HTML that is not allowed is shown as text."""
-    from nbconvert.filters import markdown_mistune as nbc
-
-    class Inline(nbc.MathInlineParser):
-        SPECIFICATION: ClassVar = nbc.MathInlineParser.SPECIFICATION | {"inline_math_tex": _INLINE}
-
-    class Renderer(nbc.IPythonRenderer):
-        def block_math(self, body: str) -> str:
-            return _mathml(body, "block", f"$${body}$$")
-
-        def latex_environment(self, name: str, body: str) -> str:
-            whole = f"\\begin{{{name}}}{body}\\end{{{name}}}"
-            return _mathml(whole, "block", whole)
-
-        def inline_math(self, body: str) -> str:
-            return _mathml(body, "inline", f"${body}$")
-
-    if len(source) > LONGEST:  # the parser's time grows with the square of what is opened and never closed
-        return Markup("<pre>{}</pre>").format(source)
-    renderer = Renderer(escape=False, exclude_anchor_links=True, attachments=attachments)
-    try:
-        text = nbc.MarkdownWithMath(renderer, nbc.MathBlockParser(), Inline(hard_wrap=False)).render(source)
-    except nbc.InvalidNotebook:  # a picture whose attachment is gone
-        text = f"<pre>{html.escape(source)}</pre>"
-    return clean(text, pages, strip=False)
+    renderer = _Renderer(escape=False, exclude_anchor_links=True, attachments=attachments)
+    with contextlib.suppress(nbc.InvalidNotebook):  # a picture whose attachment is gone
+        if len(source) <= LONGEST:  # the parser's time grows with the square of what is opened and never closed
+            return clean(nbc.MarkdownWithMath(renderer, inline=_Inline()).render(source), pages, strip=False)
+    return Markup("<pre>{}</pre>").format(source)
 
 
-def _mathml(latex: str, mode: str, source: str) -> str:
+def _mathml(latex: str, mode: str) -> str:
     """The formula as MathML, or its escaped source where it cannot be converted."""
-    from xml.etree.ElementTree import tostring
-
-    from latex2mathml.converter import convert_to_element
-
+    source = html.escape(f"${latex}$" if mode == "inline" else f"$${latex}$$")
     try:
         root = convert_to_element(latex.replace("{aligned}", "{align*}"), display=mode)
         for element in root.iter():
             element.text = html.unescape(element.text or "")
             if element.text.startswith("\\") or len(element) != _PARTS.get(element.tag, len(element)):
-                return html.escape(source)
+                return source
     except Exception:  # the converter raises many kinds; the source is readable too
-        return html.escape(source)
+        return source
     root.set("alttext", latex.strip())
     return tostring(root, encoding="unicode")
 
@@ -75,15 +74,9 @@ def _mathml(latex: str, mode: str, source: str) -> str:
 def clean(text: str, pages: Mapping[str, str] | None = None, *, strip: bool = True) -> Markup:
     """Returns HTML reduced to harmless elements; tables can scroll, and pictures have a text alternative.
 
-    Args:
-        text: HTML of any origin.
-        pages: notebook name, or relative address, to the page that a link to it leads to. Without it, links to pages
-            by a relative address, such as ``../name/report.html``, stay as they are.
-        strip: whether tags that are not allowed vanish; else they are shown as text.
+    ``pages`` gives the page for a notebook's name or a relative address; without it, links to pages by a relative
+    address, such as ``../name/report.html``, stay. Tags that are not allowed vanish, without ``strip`` they are text.
     """
-    import bleach
-    from bs4 import BeautifulSoup
-
     if strip:
         text = re.sub(r"(?is)<(style|script|svg|button)\b.*?(</\1\s*>|\Z)", "", text)
     protocols = {"http", "https", "data"}  # `_allowed` lets data through for pictures only
@@ -126,14 +119,11 @@ def _relink(link: Any, pages: Mapping[str, str] | None) -> None:
 
 def _align(table: Any) -> None:
     """Marks the columns of numbers, counted from the right, because index columns stand on the left."""
-    columns = defaultdict(list)
-    for row in table.find_all("tr"):
-        for place, cell in enumerate(reversed(row.find_all(["td", "th"], recursive=False))):
-            columns[place].append(cell)
-    for column in columns.values():
-        texts = [cell.get_text().strip() for cell in column if cell.name == "td"]
+    rows = [reversed(row.find_all(["td", "th"], recursive=False)) for row in table.find_all("tr")]
+    for column in itertools.zip_longest(*rows):
+        texts = [cell.get_text().strip() for cell in column if cell and cell.name == "td"]
         if any(re.search(r"\d", text) for text in texts) and all(_NUMBER.fullmatch(text) for text in texts):
-            for cell in column:
+            for cell in filter(None, column):
                 cell["class"] = [*cell.get("class", ()), "num"]
 
 

@@ -1,8 +1,6 @@
 """``serve``: a run's classifier as an HTTP endpoint and a page; nothing of a text is logged."""
 
 import asyncio
-import csv
-import io
 import json
 import os
 import re
@@ -10,17 +8,33 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 
 from helpers import InputError, evaluation, predict, runs, weights
 
+try:
+    import uvicorn
+    from fastapi import FastAPI, Request
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import HTMLResponse, JSONResponse
+    from pydantic import BaseModel, Field, StringConstraints
+    from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect
+except ImportError:
+    told = "serve needs FastAPI and uvicorn: pip install 'helpers[serve]', or pip install fastapi uvicorn."
+    raise InputError(told) from None
+
 MOST_BYTES, MOST_TEXTS, MOST_CHARACTERS = 1_000_000, 256, 10_000  # of a request
 SECONDS, WAITING, BATCH, MOST_WORDS = 10.0, 200, 256, 48  # of a request; requests; texts; occluded words
+Text = Annotated[str, StringConstraints(strict=True, max_length=MOST_CHARACTERS)]
+KINDS = (RequestValidationError, HTTPException, OSError)  # a TimeoutError is an OSError
+LOCAL = {"127.0.0.1", "localhost", "[::1]"}
 WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 
 
@@ -33,10 +47,13 @@ class Service:
         self.name, self.threshold = _threshold(self.folder, model)
         self.classify(["once, so that the first request need not wait"])
 
-    async def open(self) -> None:
-        """Begins to answer, within the event loop that is running."""
+    @asynccontextmanager
+    async def opened(self, _: Any = None) -> AsyncIterator[None]:
+        """Answers as long as it is entered, within the event loop that is running."""
         self.queue: asyncio.Queue = asyncio.Queue(WAITING)
-        self.work = asyncio.create_task(self._answer())
+        work = asyncio.create_task(self._answer())
+        yield
+        work.cancel()
 
     async def _answer(self) -> None:
         """While one batch is computed, the next one collects."""
@@ -56,11 +73,10 @@ class Service:
 
     async def predict(self, texts: list[str]) -> np.ndarray:
         """Returns the probabilities (n, classes); raises TimeoutError where too many wait, or this one too long."""
+        if self.queue.full():
+            raise TimeoutError
         future = asyncio.get_running_loop().create_future()
-        try:
-            self.queue.put_nowait((texts, future))
-        except asyncio.QueueFull:
-            raise TimeoutError from None
+        self.queue.put_nowait((texts, future))
         return await asyncio.wait_for(future, SECONDS)
 
     def told(self, p: np.ndarray) -> dict[str, Any]:
@@ -80,11 +96,10 @@ class Service:
 
     def correct(self, text: str, label: str) -> None:
         """Appends a text with its right label to ``corrections.csv`` of the run, in the form that ``DATA`` reads."""
-        path, row = self.folder / "corrections.csv", io.StringIO()
-        with self.lock, path.open("ab") as file:
-            rows = [] if file.tell() else [("text", "label")]
-            csv.writer(row, lineterminator="\n").writerows([*rows, (re.sub(r"\r\n?", "\n", text), label)])
-            file.write(row.getvalue().encode("utf-8", "replace"))  # one write: two servers do not mix their lines
+        row = pd.DataFrame({"text": [re.sub(r"\r\n?", "\n", text)], "label": [label]})
+        with self.lock, (self.folder / "corrections.csv").open("ab") as file:
+            line = row.to_csv(index=False, header=not file.tell(), lineterminator="\n")
+            file.write(line.encode("utf-8", "replace"))  # one write: two servers do not mix their lines
             file.flush()
             os.fsync(file.fileno())
 
@@ -105,93 +120,62 @@ def _threshold(folder: Path, model: str) -> tuple[str, float | None]:
     return name, 2.0 if found is None else found
 
 
-class Gate:
-    """Lets requests through to an application that are small, whole in time, JSON, and for this machine's name."""
+class Texts(BaseModel, extra="forbid"):
+    """One text or many."""
 
-    def __init__(self, app: Any, hosts: set[str] | None = None) -> None:
-        self.app, self.hosts = app, hosts
-
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
-        """Answers a request, or refuses it with one sentence."""
-        from starlette.datastructures import Headers
-        from starlette.responses import JSONResponse
-
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        headers, body, more, status, said = Headers(scope=scope), b"", True, 0, ""
-        if self.hosts and re.sub(r":\d+$", "", headers.get("host", "")) not in self.hosts:
-            status, said = 421, "This address is not served here: use the one that was printed."
-        elif scope["method"] == "POST" and not headers.get("content-type", "").startswith("application/json"):
-            status, said = 415, "Send JSON with the header Content-Type: application/json."
-        try:
-            async with asyncio.timeout(SECONDS):
-                while more and not status:
-                    message = await receive()
-                    body, more = body + message.get("body", b""), message.get("more_body", False)
-                    if len(body) > MOST_BYTES:
-                        status, said = 413, f"The request is over {MOST_BYTES:,} bytes: send fewer texts."
-                    if message["type"] == "http.disconnect":
-                        return None
-        except TimeoutError:
-            status, said = 408, f"The request was not whole after {SECONDS:g} seconds: send it again."
-        if status:
-            return await JSONResponse({"error": said}, status, {"Connection": "close"})(scope, receive, send)
-        read = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def whole() -> dict:
-            return read.pop() if read else await receive()
-
-        await self.app(scope, whole, send)
+    texts: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
 
 
-def app(service: Service, hosts: set[str] | None = None) -> Any:
-    """Returns the FastAPI application of a service."""
-    from fastapi import FastAPI
-    from fastapi.exceptions import RequestValidationError
-    from fastapi.responses import HTMLResponse, JSONResponse
-    from pydantic import BaseModel, Field, StringConstraints
-    from starlette.exceptions import HTTPException as StarletteHTTPException
+class Correction(BaseModel, extra="forbid"):
+    """A text and its right label."""
 
-    Text = Annotated[str, StringConstraints(strict=True, max_length=MOST_CHARACTERS)]
+    text: Text
+    label: Text
 
-    class Texts(BaseModel, extra="forbid"):
-        """One text or many."""
 
-        texts: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
+async def refuse(_: Request, error: Exception) -> JSONResponse:
+    """Answers an error with one sentence."""
+    headers = {}
+    match error:
+        case RequestValidationError():
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"] if part != "body")
+            status, said = 422, f"{where or 'The request'}: {first['msg']}; see /docs."
+        case HTTPException():
+            status, said = error.status_code, f"{error.detail}: see /docs."
+        case TimeoutError():
+            status, said, headers = 503, "Too many texts are waiting: try again later.", {"Retry-After": "1"}
+        case _:
+            status, said = 507, "The correction could not be written: look at the disk of the server."
+    return JSONResponse({"error": said}, status, headers)
 
-    class Correction(BaseModel, extra="forbid"):
-        """A text and its right label."""
 
-        text: Text
-        label: Text
-
-    @asynccontextmanager
-    async def lifespan(_: Any) -> Any:
-        await service.open()
-        yield
-        service.work.cancel()
-
-    api = FastAPI(title=f"{service.name} of {service.folder.parent.name}/{service.folder.name}", lifespan=lifespan)
-    api.add_middleware(Gate, hosts=hosts)
+def app(service: Service, local: bool = False) -> Any:
+    """Returns the FastAPI application of a service; ``local`` answers to the names of this machine alone."""
+    title = f"{service.name} of {service.folder.parent.name}/{service.folder.name}"
+    api = FastAPI(title=title, lifespan=service.opened, exception_handlers=dict.fromkeys(KINDS, refuse))
     about = {"model": service.name, "labels": service.labels, "threshold": service.threshold}
 
-    @api.exception_handler(RequestValidationError)
-    async def invalid(_: Any, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body")
-        return JSONResponse({"error": f"{where or 'The request'}: {first['msg']}; see /docs."}, 422)
-
-    @api.exception_handler(StarletteHTTPException)
-    async def refused(_: Any, error: StarletteHTTPException) -> JSONResponse:
-        return JSONResponse({"error": f"{error.detail}: see /docs."}, error.status_code)
-
-    @api.exception_handler(TimeoutError)
-    async def busy(*_: Any) -> JSONResponse:
-        return JSONResponse({"error": "Too many texts are waiting: try again later."}, 503, {"Retry-After": "1"})
-
-    @api.exception_handler(OSError)
-    async def full(*_: Any) -> JSONResponse:
-        return JSONResponse({"error": "The correction could not be written: look at the disk of the server."}, 507)
+    @api.middleware("http")
+    async def gate(request: Request, answer: Callable) -> Any:
+        """Lets requests through that are small, whole in time, JSON, and for this machine's name."""
+        headers, post = request.headers, request.method == "POST"
+        if local and re.sub(r":\d+$", "", headers.get("host", "")) not in LOCAL:
+            status, said = 421, "This address is not served here: use the one that was printed."
+        elif post and not headers.get("content-type", "").startswith("application/json"):
+            status, said = 415, "Send JSON with the header Content-Type: application/json."
+        elif "transfer-encoding" in headers:
+            status, said = 411, "Send the request in one piece, with the header Content-Length."
+        elif int(headers.get("content-length", 0)) > MOST_BYTES:
+            status, said = 413, f"The request is over {MOST_BYTES:,} bytes: send fewer texts."
+        else:
+            try:
+                async with asyncio.timeout(SECONDS):
+                    await request.body()
+                return await answer(request)
+            except (TimeoutError, ClientDisconnect):
+                status, said = 408, f"The request was not whole after {SECONDS:g} seconds: send it again."
+        return JSONResponse({"error": said}, status, {"Connection": "close"})
 
     @api.get("/health")
     async def health() -> dict:
@@ -232,13 +216,6 @@ def app(service: Service, hosts: set[str] | None = None) -> Any:
 
 def serve(run: str, port: int = 8000, host: str = "127.0.0.1", model: str = "", int8: bool = False) -> int:
     """Serves a run until it is stopped; what is under way is answered first. Returns the exit status."""
-    try:
-        import fastapi  # noqa: F401
-        import uvicorn
-    except ImportError:
-        raise InputError(
-            "serve needs FastAPI and uvicorn: pip install 'helpers[serve]', or pip install fastapi uvicorn."
-        ) from None
     service = Service(run, model, int8)
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -246,13 +223,12 @@ def serve(run: str, port: int = 8000, host: str = "127.0.0.1", model: str = "", 
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{host}:{port} cannot be opened ({reason}): give another --port or --host.") from None
-    local = host in ("127.0.0.1", "::1", "localhost")
-    hosts = {"127.0.0.1", "localhost", "[::1]"} if local else None
+    local = host in LOCAL or host == "::1"
     told = "only this machine" if local else "everyone who reaches this address; it asks for no password"
     place = f"http://{host}:{door.getsockname()[1]}/"
     print(f"{service.name} answers at {place} for {told}. Stop it with Ctrl-C.", flush=True)
     settings = {"log_level": "error", "access_log": False, "server_header": False, "timeout_keep_alive": 5}
-    server = uvicorn.Server(uvicorn.Config(app(service, hosts), timeout_graceful_shutdown=15, **settings))
+    server = uvicorn.Server(uvicorn.Config(app(service, local), timeout_graceful_shutdown=15, **settings))
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends in order and then sends itself the signal again
     with suppress(KeyboardInterrupt):
         server.run([door])

@@ -32,9 +32,12 @@ document.querySelectorAll("table.runs th button").forEach((head) => {
     const column = cell.cellIndex;
     const down = cell.getAttribute("aria-sort") === "ascending";
     const body = cell.closest("table").tBodies[0];
-    const value = (row) => row.cells[column].dataset.value;
-    const compare = (a, b) => (a === "") - (b === "") || (down ? -1 : 1) * a.localeCompare(b, undefined, { numeric: true });
     const numbers = cell.classList.contains("num");
+    const value = (row) => {
+      const told = row.cells[column].dataset.value;
+      return numbers && !Number.isFinite(parseFloat(told)) ? "" : told;
+    };
+    const compare = (a, b) => (a === "") - (b === "") || (down ? -1 : 1) * a.localeCompare(b, undefined, { numeric: true });
     const by = (a, b) => numbers && a !== "" && b !== "" ? (down ? b - a : a - b) : compare(a, b);
     body.append(...[...body.rows].sort((a, b) => by(value(a), value(b))));
     cell.parentElement.querySelectorAll("th").forEach((other) => other.removeAttribute("aria-sort"));
