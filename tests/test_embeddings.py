@@ -1,60 +1,37 @@
-"""Vectors: search, analogies, training against the formula, pairs judged by people, files; and notebook 01."""
+"""Vectors: training against the formula, pairs judged by people, files; and notebook 01."""
 
+import io
 import json
-import tracemalloc
 
 import numpy as np
+import pandas as pd
 import pytest
+from conftest import functions_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics.pairwise import cosine_similarity
 
-from helpers import InputError, embeddings
+from helpers import InputError, embeddings, plots, tables
 from helpers.embeddings import Vectors
+
+TOOLS = {"np": np, "pd": pd, "io": io, "tables": tables, "cosine_similarity": cosine_similarity, "plots": plots}
+LESSON = functions_of("01", **TOOLS, InputError=InputError, best="SIF")
 
 
 def random(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
-@settings(max_examples=30)
-@given(st.integers(0, 60), st.integers(1, 6), st.integers(1, 70), st.integers(1, 20), st.integers(0, 9))
-def test_search_is_exact(count, width, k, chunk, seed):
-    vectors, queries = random(count, width, seed=seed), random(3, width, seed=seed + 10)
-    rows, similarities = embeddings.nearest(queries, vectors, k, chunk)
-    full = embeddings.cosine(queries, vectors)
-    assert similarities == pytest.approx(-np.sort(-full, axis=1)[:, :k], abs=1e-12)
-    assert np.take_along_axis(full, rows, axis=1) == pytest.approx(similarities, abs=1e-12)
-    assert all(len(set(row)) == len(row) for row in rows)
-
-
-def test_search_needs_little_memory_beside_the_vectors():
-    vectors = random(100_000, 64)
-    tracemalloc.start()
-    rows, _ = embeddings.nearest(vectors[:300], vectors, 10)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert rows[:, 0].tolist() == list(range(300)) and peak < 90e6
-
-
-@pytest.fixture
-def family():
+def test_the_nearest_words_leave_out_the_question_and_an_unknown_word_is_told():
     table = [[1, 0, 0], [1, 1, 0], [0, 0, 1], [0, 1, 1], [0.1, 1, 1]]
-    return Vectors(["man", "king", "woman", "queen", "lady"], np.array(table, "float32"))
-
-
-def test_analogies_add_unit_vectors_and_leave_the_question_out(family):
-    a, b, c = embeddings.unit_length(family.table[[0, 1, 2]])
-    expected = embeddings.cosine((b - a + c)[None], family.table[[3, 4]])[0]
-    answers = [("queen", pytest.approx(expected[0])), ("lady", pytest.approx(expected[1]))]
-    assert family.analogy("man", "king", "woman", 5) == answers
-    assert [word for word, _ in family.analogy("man", "man", "woman", 9)] == ["queen", "lady", "king"]
-
-
-def test_an_unknown_word_is_said_with_the_nearest_spelling(family):
+    family = Vectors(["man", "king", "woman", "queen", "lady"], np.array(table, "float32"))
+    assert LESSON.neighbours(family, "queen", 2) == ["lady", "woman"]
+    man, king, woman = (family[word] for word in ("man", "king", "woman"))
+    assert LESSON.nearest_words(family, king - man + woman, 9, ["man", "king", "woman"]) == ["queen", "lady"]
     with pytest.raises(InputError, match=r"'quen' is none of the 5 words with a vector: did you mean 'queen'\?"):
-        family.neighbours("quen")
+        family["quen"]
     with pytest.raises(InputError, match="too rare"):
-        family.analogy("man", "zzzzzzzz", "king")
+        family["zzzzzzzz"]
 
 
 def test_words_are_counted_and_numbered_by_frequency():
@@ -98,7 +75,7 @@ def test_training_separates_topics_and_repeats_itself():
     corpus = embeddings.count_words([["the", *rng.choice(topics[i % 2], 12), "the"] for i in range(600)])
     vectors, again = (embeddings.train_skipgram(corpus, 16, epochs=4, seed=1) for _ in range(2))
     for word in corpus.words[1:]:
-        assert all(near[0] == word[0] for near, _ in vectors.neighbours(word, 3))
+        assert all(near[0] == word[0] for near in LESSON.neighbours(vectors, word, 3))
     assert vectors.table.shape == (17, 16) and np.allclose(vectors.table, again.table, atol=1e-4)
     tiny = embeddings.train_skipgram(embeddings.count_words([["a", "b"]] * 6), 4, window=20, negatives=50, epochs=3)
     assert np.isfinite(tiny.table).all()
@@ -109,20 +86,20 @@ def test_training_separates_topics_and_repeats_itself():
     [
         ("# a comment\nQueen\tlady\t9.5\nman king 6\n\n", [["Queen", "lady", 9.5], ["man", "king", 6.0]]),
         ('"a\nb, c",NA,5.0\nd\u2028e,#f,2\n', [["a\nb, c", "NA", 5.0], ["d\u2028e", "#f", 2.0]]),
-        ("man king 5\nman 3\n", "pair 2"),
-        ("man king high\nman king 5\n", "pair 1"),
-        ("man king 5\n", "one pair or none"),
-        ('a,"b,1\n' + "a,b,1\n" * 9, "text, text, number|no readable CSV"),
+        ("man king 5\nman 3\n", "Row 2 of"),
+        ("man king high\nman king 5\n", "Row 1 of"),
+        ("man king 5\n", "not text, text, number: give two rows or more"),
+        ('a,"b,1\n' + "a,b,1\n" * 9, "no readable CSV"),
     ],
 )
 def test_pairs_of_words_and_of_sentences_are_read_or_refused(tmp_path, content, rows):
     path = tmp_path / "pairs.txt"
     path.write_text(content, "utf-8")
     if isinstance(rows, list):
-        assert embeddings.read_scored_pairs(str(path)).to_numpy().tolist() == rows
+        assert LESSON.read_scored_pairs(str(path)).to_numpy().tolist() == rows
     else:
         with pytest.raises(InputError, match=rows):
-            embeddings.read_scored_pairs(str(path))
+            LESSON.read_scored_pairs(str(path))
 
 
 WORDS = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1)
@@ -136,16 +113,6 @@ def test_vectors_come_back_as_they_were(tmp_path_factory, words):
     again = embeddings.load_word2vec(path)
     assert path.read_text("utf-8").split("\n")[0] == f"{len(words)} 3"
     assert again.words == words and np.array_equal(again.table, vectors.table)
-
-
-@pytest.mark.parametrize("content", ["a 1 2\n", "2 2\na 1 2\n", "1 2\na 1 2\nb 1 2\n", "1 2\na 1 x\n", "1 3\na 1 2\n"])
-def test_a_file_in_another_format_is_said_with_its_line(tmp_path, content):
-    path = tmp_path / "vectors.txt"
-    path.write_text(content, "utf-8")
-    with pytest.raises(InputError, match=r"not in word2vec's text format \(line \d\)"):
-        embeddings.load_word2vec(path)
-    with pytest.raises(InputError, match="'new york' holds white space"):
-        embeddings.save_word2vec(path, Vectors(["new york"], random(1, 2)))
 
 
 @pytest.mark.slow
