@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import functions_of
+from conftest import functions_of, record
 from scipy.special import softmax
 
 from helpers import InputError, training
@@ -41,17 +41,13 @@ def test_counting_sums_to_one_and_scores_a_text_by_its_next_tokens(order):
     assert np.allclose(model.log_probabilities(ids), np.log(one_by_one))
 
 
-class OneDiscount(lm.KneserNey):
-    """NLTK's form: one D for the orders above 1, the unigrams, which come last, as they are."""
-
-    def _discounts(self, count):
-        return np.array([0, 1, 1, 1]) * (0.4 if len(self._levels) < self.order - 1 else 0)
-
-
 @pytest.mark.parametrize("order", [2, 4])
-def test_one_discount_agrees_with_nltk(order):
+def test_one_discount_agrees_with_nltk(order, monkeypatch):
+    """NLTK has one D for the orders above 1; the unigrams, which come last, are as they are."""
     from nltk.lm import KneserNeyInterpolated, Vocabulary
 
+    cut = iter([*[0.4] * (order - 1), 0])
+    monkeypatch.setattr(lm.KneserNey, "_discounts", lambda self, count: np.array([0, 1, 1, 1]) * next(cut))
     ids = stream(600)
     rows = [tuple(map(str, row)) for row in sliding([*[0] * (order - 1), *ids.tolist()], order)]
     seen = sorted(set(ids.tolist()))
@@ -59,16 +55,9 @@ def test_one_discount_agrees_with_nltk(order):
     theirs.fit([[row[-k:] for row in rows] for k in range(1, order + 1)])
     contexts = np.random.default_rng(2).integers(0, SIZE, (40, order - 1))
     contexts = np.vstack([contexts, sliding(ids, order - 1)[:40]])
-    ours = OneDiscount(ids, order, SIZE).probabilities(contexts)[:, seen]
+    ours = lm.KneserNey(ids, order, SIZE).probabilities(contexts)[:, seen]
     expected = [[theirs.score(str(w), [*map(str, context)]) for w in seen] for context in contexts]
     assert np.abs(ours - expected).max() < 1e-9
-
-
-def test_three_discounts_are_those_of_chen_and_goodman():
-    n = [50, 20, 9, 5]  # bigrams that occur once, twice, three and four times
-    y = n[0] / (n[0] + 2 * n[1])
-    expected = [0, 1 - 2 * y * n[1] / n[0], 2 - 3 * y * n[2] / n[1], 3 - 4 * y * n[3] / n[2]]
-    assert np.allclose(lm.KneserNey(stream(), 1, SIZE)._discounts(np.repeat([1, 2, 3, 4, 9], [*n, 3])), expected)
 
 
 def test_a_network_has_half_a_window_before_every_token(lesson):
@@ -83,9 +72,8 @@ def test_a_network_has_half_a_window_before_every_token(lesson):
         begin = 0 if place < 12 else (place // 6 - 1) * 6
         p = model.probabilities(whole[None, begin : place + 1])
         assert np.isclose(scores[place], np.log(p[0, ids[place]]), atol=1e-4) and np.isclose(p.sum(), 1)
-    for wrong in (np.nan, -np.inf):
-        with pytest.raises(InputError, match="not finite"):
-            lesson.perplexity(np.array([-1.0, wrong]))
+    with pytest.raises(InputError, match="not finite"):
+        lesson.perplexity(np.array([-1.0, -np.inf]))
 
 
 def test_batches_hold_windows_and_their_next_tokens():
@@ -119,8 +107,8 @@ def test_a_folder_of_prepared_text_is_cut_at_spaces(tmp_path):
 def test_texts_are_split_by_their_beginnings_and_one_text_by_place(lesson):
     texts = [f"document number {i} tells of the {i % 7} seas and so on" for i in range(400)]
     parts, again = lesson.split(texts, 1.0), lesson.split(texts[::-1], 1.0)
-    assert sorted(sum(parts.values(), [])) == sorted(texts) and all(20 < len(part) < 360 for part in parts.values())
-    assert all(set(parts[name]) == set(again[name]) for name in lm.PARTS)
+    assert sorted(text for part in parts.values() for text in part) == sorted(texts)
+    assert all(set(parts[name]) == set(again[name]) != set() for name in lm.PARTS)
     start = "one two three four five six seven eight "
     assert lesson.place(start + "nine") == lesson.place(start.upper() + "ten")
     whole = "".join(f"Line {i},\n\tsaid he.\n\n" for i in range(200))
@@ -128,26 +116,16 @@ def test_texts_are_split_by_their_beginnings_and_one_text_by_place(lesson):
     streams, vocabulary = lm.to_streams(parts, "character", 500)
     assert "".join(part for (part,) in parts.values()) == whole
     assert "".join(vocabulary[i] for i in streams["test"]) == whole[int(0.9 * len(whole)) :]
-    assert not any((ids == 0).any() for ids in streams.values())
 
 
 def test_the_vocabulary_is_that_of_the_training_part_and_no_larger_than_asked():
     train, other = ["b b b a a c d"] * 30, ["a b zzz"] * 60
     streams, vocabulary = lm.to_streams({"train": train, "validation": other, "test": other}, "word", 4)
     assert vocabulary == [lm.EOS, lm.UNKNOWN, "b", "a"] and set(streams["validation"]) == {0, 1, 2, 3}
-
-
-@pytest.mark.parametrize(
-    ("train", "valid", "told"),
-    [
-        (["a b c"] * 50, ["x y z"] * 50, "validation part has no known word"),
-        (["a a a"] * 50, ["a a a"] * 50, "has 1 different word"),
-        (["a b"], ["a b c"] * 50, "train part has 2 tokens"),
-    ],
-)
-def test_bad_corpora_get_one_sentence(train, valid, told):
-    with pytest.raises(InputError, match=told):
-        lm.to_streams({"train": train, "validation": valid, "test": ["a b c"] * 50}, "word", 100)
+    refused = {"has no known word": ["x y"] * 50, "has 1 different word": ["a"] * 100, "has 2 tokens": ["a b"]}
+    for told, train in refused.items():
+        with pytest.raises(InputError, match=told):
+            lm.to_streams({"train": train, "validation": other, "test": other}, "word", 100)
 
 
 @pytest.mark.slow
@@ -161,10 +139,8 @@ def test_02_reads_chinese_by_character_with_a_gru_in_a_folder(tmp_path, runs_fol
     done = command("run", "02", *given, "--name", "small", timeout=900)
     assert done.status == 0, done.err[-3000:]
     made = runs_folder / "02_language_modeling" / "small"
-    metrics = json.loads((made / "metrics.json").read_text("utf-8"))["metrics"]
-    wanted = {f"{n}_test_perplexity" for n in ("gru", "transformer", "kneser_ney", "mixture")}
-    assert wanted | {"test_perplexity", "train_seconds"} <= set(metrics)
-    assert all(np.isfinite(v) for v in metrics.values())
+    wanted = {f"{n}test_perplexity" for n in ("", "gru_", "transformer_", "kneser_ney_", "mixture_")}
+    assert wanted | {"train_seconds"} <= set(record(made)["metrics"])
     assert set(pd.read_csv(made / "history.csv")["model"]) == {"gru", "transformer"}
     assert json.loads((made / "model" / "language_model.json").read_text("utf-8"))["unit"] == "character"
     assert "Glyph" not in (made / "report.html").read_text("utf-8")
