@@ -1,4 +1,4 @@
-"""Word vectors against gensim: words a second, agreement of neighbours, WordSim; and exact search over many vectors.
+"""Word vectors against gensim: words a second, agreement of neighbours, WordSim.
 
 gensim is no dependency of this project: name a Python that has it, such as that of a separate environment.
 
@@ -16,7 +16,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy import stats
+from sklearn.metrics.pairwise import paired_cosine_distances
+from sklearn.neighbors import NearestNeighbors
 
 from helpers import corpus, embeddings, text, training
 
@@ -58,7 +61,7 @@ def agreement(a, b):
     """Mean share of common words among the ten nearest, over all words of both."""
     words = [word for word in a.words if word in b]
     tables = [np.array([model[word] for word in words]) for model in (a, b)]
-    tops = [embeddings.nearest(table, table, 11)[0] for table in tables]
+    tops = [NearestNeighbors(metric="cosine").fit(t).kneighbors(t, 11, return_distance=False) for t in tables]
     pairs = zip(*tops, strict=True)
     return np.mean([len((set(x) & set(y)) - {i}) / 10 for i, (x, y) in enumerate(pairs)])
 
@@ -92,13 +95,13 @@ def compare(python, documents, folder):
 def spearman(pairs, vectors):
     """Rank correlation of people's scores with the cosines of the pairs that the vectors know."""
     known = pairs[[a in vectors and b in vectors for a, b in zip(pairs["first"], pairs["second"], strict=True)]]
-    cosines = [embeddings.cosine(vectors[a][None], vectors[b][None])[0, 0] for a, b in known.to_numpy()[:, :2]]
-    return stats.spearmanr(known["score"], cosines).statistic, len(known)
+    first, second = (np.array([vectors[word] for word in known[column]]) for column in ("first", "second"))
+    return stats.spearmanr(known["score"], -paired_cosine_distances(first, second)).statistic, len(known)
 
 
 def judge(python, path, documents, folder):
     """WordSim, means of three seeds."""
-    pairs = embeddings.read_scored_pairs(path)
+    pairs = pd.read_csv(path, sep=r"\s+", comment="#", header=None, names=["first", "second", "score"])
     pairs[["first", "second"]] = pairs[["first", "second"]].map(str.lower)
     scores = {"gensim": [], "ours": []}
     for seed in (1, 2, 3):
@@ -110,24 +113,14 @@ def judge(python, path, documents, folder):
         print(f"  {name}: Spearman {np.mean(values):.3f}, seeds {', '.join(f'{v:.3f}' for v in values)}")
 
 
-def search():
-    """Seconds for the ten nearest of 100 queries among 100,000 random vectors of width 384."""
-    rng = np.random.default_rng(0)
-    vectors, queries = (rng.standard_normal((n, 384), dtype="float32") for n in (100_000, 100))
-    clock = time.perf_counter()
-    embeddings.nearest(queries, vectors)
-    print(f"search: 100 queries in 100,000 vectors in {time.perf_counter() - clock:.2f} s")
-
-
 def main():
     """Prints all that the arguments allow."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--gensim", help="a Python with gensim; without it only the search is timed")
-    parser.add_argument("--pairs", help="a file of word, word, score")
+    parser.add_argument("--gensim", help="a Python with gensim")
+    parser.add_argument("--pairs", help="a file of lines of word word score")
     parser.add_argument("--ptb", help="a text to learn from for --pairs, a sentence a line")
     options = parser.parse_args()
     os.environ.setdefault("TQDM_DISABLE", "1")
-    search()
     if not options.gensim:
         print("To compare, install gensim into an environment of its own and name its Python: --gensim PYTHON")
         return

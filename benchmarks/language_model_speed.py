@@ -11,8 +11,8 @@ import time
 
 import numpy as np
 
+from helpers import corpus, training
 from helpers import language_models as lm
-from helpers import training
 
 UNITS, BATCH, LENGTH, LONGEST, PLAIN_BATCHES, STEPS = 128, 16, 64, 100, 4, 40
 
@@ -55,9 +55,12 @@ def main():
     import keras
 
     given = sys.argv[1] if len(sys.argv) > 1 else ""
-    unit = "space" if given else "word"
-    parts = lm.read_parts(given or "python_docs", unit=unit, share=1.0 if given else 0.1)
-    streams, vocabulary = lm.to_streams(parts, unit, 10_000 if given else 5000)
+    if given:
+        parts = lm.read_folder(given)
+    else:
+        documents = corpus.python_docs()[::10]
+        parts = {"test": documents[:200], "validation": documents[200:400], "train": documents[400:]}
+    streams, vocabulary = lm.to_streams(parts, "space" if given else "word", 10_000 if given else 5000)
     keras.utils.set_random_seed(0)
     plain, ours = (rate(keras, streams["train"], len(vocabulary)) for rate in (plain_rate, our_rate))
     print(f"{len(vocabulary)} words, {UNITS} units")
@@ -65,7 +68,7 @@ def main():
         print(f"tokens a second, {name}: plain {plain[i]:.0f}, ours {ours[i]:.0f}; ratio {ours[i] / plain[i]:.1f}")
     if given:
         model = lm.KneserNey(streams["train"], 5, len(vocabulary))
-        print(f"Kneser-Ney, order 5: {lm.perplexity(model.log_probabilities(streams['test'])):.2f}")
+        print(f"Kneser-Ney, order 5: {np.exp(-model.log_probabilities(streams['test']).mean()):.2f}")
 
 
 if __name__ == "__main__":

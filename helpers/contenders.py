@@ -20,7 +20,7 @@ import pandas as pd
 from scipy import sparse
 from scipy.special import log_expit, log_softmax, softmax
 
-from helpers import InputError, embeddings, files
+from helpers import InputError, files
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
 MANY_TEXTS, CHOICE = 6_000, 20_000  # from here a feature must occur in two texts; C is chosen on so many at most
@@ -138,7 +138,9 @@ def _features(counts: list[dict[str, Any]], texts: Sequence[str]) -> sparse.csr_
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    return embeddings.unit_length(vectors).astype("float32")
+    """The rows divided by their length; a row of zeros stays so."""
+    vectors = np.asarray(vectors, dtype="float64")
+    return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype("float32")
 
 
 def _some(y: np.ndarray, most: int) -> np.ndarray:

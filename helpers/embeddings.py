@@ -1,9 +1,9 @@
-"""Vectors of words and texts: searched exactly, trained by skip-gram, kept in word2vec's format. Notebook 01."""
+"""What 01 and its benchmark share: words counted, trained by skip-gram, and kept in word2vec's format."""
 
 from __future__ import annotations
 
 import difflib
-import io
+import functools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from helpers import InputError, tables, training
+from helpers import InputError, training
 from helpers.files import write_atomic
 
 BLOCK, BATCH, NOISE = 64, 16, 32  # tokens a block, blocks a batch, negatives shared by one place of all its blocks
@@ -28,8 +27,9 @@ class Vectors:
     words: list[str]
     table: np.ndarray
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_places", {word: i for i, word in enumerate(self.words)})
+    @functools.cached_property
+    def _places(self) -> dict[str, int]:
+        return {word: i for i, word in enumerate(self.words)}
 
     def __contains__(self, word: str) -> bool:
         return word in self._places
@@ -42,120 +42,19 @@ class Vectors:
         hint = f"did you mean {near[0]!r}?" if near else "it is too rare in the corpus, or not in it at all."
         raise InputError(f"{word!r} is none of the {len(self.words):,} words with a vector: {hint}")
 
-    def neighbours(self, word: str, k: int = 10) -> list[tuple[str, float]]:
-        """Returns the ``k`` words with the largest cosine to ``word``, itself left out, with that cosine."""
-        return self._near(self[word], [word], k)
-
-    def analogy(self, a: str, b: str, c: str, k: int = 1) -> list[tuple[str, float]]:
-        """Returns the answers to "``a`` is to ``b`` as ``c`` is to ...?" by 3CosAdd: nearest to b - a + c.
-
-        All three have unit length and are no answers themselves (Mikolov et al. 2013; Levy and Goldberg 2014).
-        """
-        first, second, third = unit_length(np.stack([self[a], self[b], self[c]]))
-        return self._near(second - first + third, [a, b, c], k)
-
-    def _near(self, query: np.ndarray, exclude: Sequence[str], k: int) -> list[tuple[str, float]]:
-        found, similarities = nearest(query[None], self.table, k + len(set(exclude)))
-        pairs = [(self.words[i], float(s)) for i, s in zip(found[0], similarities[0], strict=True)]
-        return [(word, s) for word, s in pairs if word not in exclude][:k]
-
-
-def unit_length(vectors: np.ndarray) -> np.ndarray:
-    """Returns the rows (n, width) divided by their length, float64; a row of zeros stays so.
-
-    Examples:
-        >>> unit_length([[3, 4], [0, 0]]).tolist()
-        [[0.6, 0.8], [0.0, 0.0]]
-    """
-    vectors = np.asarray(vectors, dtype="float64")
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-
-def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Returns the cosines (n, m) of the rows of a (n, width) and b (m, width); 0 where a row is all zeros.
-
-    Examples:
-        >>> cosine([[1, 2, 3]], [[4, 5, 6]]).round(4).tolist()
-        [[0.9746]]
-    """
-    return unit_length(a) @ unit_length(b).T
-
-
-def nearest(queries: np.ndarray, vectors: np.ndarray, k: int = 10, chunk: int = 8192) -> tuple[np.ndarray, np.ndarray]:
-    """Returns which ``k`` rows of ``vectors`` (n, width) have the largest cosine to each query (q, width).
-
-    All are compared, ``chunk`` rows at a time, so that a memory map will do.
-
-    Returns:
-        Row numbers (q, k), best first, and cosines (q, k), float64; all n where there are fewer than ``k``.
-
-    Examples:
-        >>> nearest([[1, 0]], [[0, 1], [1, 1], [2, 0]], k=2)[0].tolist()
-        [[2, 1]]
-    """
-    vectors = np.asanyarray(vectors)
-    queries, k = unit_length(np.reshape(queries, (-1, vectors.shape[1]))), min(k, len(vectors))
-    rows, best = np.zeros((len(queries), k), dtype="int64"), np.full((len(queries), k), -np.inf)
-    for q in range(0, len(queries), 512):
-        part = slice(q, q + 512)
-        for start in range(0, len(vectors), chunk):
-            found = queries[part] @ unit_length(vectors[start : start + chunk]).T
-            top = np.argpartition(-found, min(k, found.shape[1]) - 1, axis=1)[:, :k]
-            both = np.hstack([best[part], np.take_along_axis(found, top, axis=1)])
-            places = np.hstack([rows[part], top + start])
-            order = np.lexsort((places, -both), axis=1)[:, :k]
-            rows[part], best[part] = (np.take_along_axis(a, order, axis=1) for a in (places, both))
-    return rows, best
-
-
-def read_scored_pairs(path: str) -> pd.DataFrame:
-    """Returns pairs of words or sentences with a score by people, such as WordSim-353: ``first, second, score``.
-
-    The file is a CSV without header, or lines of ``word word score`` apart by white space, without those that begin
-    with #.
-
-    Raises:
-        InputError: no such file, or a row that is not text, text, number.
-    """
-    file, names = tables.find_file(path), ["first", "second", "score"]
-    content = tables.decode(file.read_bytes(), path)[0]
-    if "," not in content:
-        content = "\n".join(",".join(line.split()) for line in content.splitlines() if not line.startswith("#"))
-    try:
-        pairs = pd.read_csv(io.StringIO(content), header=None, names=names, dtype=str, keep_default_na=False)
-    except ValueError as error:
-        raise InputError(f"{file.name} is no readable CSV ({' '.join(str(error).split())}): mend it.") from None
-    pairs["score"] = pd.to_numeric(pairs["score"], errors="coerce")
-    bad = pairs.index[pairs["score"].isna()]
-    if len(bad) or len(pairs) < 2:
-        where = f"pair {bad[0] + 1} of {file.name} is" if len(bad) else f"{file.name} has one pair or none,"
-        raise InputError(f"{where} not text, text, number: give two rows or more, each with these three.")
-    return pairs
-
 
 def save_word2vec(path: Path, vectors: Vectors) -> None:
     """Writes word2vec's text format, which gensim and others read: ``n width``, then a word and its numbers a line."""
-    if bad := next((w for w in vectors.words if not w or w != "".join(w.split())), None):
-        raise InputError(f"The word {bad!r} holds white space, which word2vec's text format cannot keep: rename it.")
     rows = (" ".join(map("{:.9g}".format, row)) for row in vectors.table.tolist())  # nine digits keep a float32
     lines = (f"{word} {row}" for word, row in zip(vectors.words, rows, strict=True))
     write_atomic(path, "\n".join([f"{len(vectors.words)} {vectors.table.shape[1]}", *lines, ""]))
 
 
-def load_word2vec(path: str | Path) -> Vectors:
-    """Returns what a file in word2vec's text format holds; an InputError names the line that is not in it."""
-    file, words, rows, number = Path(path), [], [], 1
-    lines = file.read_text("utf-8", "replace").rstrip("\n").split("\n")
-    try:
-        count, width = map(int, lines[0].split())
-        for number, line in enumerate(lines[1:], 2):  # noqa: B007
-            word, *numbers = line.rstrip(" ").rsplit(" ", width)
-            words.append(word)
-            rows.append(np.array(numbers, dtype="float32"))
-        return Vectors(words, np.stack(rows).reshape(count, width))
-    except (ValueError, IndexError):
-        needs = "it needs a line with the number of words and the width, then a word and so many numbers in each line"
-        raise InputError(f"{file.name} is not in word2vec's text format (line {number}): {needs}.") from None
+def load_word2vec(path: Path) -> Vectors:
+    """Returns what a file in word2vec's text format holds."""
+    first, *lines = path.read_text("utf-8", "replace").rstrip("\n").split("\n")
+    parts = [line.rsplit(" ", int(first.split()[1])) for line in lines]
+    return Vectors([word for word, *_ in parts], np.array([row for _, *row in parts], "float32"))
 
 
 @dataclass(frozen=True)
@@ -191,7 +90,7 @@ def count_words(documents: Iterable[Sequence[str]], min_count: int = 5, most: in
     places = {word: i for i, word in enumerate(words, 1)}
     rows = ([*(places[word] for word in document if word in places), 0] for document in documents)
     ids = np.fromiter((i for row in rows for i in row), "int32")
-    return CountedWords(words, np.array([counts[word] for word in words]), ids, sum(counts.values()))
+    return CountedWords(words, np.array([counts[word] for word in words]), ids, counts.total())
 
 
 def keep_probability(counts: np.ndarray, sample: float = 1e-3) -> np.ndarray:
@@ -230,25 +129,12 @@ def skipgram_gradients(centers: Any, contexts: Any, noise: Any, near: Any, negat
 
 
 def train_skipgram(
-    corpus: CountedWords,
-    dimensions: int = 100,
-    window: int = 5,
-    negatives: int = 5,
-    epochs: int = 5,
-    seed: int = 0,
-    rate: float = 0.025,
+    corpus: CountedWords, dimensions: int = 100, window: int = 5, negatives: int = 5, epochs: int = 5, seed: int = 0
 ) -> Vectors:
     """Returns the vectors of the words as centers, in the order of ``corpus.words``, trained with one progress bar.
 
-    Plain gradient steps on skip-gram with negative sampling (Mikolov et al. 2013).
-
-    Args:
-        corpus: see :func:`count_words`.
-        dimensions: width of the vectors.
-        window: contexts on each side, at most; the number is drawn anew for each token.
-        negatives: random words for each pair.
-        epochs, seed: passes over the corpus; of the first vectors and of every draw.
-        rate: the learning rate at first; it falls to 0.0001 linearly.
+    Plain gradient steps on skip-gram with negative sampling (Mikolov et al. 2013). A token has at most ``window``
+    contexts on each side, a number that is drawn anew each time, and a pair ``negatives`` random words.
     """
     tf = training.import_tensorflow()
     size = len(corpus.words) + 1
@@ -288,7 +174,7 @@ def train_skipgram(
             step(batches[i], first + (last - first) * tf.cast(i / count, tf.float32))
 
     rng, keep = np.random.default_rng(seed), np.append(1.0, keep_probability(corpus.counts)).astype("float32")
-    rates = np.linspace(rate, 1e-4, 10 * epochs + 1, dtype="float32")
+    rates = np.linspace(0.025, 1e-4, 10 * epochs + 1, dtype="float32")  # word2vec's
     with training.bar(10 * epochs, "skip-gram") as bar:
         for epoch in range(epochs):
             kept = corpus.ids[rng.random(len(corpus.ids), dtype="float32") < keep[corpus.ids]]

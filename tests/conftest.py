@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import signal
@@ -90,6 +91,16 @@ def command(tmp_path: Path) -> Callable[..., SimpleNamespace]:
         return SimpleNamespace(status=done.returncode, out=done.stdout, err=done.stderr)
 
     return call
+
+
+def functions_of(notebook: str, **known: object) -> SimpleNamespace:
+    """The functions and classes that a notebook of this project defines, and the ``known`` names that they use."""
+    (path,) = (Path(__file__).parent.parent / "notebooks").glob(f"{notebook}_*.ipynb")
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    body = [node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    exec(compile(ast.Module(body, []), path.name, "exec"), known)
+    return SimpleNamespace(**known)
 
 
 def start(*words: object) -> subprocess.Popen:
