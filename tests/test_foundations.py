@@ -1,28 +1,20 @@
 """The hand maths of notebook 00: the functions of its cells on random input, against other ways to the result."""
 
-import ast
-import json
 import socket
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import functions_of
 from scipy.signal import correlate2d
 
 from helpers import InputError
 
-NOTEBOOK = Path(__file__).resolve().parent.parent / "notebooks" / "00_foundations.ipynb"
-
 
 def load_functions(**names):
-    """The functions that the notebook defines, by name, with ``names`` for what they use."""
-    cells = json.loads(NOTEBOOK.read_text("utf-8"))["cells"]
-    code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
-    body = [node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
-    known = {"np": np, "socket": socket, "InputError": InputError, "SEED": 0, "BATCH_SIZE": 32, "EPOCHS": 1} | names
-    exec(compile(ast.Module(body, []), NOTEBOOK.name, "exec"), known)
-    return SimpleNamespace(**known)
+    """The functions of the notebook, with ``names`` for what they use."""
+    known = {"np": np, "socket": socket, "InputError": InputError, "SEED": 0, "BATCH_SIZE": 32, "EPOCHS": 1}
+    return functions_of("00_foundations", **known | names)
 
 
 @pytest.fixture(scope="module")
