@@ -17,8 +17,9 @@ TEXTS = [["goals", "bank!"], ["<b>", "zebra", "-", "rate"], ["bank"] * 20, ["...
 def lesson(model, length, pieces=None, vocabulary=("", "[UNK]", "goal", "bank", "rate", "b")):
     """The notebook's functions on a BERT and its tokenizer, or on an LSTM."""
     names = {"tf": training.import_tensorflow(), "model": model, "pieces": pieces}
-    names |= {"said": {"length": length, "unit": "word"}, "prepare": pretrained.inputs if pieces else lambda ids: ids}
     names["embedding"] = model.backbone.token_embedding if pieces else model.layers[0]
+    names["prepare"] = pretrained.inputs if pieces else lambda ids: ids
+    names["settings"] = {"length": length, "unit": "word"}
     names["numbers"] = at = {piece: i for i, piece in enumerate(pieces.pieces if pieces else vocabulary)}
     names["frame"] = [[at[name]] if pieces else [] for name in ("[CLS]", "[SEP]")]
     found = functions_of("09_interpretability", True, unknown=1, blank=at.get("[MASK]", 1), **names)
@@ -40,8 +41,8 @@ def test_a_network_opened_at_its_word_vectors_answers_as_before_and_its_parts_ad
         whole = found.pieces(texts, 12)
     ids, owners = found.split(TEXTS)
     expected = found.model.predict(found.prepare(ids), verbose=0)
-    assert ids.tolist() == whole.tolist() and np.abs(found.ask(TEXTS) - expected).max() < 1e-5
-    assert found.ask([]).shape == (0, 3)
+    assert ids.tolist() == whole.tolist() and found.ask([]).shape == (0, 3)
+    assert np.abs(found.ask(TEXTS) - expected).max() < 1e-5
     classes, blank = expected.argmax(axis=1), np.where(owners >= 0, found.blank, ids)
     ends = [found.logits(found.embedding(i), i).numpy()[np.arange(len(ids)), classes] for i in (ids, blank)]
     scores = found.integrated(TEXTS, classes, 64)
@@ -57,8 +58,7 @@ def test_a_network_opened_at_its_word_vectors_answers_as_before_and_its_parts_ad
 
 def test_equal_to_captum_on_ten_texts():
     model, words = pretrained.classifier("minilm", 3, dropout=0.0)
-    kernel = np.random.default_rng(0).normal(size=(384, 3))
-    model.output_dense.set_weights([kernel.astype("float32"), np.zeros(3, "float32")])
+    model.output_dense.set_weights([np.random.default_rng(0).normal(size=(384, 3)), np.zeros(3)])
     found, texts = lesson(model, 48, words), [item["text"].split() for item in REFERENCE]
     found.by_word = lambda scores, owners, texts: scores  # captum's are of pieces
     ids, classes = found.split(texts)[0], np.array([item["class"] for item in REFERENCE])
