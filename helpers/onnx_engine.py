@@ -240,26 +240,29 @@ def export(folder: str | Path, name: str = "") -> Path:
     InputError where there is no such classifier, or it is no network.
     """
     folder = Path(folder) / "model" if (Path(folder) / "model").is_dir() else Path(folder)
+    fitted, saved = None, {} if name == "frozen" else weights.read_json(folder / "classifier.json")
+    name = name or saved.get("recommended", "")
     if name == "frozen":
         from helpers import contenders  # scipy is not needed to answer
 
         fitted, saved = contenders.load(folder, name)
-        encoder, words, answer = load_network(folder, saved, fitted)
-        head = fitted.coef.T, fitted.intercept
-        return write_bert(folder / "onnx-frozen", encoder, head, words, saved["labels"], saved["length"], answer, True)
-    saved = weights.read_json(folder / "classifier.json")
-    name = name or saved.get("recommended", "")
-    if (folder / name / "classifier.json").exists() and name:
+    elif name and (folder / name / "classifier.json").exists():
         return export(folder / name)
-    if name or saved["kind"] not in ("bert", "lstm"):
+    elif name or saved["kind"] not in ("bert", "lstm"):
         raise InputError(f"{name or 'It'} is no network and needs no engine: predict and serve read it as it is.")
-    network, words, answer = load_network(folder, saved)
-    if words:
-        head, mean = network.output_dense.get_weights(), pretrained.reads_mean(network)
-        more = words, saved["labels"], saved["length"], answer, mean
-        return write_bert(folder / "onnx", network.backbone, head, *more)
-    said = {key: saved[key] for key in ("labels", "length", "unit", "vocabulary")}
-    return write(folder / "onnx", partial(lstm, network), said, reference=answer)
+    network, words, answer = load_network(folder, saved, fitted)
+    said = {"labels": saved["labels"], "length": saved["length"]}
+    if not words:
+        said |= {"unit": saved["unit"], "vocabulary": saved["vocabulary"]}
+        return write(folder / "onnx", partial(lstm, network), said, reference=answer)
+    if fitted:
+        place, backbone, head, mean = "onnx-frozen", network, (fitted.coef.T, fitted.intercept), True
+    else:
+        place, backbone, head = "onnx", network.backbone, network.output_dense.get_weights()
+        mean = pretrained.reads_mean(network)
+    exact = backbone.transformer_layers[0].activation.__name__ == "gelu"
+    build = partial(bert, arrays_of(backbone), backbone.num_heads, head, mean, exact)
+    return write(folder / place, build, said | {"lowercase": words.lowercase}, words.pieces, answer)
 
 
 def load_network(
@@ -285,16 +288,3 @@ def load_network(
         raise ValueError(f"the network knows {known} tokens, its vocabulary has {len(vocabulary)}")
     read = vocabulary, saved["unit"], length
     return network, None, lambda texts: training.predict_proba(network, training.encode(texts, *read))
-
-
-def write_bert(
-    out: Path, backbone: keras.Model, head: Any, words: weights.Tokenizer, labels: Sequence[str], length: int,
-    reference: Classify, mean: bool = False,
-) -> Path:  # fmt: skip
-    """Writes BERT as an engine, see :func:`bert` and :func:`write`."""
-    import keras
-
-    exact = backbone.transformer_layers[0].activation is keras.activations.gelu
-    build = partial(bert, arrays_of(backbone), backbone.num_heads, head, mean, exact)
-    settings = {"labels": labels, "length": length, "lowercase": words.lowercase}
-    return write(out, build, settings, words.pieces, reference)

@@ -126,7 +126,7 @@ def tiny_bert(pieces: int, mean: bool) -> Any:
 
     kind, rng = pretrained.mean_classifier() if mean else BertTextClassifier, np.random.default_rng(0)
     model = kind(BertBackbone(pieces, 2, 2, 8, 16, max_sequence_length=32), 3, preprocessor=None, activation="softmax")
-    for variable in model.weights:
+    for variable in model.backbone.weights:
         if "norm" not in variable.path:
             variable.assign(rng.normal(0, 0.3, variable.shape))
     pretrained.use_exact_gelu(model.backbone)
