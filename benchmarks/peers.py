@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,9 @@ def ours(folder, task, how):
     texts = json.loads((folder / "texts.json").read_text())
     if how == "int8":
         backbone, words = pretrained.load()
-        place = onnx_engine.write_bert(folder / "frozen", backbone, None, words, [], 256, pretrained.encode)
+        build = partial(onnx_engine.bert, onnx_engine.arrays_of(backbone), backbone.num_heads, None, False, True)
+        said = {"labels": [], "length": 256, "lowercase": words.lowercase}
+        place = onnx_engine.write(folder / "frozen", build, said, words.pieces, pretrained.encode)
         encode = onnx_engine.Engine(place, int8=True, threads=2)
     else:
         encode = pretrained.encode

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +38,11 @@ class Graph:
         """Adds an operator; returns the name of its output, the last one where it has several."""
         from onnx import helper, numpy_helper
 
-        names = []
-        for value in inputs:
+        names = list(inputs)
+        for i, value in enumerate(inputs):
             if not isinstance(value, str):
-                self.weights.append(numpy_helper.from_array(np.asarray(value), f"w{len(self.weights)}"))
-                value = f"w{len(self.weights) - 1}"
-            names.append(value)
+                names[i] = f"w{len(self.weights)}"
+                self.weights.append(numpy_helper.from_array(np.asarray(value), names[i]))
         made = [f"{kind}{len(self.nodes)}_{i}" for i in range(outputs)]
         self.nodes.append(helper.make_node(kind, names, made, made[0], **settings))
         return made[-1]
@@ -82,12 +82,9 @@ def bert(
 ) -> onnx.ModelProto:  # fmt: skip
     """Returns BERT as an ONNX model of ids, padded on the right with 0.
 
-    Args:
-        arrays: see :func:`arrays_of`; as many layers as it names. A kernel may be a pair of factors (low rank).
-        head: kernel (width, classes) and bias, for probabilities; None gives the mean vectors of the texts.
-        mean: the head reads these vectors, at length one, and not the pooled [CLS].
-        exact_gelu: see :func:`helpers.pretrained.use_exact_gelu`.
-        int8_table: the table of word pieces as int8, with a scale for each piece.
+    ``arrays`` are those of :func:`arrays_of`, of as many layers as they name; a kernel may be a pair of factors (low
+    rank). ``head`` is a kernel (width, classes) and its bias, for probabilities; None gives the mean vectors of the
+    texts. With ``mean`` the head reads these, at length one, and not the pooled [CLS].
     """
     g, width = Graph(), arrays["segment_embedding/embeddings"].shape[1]
     mask = g("Cast", g("Not", g("Equal", "ids", np.int32(0))), to=6)
@@ -95,13 +92,14 @@ def bert(
     positions = g("Slice", arrays["position_embedding/embeddings"], np.array([0]), reach)
     read = _table(g, arrays["token_embedding/embeddings"], int8_table)
     x = g("Add", g("Add", read, positions), arrays["segment_embedding/embeddings"][0])
-    norm = [arrays[f"embeddings_layer_norm/{part}"] for part in ("gamma", "beta")]
-    x = g("LayerNormalization", x, *norm, epsilon=1e-12)
+    norm = "embeddings_layer_norm"
+    x = g("LayerNormalization", x, arrays[f"{norm}/gamma"], arrays[f"{norm}/beta"], epsilon=1e-12)
     for layer in range(len({name.split("/")[0] for name in arrays if name.startswith("transformer_layer_")})):
         part = {n.split("/", 1)[1]: a for n, a in arrays.items() if n.startswith(f"transformer_layer_{layer}/")}
-        three = [[part[f"self_attention_layer/{n}/{kind}"] for n in ("query", "key", "value")]
-                 for kind in ("kernel", "bias")]  # fmt: skip
-        packed = [np.concatenate(some, axis=-1) for some in three]
+        packed = [
+            np.concatenate([part[f"self_attention_layer/{name}/{kind}"] for name in ("query", "key", "value")], axis=-1)
+            for kind in ("kernel", "bias")
+        ]
         seen = g("Attention", x, *packed, mask, num_heads=heads, domain=FUSED)
         x = _add_norm(g, part, x, seen, "self_attention_layer/attention_output", "self_attention_layer_norm")
         wide = g.dense(x, part["feedforward_intermediate_dense/kernel"])
@@ -174,12 +172,11 @@ def quantize(model: onnx.ModelProto, path: Path) -> None:
     """Writes a model with int8 products: a scale for each output of a kernel, those of the inputs found as it runs."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    exact = model.graph.name.split()[1:]
+    how = {"op_types_to_quantize": ["MatMul", "Attention", "LSTM"], "per_channel": True, "weight_type": QuantType.QInt8}
+    how |= {"nodes_to_exclude": model.graph.name.split()[1:], "extra_options": {"DefaultTensorType": 1}}
     logging.disable(logging.WARNING)  # it advises to optimise the graph first, which is written as it should be
     try:
-        kinds, how = ["MatMul", "Attention", "LSTM"], {"per_channel": True, "weight_type": QuantType.QInt8}
-        more = {"nodes_to_exclude": exact, "extra_options": {"DefaultTensorType": 1}}
-        quantize_dynamic(model, path, kinds, **how, **more)
+        quantize_dynamic(model, path, **how)
     finally:
         logging.disable(logging.NOTSET)
 
@@ -197,7 +194,7 @@ class Engine:
         self.labels, length = said["labels"], said["length"]
         options = onnxruntime.SessionOptions()
         options.log_severity_level, options.intra_op_num_threads = 3, threads
-        path = str(Path(folder) / (INT8 if int8 else FLOAT32))
+        path = Path(folder) / (INT8 if int8 else FLOAT32)
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         if "unit" in said:
             self._ids = lambda texts: training.encode(texts, said["vocabulary"], said["unit"], length)
@@ -218,14 +215,9 @@ def write(
 ) -> Path:  # fmt: skip
     """Writes an engine's folder, whole or not at all: float32 and int8, vocabulary, labels; returns it.
 
-    Args:
-        build: gives the graph, its table as int8 or not.
-        settings: ``labels`` and ``length``; ``lowercase``, or ``unit`` and ``vocabulary``.
-        pieces: the word pieces, for BERT.
-        reference: what float32 is checked against, on odd texts.
-
-    Raises:
-        RuntimeError: the file answers otherwise than the reference.
+    ``build`` gives the graph, its table as int8 or not; ``settings`` are ``labels``, ``length``, and ``lowercase`` with
+    BERT's ``pieces``, or ``unit`` and ``vocabulary``. A RuntimeError where float32 answers odd texts otherwise than
+    the ``reference``.
     """
     import onnx
 
@@ -242,70 +234,57 @@ def write(
 
 
 def export(folder: str | Path, name: str = "") -> Path:
-    """Writes the classifier of a run of 03, 04 or 06 as an engine beside its model; returns the engine's folder.
+    """Writes the classifier of a run of 03, 04 or 06, or of its ``model/``, as an engine beside it; returns its folder.
 
-    Args:
-        folder: the run, or its ``model/``.
-        name: ``bert``, ``lstm`` or ``frozen`` of a run of 06; ``""`` is the run's own, or the recommended one.
-
-    Raises:
-        InputError: no such classifier, or one that is no network.
+    ``name`` is ``bert``, ``lstm`` or ``frozen`` of a run of 06; ``""`` is the run's own, or the recommended one. An
+    InputError where there is no such classifier, or it is no network.
     """
     folder = Path(folder) / "model" if (Path(folder) / "model").is_dir() else Path(folder)
-    saved = {} if name == "frozen" else weights.read_json(folder / "classifier.json")
+    fitted, saved = None, {} if name == "frozen" else weights.read_json(folder / "classifier.json")
     name = name or saved.get("recommended", "")
-    if (folder / name / "classifier.json").exists() and name:
-        return export(folder / name)
     if name == "frozen":
         from helpers import contenders  # scipy is not needed to answer
 
-        fitted, said = contenders.load(folder, name)
-        encoder, words, answer = load_frozen(fitted, said)
-        head = fitted.coef.T, fitted.intercept
-        return write_bert(folder / "onnx-frozen", encoder, head, words, said["labels"], said["length"], answer, True)
-    if name or saved["kind"] not in ("bert", "lstm"):
+        fitted, saved = contenders.load(folder, name)
+    elif name and (folder / name / "classifier.json").exists():
+        return export(folder / name)
+    elif name or saved["kind"] not in ("bert", "lstm"):
         raise InputError(f"{name or 'It'} is no network and needs no engine: predict and serve read it as it is.")
-    network, words, answer = load_network(folder, saved)
-    if words:
-        head, mean = network.output_dense.get_weights(), pretrained.reads_mean(network)
-        more = words, saved["labels"], saved["length"], answer, mean
-        return write_bert(folder / "onnx", network.backbone, head, *more)
-    said = {key: saved[key] for key in ("labels", "length", "unit", "vocabulary")}
-    return write(folder / "onnx", lambda int8: lstm(network, int8), said, reference=answer)
+    network, words, answer = load_network(folder, saved, fitted)
+    said = {"labels": saved["labels"], "length": saved["length"]}
+    if not words:
+        said |= {"unit": saved["unit"], "vocabulary": saved["vocabulary"]}
+        return write(folder / "onnx", partial(lstm, network), said, reference=answer)
+    if fitted:
+        place, backbone, head, mean = "onnx-frozen", network, (fitted.coef.T, fitted.intercept), True
+    else:
+        place, backbone, head = "onnx", network.backbone, network.output_dense.get_weights()
+        mean = pretrained.reads_mean(network)
+    exact = backbone.transformer_layers[0].activation.__name__ == "gelu"
+    build = partial(bert, arrays_of(backbone), backbone.num_heads, head, mean, exact)
+    return write(folder / place, build, said | {"lowercase": words.lowercase}, words.pieces, answer)
 
 
-def load_network(folder: Path, saved: dict[str, Any]) -> tuple[keras.Model, weights.Tokenizer | None, Classify]:
-    """Returns the network that ``saved`` describes, BERT's tokenizer, and what gives texts their probabilities."""
+def load_network(
+    folder: Path, saved: dict[str, Any], fitted: Any = None
+) -> tuple[keras.Model, weights.Tokenizer | None, Classify]:
+    """Returns the network that ``saved`` describes, BERT's tokenizer, and what gives texts their probabilities.
+
+    With ``fitted``, a regression on frozen vectors, the network is the encoder that ``saved`` names.
+    """
     training.import_tensorflow()
     import keras
 
+    length = saved["length"]
+    if fitted:
+        encoder, words = pretrained.load(saved["preset"])
+        return encoder, words, lambda texts: fitted.predict_proba(pretrained.encode_ids(encoder, words(texts, length)))
     if saved["kind"] == "bert":
-        (bert, words), length = pretrained.load_classifier(folder, saved), saved["length"]
+        bert, words = pretrained.load_classifier(folder, saved)
         return bert, words, lambda texts: training.predict_proba(bert, words(texts, length), 64, pretrained.inputs)
-    network = keras.models.load_model(folder / "classifier.keras", compile=False)
-    vocabulary, read = saved["vocabulary"], (saved["unit"], saved["length"])
+    network, vocabulary = keras.models.load_model(folder / "classifier.keras", compile=False), saved["vocabulary"]
     known = next(w.shape[0] for w in network.weights if w.path.endswith("embeddings"))
     if known != len(vocabulary):
         raise ValueError(f"the network knows {known} tokens, its vocabulary has {len(vocabulary)}")
-    return network, None, lambda texts: training.predict_proba(network, training.encode(texts, vocabulary, *read))
-
-
-def load_frozen(fitted: Any, said: dict[str, Any]) -> tuple[keras.Model, weights.Tokenizer, Classify]:
-    """Returns what :func:`load_network` does, of a frozen encoder and the regression ``fitted`` on its vectors."""
-    encoder, words = pretrained.load(said["preset"])
-    return encoder, words, lambda texts: (
-        fitted.predict_proba(pretrained.encode_ids(encoder, words(texts, said["length"]))))  # fmt: skip
-
-
-def write_bert(
-    out: Path, backbone: keras.Model, head: Any, words: weights.Tokenizer, labels: Sequence[str], length: int,
-    reference: Classify, mean: bool = False,
-) -> Path:  # fmt: skip
-    """Writes BERT as an engine, see :func:`bert` and :func:`write`."""
-    import keras
-
-    exact = backbone.transformer_layers[0].activation is keras.activations.gelu
-    settings = {"labels": labels, "length": length, "lowercase": words.lowercase}
-    arrays = arrays_of(backbone)
-    build = lambda int8: bert(arrays, backbone.num_heads, head, mean, exact, int8)  # noqa: E731
-    return write(out, build, settings, words.pieces, reference)
+    read = vocabulary, saved["unit"], length
+    return network, None, lambda texts: training.predict_proba(network, training.encode(texts, *read))

@@ -95,7 +95,7 @@ def _contender(folder: Path, name: str, settings: dict[str, Any], how: tuple[boo
     fitted, said = contenders.load(folder, name)
     if fitted.kind == "words":
         return fitted.predict_proba
-    return _engine(folder, name, "onnx-frozen", said, how) or onnx_engine.load_frozen(fitted, said)[2]
+    return _engine(folder, name, "onnx-frozen", said, how) or onnx_engine.load_network(folder, said, fitted)[2]
 
 
 def predict_file(

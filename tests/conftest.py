@@ -16,11 +16,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 from hypothesis import settings
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from helpers import training
+from helpers import pretrained, training
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, and so inherited, in a background job
 settings.register_profile("any_machine", deadline=None, derandomize=True)
@@ -93,16 +94,6 @@ def command(tmp_path: Path) -> Callable[..., SimpleNamespace]:
     return call
 
 
-def functions_of(notebook: str, **known: object) -> SimpleNamespace:
-    """The functions and classes that a notebook of this project defines, and the ``known`` names that they use."""
-    (path,) = (Path(__file__).parent.parent / "notebooks").glob(f"{notebook}_*.ipynb")
-    cells = json.loads(path.read_text("utf-8"))["cells"]
-    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    body = [node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    exec(compile(ast.Module(body, []), path.name, "exec"), known)
-    return SimpleNamespace(**known)
-
-
 def start(*words: object) -> subprocess.Popen:
     """Begins ``python -m helpers run`` or ``sweep`` in a process of its own."""
     arguments = [sys.executable, "-m", "helpers", *map(str, words), "--no-report"]
@@ -126,6 +117,32 @@ def tiny_lstm(words: int, classes: int, *form: Any) -> Any:
     vectors = keras.layers.Embedding(words, 4, mask_zero=True, embeddings_initializer=wide)
     last = keras.layers.Dense(classes, activation="softmax")
     return keras.Sequential([keras.Input((None,), dtype="int32"), vectors, *form, last])
+
+
+def tiny_bert(pieces: int, mean: bool) -> Any:
+    """A classifier as 04 or 06 make it: three classes, two layers, 8 wide, with large weights so that mistakes show."""
+    training.import_tensorflow()
+    from keras_hub.models import BertBackbone, BertTextClassifier
+
+    kind, rng = pretrained.mean_classifier() if mean else BertTextClassifier, np.random.default_rng(0)
+    model = kind(BertBackbone(pieces, 2, 2, 8, 16, max_sequence_length=32), 3, preprocessor=None, activation="softmax")
+    for variable in model.backbone.weights:
+        if "norm" not in variable.path:
+            variable.assign(rng.normal(0, 0.3, variable.shape))
+    pretrained.use_exact_gelu(model.backbone)
+    model.output_dense.set_weights([rng.normal(0, 2, (8, 3)), np.zeros(3)])
+    return model
+
+
+def functions_of(notebook: str, imports: bool = False, **names: Any) -> SimpleNamespace:
+    """What the notebook of a number defines; its functions find each other, ``names``, and what is set here later."""
+    (path,) = (Path(__file__).parent.parent / "notebooks").glob(f"{notebook}_*.ipynb")
+    code = [c.source for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
+    kinds = (ast.FunctionDef, ast.ClassDef, *((ast.Import, ast.ImportFrom) if imports else ()))
+    body = [node for node in ast.parse("\n".join(code)).body if isinstance(node, kinds)]
+    found = SimpleNamespace(**names)
+    exec(compile(ast.Module(body, []), path.name, "exec"), vars(found))
+    return found
 
 
 def record(folder: Path) -> dict:

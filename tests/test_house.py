@@ -18,7 +18,7 @@ FLOORS = (
     "data tables corpus plots runs",
     "training embeddings language_models",
     "pretrained",
-    "evaluation significance checks contenders networks predict cards onnx_engine attributions",
+    "evaluation significance checks contenders networks predict cards onnx_engine",
     "commands",
     "__main__",
 )

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import tiny_lstm
+from conftest import tiny_bert, tiny_lstm
 
 from helpers import InputError, contenders, onnx_engine, predict, pretrained, training, weights
 
@@ -33,21 +33,7 @@ def lstm_runs(tmp_path_factory):
 @pytest.fixture(scope="module", params=["first", "mean"])
 def bert_run(request, tmp_path_factory):
     """A run of 04 or 06: BERT with two layers, 8 wide, and the frozen encoder beside it."""
-    training.import_tensorflow()
-    import keras
-    import keras_hub
-
-    keras.utils.set_random_seed(0)
-    backbone = keras_hub.models.BertBackbone(len(PIECES), 2, 2, 8, 16, max_sequence_length=32)
-    rng = np.random.default_rng(0)
-    for variable in backbone.weights:  # larger than they begin, so that a mistake shows
-        if "norm" not in variable.path:
-            variable.assign(rng.normal(0, 0.3, variable.shape))
-    pretrained.use_exact_gelu(backbone)
-    kind = keras_hub.models.BertTextClassifier if request.param == "first" else pretrained.mean_classifier()
-    model = kind(backbone, 3, preprocessor=None, activation="softmax")
-    model.output_dense.set_weights([rng.normal(0, 2, (8, 3)), np.zeros(3)])
-    folder = tmp_path_factory.mktemp("bert")
+    model, folder = tiny_bert(len(PIECES), request.param == "mean"), tmp_path_factory.mktemp("bert")
     pretrained.save_classifier(folder / "model", model, weights.Tokenizer(PIECES, True), ["x", "y", "z"], 32)
     return folder
 
