@@ -91,10 +91,7 @@ def fit_frozen(
 
 
 def refit(fitted: Fitted, inputs: Sequence[str] | np.ndarray, y: np.ndarray, balanced: bool = False) -> Fitted:
-    """Returns the same classifier, with the same C, fitted anew on more rows.
-
-    ``inputs`` are n texts or vectors (n, width): of training and validation together, once all choices are made.
-    """
+    """Returns the same classifier, with the same C, fitted anew on n texts or vectors (n, width), all choices made."""
     clock, counts = time.monotonic(), fitted.counts
     if fitted.kind == "frozen":
         x = _unit(inputs)
@@ -198,22 +195,6 @@ def _choose(
         coef, intercept = _fit(kind, x[sample], y[sample], chosen, balanced)
     tried = pd.DataFrame(rows, columns=["C", "accuracy", "log_loss"]).sort_values("C", ignore_index=True)
     return Fitted(kind, coef, intercept, chosen, tried, time.monotonic() - clock, len(sample), counts)
-
-
-def mixture_weights(parts: Sequence[np.ndarray], y: np.ndarray) -> np.ndarray:
-    """Returns the exponents (models,) of :func:`mix` with the lowest log loss on rows of the classes ``y`` (n,).
-
-    They are at least 0 and need not sum to one, so that the mixture is calibrated as well.
-    """
-    from scipy.optimize import minimize
-
-    logs = np.stack([np.log(np.clip(p, 1e-6, 1)) for p in parts])
-
-    def loss(weights: np.ndarray) -> float:
-        return -log_softmax(np.tensordot(weights, logs, 1), axis=1)[np.arange(len(y)), y].mean()
-
-    start = np.full(len(parts), 1 / len(parts))
-    return minimize(loss, start, method="L-BFGS-B", bounds=[(0.0, 5.0)] * len(parts)).x
 
 
 def mix(parts: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:

@@ -25,10 +25,6 @@ BERT_RATE, BERT_EPOCHS, BERT_BATCH = 1e-4, 4, 16
 SLACK = 30  # seconds that BERT's training on all rows may last beyond its time: half of the minute that 06 allows
 
 
-class OutOfTime(InputError):
-    """The time that is left is too short for a model; the sentence says what it needs."""
-
-
 class Network:
     """A network of so many ``parameters``, which ``save(folder)`` keeps for :mod:`helpers.predict`.
 
@@ -88,10 +84,7 @@ def fit_lstm(
     """Trains a bidirectional LSTM on all texts, stopped by the accuracy on the held-out ones, then on these too.
 
     ``y`` and ``y_held`` are classes, from 0; ``labels`` are their names; ``seed`` decides initial weights and order.
-
-    Raises:
-        OutOfTime: fewer than three epochs fit.
-        InputError: it diverged.
+    An InputError says that fewer than three epochs fit, or that it diverged.
     """
     end = time.monotonic() + seconds
     training.import_tensorflow()
@@ -129,7 +122,7 @@ def fit_lstm(
     first = batches(*rows)
     each = network.epoch_seconds(first)
     if LEAST_EPOCHS * each > seconds:
-        raise OutOfTime(f"three epochs need about {LEAST_EPOCHS * each:.0f} s")
+        raise InputError(f"three epochs need about {LEAST_EPOCHS * each:.0f} s")
     epochs = int(min(LSTM_EPOCHS, seconds / each))
     return network.learn("lstm", first, rows, held, training.bucketed(*held, 256), epochs, 6, end)
 
@@ -149,8 +142,7 @@ def fit_bert(
             on the same rows: where the training starts. None: at random, and the head reads [CLS].
 
     Raises:
-        OutOfTime: not even a fair sample of the rows fits into one epoch.
-        InputError: it diverged.
+        InputError: not even a fair sample of the rows fits into one epoch, or it diverged.
     """
     import keras
 
@@ -183,7 +175,7 @@ def fit_bert(
         share = int((available - read * len(held_ids)) / learn * len(ids))
         if share < max(20 * len(labels), 500):
             needed = f"{each:.0f} s" if each < 90 else f"{each / 60:.0f} min"
-            raise OutOfTime(f"one pass over all texts needs about {needed}, {max(available, 0):.0f} s are left for it")
+            raise InputError(f"one pass over all texts needs about {needed}, {max(available, 0):.0f} s are left for it")
         rows, epochs, end = np.sort(np.random.default_rng(seed).permutation(len(ids))[:share]), 1, -np.inf
         ids, y = ids[rows], y[rows]
     held = pretrained.batches(held_ids, y_held, 64)

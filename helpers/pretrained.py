@@ -45,13 +45,6 @@ SIZES = {  # what a BertBackbone is made of, and where Hugging Face's config.jso
 }
 
 
-def word_piece_vectors(pieces: Sequence[str]) -> np.ndarray:
-    """Returns MiniLM's own vectors of word pieces, before any layer: (n, 384) float32; zeros for unknown ones."""
-    (table,) = weights.read_tensors(weights.fetch(), "embeddings.word_embeddings.weight").values()
-    places = {piece: i for i, piece in enumerate(tokenizer().pieces)}
-    return np.stack([table[places[p]] if p in places else np.zeros_like(table[0]) for p in pieces])
-
-
 def load_new(preset: str = "minilm") -> tuple[keras.Model, Tokenizer]:
     """Returns a KerasHub ``BertBackbone`` and its tokenizer, equal to their reference; an InputError says why not."""
     if preset == "minilm" or Path(preset).expanduser().is_dir():
@@ -64,10 +57,8 @@ def load_new(preset: str = "minilm") -> tuple[keras.Model, Tokenizer]:
         backbone = keras_hub.models.BertBackbone.from_preset(preset)
         hub = keras_hub.tokenizers.BertTokenizer.from_preset(preset)
     except Exception as error:  # three hubs, each with errors of its own
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"PRESET={preset} could not be loaded ({reason}): use minilm, or a local folder of a BERT model."
-        ) from None
+        told = f"PRESET={preset} could not be loaded ({(str(error).strip() or repr(error)).splitlines()[0][:160]})"
+        raise InputError(f"{told}: use minilm, or a local folder of a BERT model.") from None
     if preset.startswith("hf://"):
         use_exact_gelu(backbone)
     return backbone, Tokenizer(hub.get_vocabulary(), hub.lowercase)
@@ -209,7 +200,7 @@ def classifier(
 def mean_classifier() -> type:
     """Returns KerasHub's ``BertTextClassifier`` with a head that reads :func:`unit_mean`, as sentence encoders do.
 
-    So the head can start as a regression on the frozen vectors (linear probing, then fine-tuning: Kumar et al. 2022).
+    It can start as a regression on the frozen vectors (linear probing, then fine-tuning: Kumar et al. 2022).
     """
     import keras
     from keras_hub.models import BertTextClassifier

@@ -114,10 +114,7 @@ def by_length(compute: Callable[[np.ndarray], Any], token_ids: np.ndarray, batch
 
 
 def predict_proba(
-    model: keras.Model,
-    token_ids: np.ndarray,
-    batch_size: int = 256,
-    prepare: Callable[[np.ndarray], Any] = lambda ids: ids,
+    model: keras.Model, token_ids: np.ndarray, batch_size: int = 256, prepare: Callable[[np.ndarray], Any] = np.asarray
 ) -> np.ndarray:
     """Returns class probabilities (n, classes) of right-padded ids; ``prepare`` makes of them what the model reads."""
     return by_length(lambda ids: model.predict_on_batch(prepare(ids)), token_ids, batch_size)
@@ -134,10 +131,11 @@ def fit(
     model: keras.Model, train: tf.data.Dataset, validation: tf.data.Dataset | None, epochs: int, label: str,
     patience: int | None = None, class_weight: dict[int, float] | None = None, monitor: str = "val_accuracy",
 ) -> pd.DataFrame:  # fmt: skip
-    """Trains quietly with one bar; within a run its state is kept after each epoch, for ``--resume``.
+    """Trains quietly with one bar; returns ``model, epoch, loss, accuracy, val_loss, val_accuracy, seconds`` by epoch.
 
-    A resumed training goes on from its last whole epoch: weights, optimizer, history and best epoch are as they were
-    (Keras' ``BackupAndRestore`` loses the last two); random masks and the order of the rows begin again.
+    Within a run its state is kept after each epoch. With ``--resume`` it goes on from the last whole one: weights,
+    optimizer, history and best epoch are as they were (Keras' ``BackupAndRestore`` loses the last two); random masks
+    and the order of the rows begin again. An InputError says that a loss is not a number any more.
 
     Args:
         model: compiled, with the metric ``accuracy``.
@@ -146,12 +144,6 @@ def fit(
         patience: stops when ``monitor`` has been no better for so many epochs, and goes back to the best epoch.
         class_weight: class index to weight of its loss.
         monitor: ``"val_accuracy"``, ``"val_loss"``, or without validation rows ``"loss"``.
-
-    Returns:
-        One row an epoch: ``model, epoch, loss, accuracy, val_loss, val_accuracy, seconds`` (of training so far).
-
-    Raises:
-        InputError: a loss is not a number any more.
     """
     import keras
     import pandas as pd
