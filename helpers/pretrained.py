@@ -163,19 +163,13 @@ def pooling(backbone: keras.Model) -> Any:
     return pooled
 
 
-def mean_state(states: Any, real: Any) -> Any:
-    """Returns the mean (n, width) of states (n, length, width) where ``real`` (n, length)."""
+def mean_state(states: Any, real: Any, unit: bool = False) -> Any:
+    """Returns the mean (n, width) of states (n, length, width) where ``real`` (n, length), ``unit``: at length one."""
     from keras import ops
 
     real = ops.cast(real, states.dtype)[:, :, None]
-    return ops.sum(states * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1)
-
-
-def unit_mean(states: Any, real: Any) -> Any:
-    """Returns :func:`mean_state` at length one."""
-    from keras import ops
-
-    return ops.normalize(mean_state(states, real), axis=-1)
+    mean = ops.sum(states * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1)
+    return ops.normalize(mean, axis=-1) if unit else mean
 
 
 def classifier(
@@ -184,7 +178,7 @@ def classifier(
     """Returns a KerasHub ``BertTextClassifier``, which reads :func:`inputs`, on new weights, and its tokenizer.
 
     Its head, a softmax on one state after ``dropout``, is random. It reads the pooled ``"first"`` state, that of [CLS],
-    or the ``"mean"`` state, see :func:`unit_mean`. A ``lora_rank`` of 0 trains all weights; above 0 the encoder is
+    or the ``"mean"`` of all at length one. A ``lora_rank`` of 0 trains all weights; above 0 the encoder is
     frozen but for low-rank updates (Hu et al. 2021).
     """
     backbone, words = load_new(preset)
@@ -198,7 +192,7 @@ def classifier(
 
 @functools.cache
 def mean_classifier() -> type:
-    """Returns KerasHub's ``BertTextClassifier`` with a head that reads :func:`unit_mean`, as sentence encoders do.
+    """Returns KerasHub's ``BertTextClassifier`` with a head on the mean state at length one, as sentence encoders have.
 
     It can start as a regression on the frozen vectors (linear probing, then fine-tuning: Kumar et al. 2022).
     """
@@ -216,7 +210,7 @@ def mean_classifier() -> type:
             self.output_dropout = keras.layers.Dropout(dropout, name="classifier_dropout")
             self.output_dense = keras.layers.Dense(num_classes, activation, name="logits")
             states = backbone(backbone.input)["sequence_output"]
-            mean = self.output_dropout(unit_mean(states, backbone.input["padding_mask"]))
+            mean = self.output_dropout(mean_state(states, backbone.input["padding_mask"], True))
             super(BertTextClassifier, self).__init__(backbone.input, self.output_dense(mean), **more)
             self.num_classes, self.activation = num_classes, keras.activations.get(activation)
             self.dropout = dropout
@@ -231,7 +225,7 @@ def reads_mean(model: keras.Model) -> bool:
 
 def read_state(model: keras.Model, states: Any, real: Any) -> Any:
     """Returns what the head of a :func:`classifier` reads of states (n, length, width) where ``real``: (n, width)."""
-    return unit_mean(states, real) if reads_mean(model) else model.backbone.pooled_dense(states[:, 0])
+    return mean_state(states, real, True) if reads_mean(model) else model.backbone.pooled_dense(states[:, 0])
 
 
 def compile_adamw(model: keras.Model, learning_rate: float, steps: int, weight_decay: float = 0.01) -> None:

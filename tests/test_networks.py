@@ -7,6 +7,7 @@ from helpers import InputError, networks, training
 
 Y = np.arange(64) % 2
 TEXTS = [" ".join(["goal team match", "bank rate loan"][label].split()[i % 3 :]) for i, label in enumerate(Y)]
+pytestmark = pytest.mark.filterwarnings("ignore:Even though")  # batches are made by compiled functions, as always
 SOME = TEXTS[:48], Y[:48], TEXTS[48:], Y[48:], "word", ["sport", "money"]
 
 
