@@ -85,10 +85,8 @@ def test_weights_by_class_find_the_rare_one():
     rng = np.random.default_rng(0)
     y = (rng.random(400) < 0.08).astype(int)
     texts = [("rare " if label and rng.random() < 0.7 else "") + f"w{rng.integers(20)}" for label in y]
-    found = [
-        (contenders.fit_words(texts, y, texts, y, "word", balanced).predict_proba(texts).argmax(1)[y == 1]).mean()
-        for balanced in (False, True)
-    ]
+    fitted = [contenders.fit_words(texts, y, texts, y, "word", balanced) for balanced in (False, True)]
+    found = [model.predict_proba(texts).argmax(1)[y == 1].mean() for model in fitted]
     assert found[1] >= found[0] > 0
 
 

@@ -46,20 +46,16 @@ TARGETS = (TABLE[:, 0] > 3).astype("int32")
 
 @pytest.mark.parametrize("seed", [None, 3])
 def test_batches_hold_every_text_once_and_cut_only_padding(seed):
-    batches = training.bucketed(TABLE, np.arange(50), 8, seed)
+    batches, again = (training.bucketed(TABLE, np.arange(50), 8, seed) for _ in range(2))
     orders = []
-    for _ in range(2):
-        seen = []
-        for tokens, rows in batches.as_numpy_iterator():
-            assert len(rows) <= 8
-            for line, row in zip(tokens, rows, strict=True):
-                assert (line == TABLE[row, : len(line)]).all() and not TABLE[row, len(line) :].any()
-            seen += rows.tolist()
-        assert sorted(seen) == list(range(50))
-        orders.append(seen)
-    assert (orders[0] == orders[1]) == (seed is None)
-    again = [row for _, rows in training.bucketed(TABLE, np.arange(50), 8, seed).as_numpy_iterator() for row in rows]
-    assert again == orders[0]
+    for epochs in (batches, batches, again):
+        orders.append([])
+        for tokens, rows in epochs.as_numpy_iterator():
+            assert len(rows) <= 8 and (tokens == TABLE[rows, : tokens.shape[1]]).all()
+            assert not TABLE[rows, tokens.shape[1] :].any()
+            orders[-1] += rows.tolist()
+        assert sorted(orders[-1]) == list(range(50))
+    assert (orders[0] == orders[1]) == (seed is None) and orders[2] == orders[0]
     assert len(batches) == 7 and batches.options().autotune.enabled is False
 
 
@@ -145,12 +141,9 @@ def test_a_save_that_fails_leaves_the_old_model_whole(model, tmp_path, monkeypat
 def test_a_text_without_any_token_is_read_like_any_other(keras):
     x = training.encode([":)", "", "...", "one two"] * 2, ["", "[UNK]", "one", "two"], "word", 6)
     assert x[:4].tolist() == [[1, 1, 0, 0, 0, 0], [1] + [0] * 5, [1, 1, 1, 0, 0, 0], [2, 3, 0, 0, 0, 0]]
-    layers = [
-        keras.layers.Embedding(4, 4, mask_zero=True),
-        keras.layers.LSTM(3, return_sequences=True),
-        keras.layers.GlobalAveragePooling1D(),
-    ]
-    assert np.isfinite(training.predict_proba(keras.Sequential(layers), x)).all()
+    forms = keras.layers.Embedding(4, 4, mask_zero=True), keras.layers.LSTM(3, return_sequences=True)
+    network = keras.Sequential([*forms, keras.layers.GlobalAveragePooling1D()])
+    assert np.isfinite(training.predict_proba(network, x)).all()
 
 
 def test_a_bar_is_off_where_its_variable_is_set_in_a_notebook_too(monkeypatch):
