@@ -62,12 +62,10 @@ def fit_words(
     Words and pairs of words, question and exclamation marks among them, with pieces of two to five characters of each
     word; for a script without spaces one to three characters. From 6,000 texts on a feature must occur in two of them.
 
-    Args:
-        texts, y: n texts to learn from and their classes (n,), from 0; every class occurs.
-        held_texts, y_held: the validation rows, on which C is chosen.
-        unit: ``character`` for a script without spaces, else words (:func:`helpers.text.guess_unit`).
-        balanced: weigh classes so that rare ones count the same.
-        seconds: the time it should take, a quarter of it for the choice of C: fewer strengths are tried, then rows.
+    The classes ``y`` (n,) of the n texts are from 0, and every one occurs; C is chosen on the held-out rows. A ``unit``
+    of ``character`` is for scripts without spaces (:func:`helpers.text.guess_unit`); ``balanced`` weighs classes so
+    that rare ones count the same. It should take so many ``seconds``, a quarter of them for the choice of C: else fewer
+    strengths are tried, then fewer rows.
     """
     choice = [_CHARACTERS] if unit == "character" else [_WORDS, _PARTS]
     clock, classes = time.monotonic(), int(max(y)) + 1

@@ -134,15 +134,13 @@ def fit_bert(
     """Fine-tunes a pretrained BERT, chooses the best epoch by validation accuracy, then trains on all rows as long.
 
     The time decides how many epochs there are, or on how many rows one epoch is, and whether there is time for both.
+    An InputError says that not even a fair sample of the rows fits into one epoch, or that it diverged.
 
     Args:
         ids, y: word pieces (n, length) that ``words`` made, and the classes; the other rows as in :func:`fit_lstm`.
         others: how many texts will be read once after training, in the same time.
         head: kernel (width, classes) and bias (classes,) of a regression on the frozen encoder's unit vectors, fitted
             on the same rows: where the training starts. None: at random, and the head reads [CLS].
-
-    Raises:
-        InputError: not even a fair sample of the rows fits into one epoch, or it diverged.
     """
     import keras
 

@@ -30,15 +30,14 @@ def load_classifier(
 ) -> tuple[Classify, list[str]]:
     """Returns a function from texts to probabilities (n, classes), and the class names.
 
+    An InputError says that the folder holds no such classifier, or one whose files do not belong together.
+
     Args:
         run: a run folder of 03, 04 or 06.
         model: the name of one of the run's other models, such as ``"tfidf"`` or ``"frozen"``; ``""`` is its own.
         export: write the engine of :mod:`helpers.onnx_engine` beside a network that has none; where there is one it
             answers, without TensorFlow.
         int8: let the engine round to eight bits: faster on most processors, and nearly the same.
-
-    Raises:
-        InputError: the folder holds no such classifier, or one whose files do not belong together.
     """
     folder = find_run(run) / "model"
     if not (folder / "classifier.json").is_file():
