@@ -54,25 +54,18 @@ class Fitted:
 
 
 def fit_words(
-    texts: Sequence[str],
-    y: np.ndarray,
-    validation_texts: Sequence[str],
-    y_validation: np.ndarray,
-    unit: str,
-    balanced: bool = False,
-    seconds: float = np.inf,
-) -> Fitted:
+    texts: Sequence[str], y: np.ndarray, held_texts: Sequence[str], y_held: np.ndarray, unit: str,
+    balanced: bool = False, seconds: float = np.inf,
+) -> Fitted:  # fmt: skip
     """Fits the counting classifier: TF-IDF, and for each class a logistic regression against the rest.
 
     Words and pairs of words, question and exclamation marks among them, with pieces of two to five characters of each
     word; for a script without spaces one to three characters. From 6,000 texts on a feature must occur in two of them.
 
-    Args:
-        texts, y: n texts to learn from and their classes (n,), from 0; every class occurs.
-        validation_texts, y_validation: what C is chosen on.
-        unit: ``character`` for a script without spaces, else words (:func:`helpers.text.guess_unit`).
-        balanced: weigh classes so that rare ones count the same.
-        seconds: the time it should take, a quarter of it for the choice of C: fewer strengths are tried, then rows.
+    The classes ``y`` (n,) of the n texts are from 0, and every one occurs; C is chosen on the held-out rows. A ``unit``
+    of ``character`` is for scripts without spaces (:func:`helpers.text.guess_unit`); ``balanced`` weighs classes so
+    that rare ones count the same. It should take so many ``seconds``, a quarter of them for the choice of C: else fewer
+    strengths are tried, then fewer rows.
     """
     choice = [_CHARACTERS] if unit == "character" else [_WORDS, _PARTS]
     clock, classes = time.monotonic(), int(max(y)) + 1
@@ -83,34 +76,25 @@ def fit_words(
         rows = _some(y, most)
         texts, y = [texts[i] for i in rows], y[rows]
     counts, x = _count(texts, choice, classes)
-    held = _features(counts, validation_texts)
-    return _choose("words", x, y, held, y_validation, balanced, clock, clock + seconds, counts)
+    return _choose("words", x, y, _features(counts, held_texts), y_held, balanced, clock, seconds, counts)
 
 
 def fit_frozen(
-    vectors: np.ndarray,
-    y: np.ndarray,
-    validation_vectors: np.ndarray,
-    y_validation: np.ndarray,
-    balanced: bool = False,
-    seconds: float = np.inf,
-) -> Fitted:
+    vectors: np.ndarray, y: np.ndarray, held_vectors: np.ndarray, y_held: np.ndarray,
+    balanced: bool = False, seconds: float = np.inf,
+) -> Fitted:  # fmt: skip
     """Fits logistic regression on unit vectors (n, width) of a frozen encoder; all else is as of :func:`fit_words`."""
     clock = time.monotonic()
-    held = _unit(validation_vectors)
-    return _choose("frozen", _unit(vectors), y, held, y_validation, balanced, clock, clock + seconds, [])
+    return _choose("frozen", _unit(vectors), y, _unit(held_vectors), y_held, balanced, clock, seconds, [])
 
 
 def refit(fitted: Fitted, inputs: Sequence[str] | np.ndarray, y: np.ndarray, balanced: bool = False) -> Fitted:
-    """Returns the same classifier, with the same C, fitted anew on more rows.
-
-    ``inputs`` are n texts or vectors (n, width): of training and validation together, once all choices are made.
-    """
+    """Returns the same classifier, with the same C, fitted anew on n texts or vectors (n, width), all choices made."""
     clock, counts = time.monotonic(), fitted.counts
-    if fitted.kind == "words":
-        counts, x = _count(inputs, [part["settings"] for part in counts], int(max(y)) + 1)
-    else:
+    if fitted.kind == "frozen":
         x = _unit(inputs)
+    else:
+        counts, x = _count(inputs, [part["settings"] for part in counts], int(max(y)) + 1)
     coef, intercept = _fit(fitted.kind, x, y, fitted.C, balanced)
     spent = fitted.seconds + time.monotonic() - clock
     return replace(fitted, coef=coef, intercept=intercept, counts=counts, texts=len(y), seconds=spent)
@@ -186,7 +170,7 @@ def _fit(kind: str, x: Any, y: np.ndarray, strength: float, balanced: bool) -> t
 
 
 def _choose(
-    kind: str, x: Any, y: np.ndarray, held: Any, y_held: np.ndarray, balanced: bool, clock: float, end: float,
+    kind: str, x: Any, y: np.ndarray, held: Any, y_held: np.ndarray, balanced: bool, clock: float, seconds: float,
     counts: list,
 ) -> Fitted:  # fmt: skip
     """Tries each C, the likeliest first; on very many rows C is chosen on a sample of them, and the fit is of all."""
@@ -194,7 +178,7 @@ def _choose(
     some, rows, best, spent = x[sample] if len(sample) < len(y) else x, [], None, 0.0
     for strength in sorted(STRENGTHS, key=lambda c: abs(np.log(c / likely))):
         begun = time.monotonic()
-        if best and begun + spent > clock + (end - clock) / 4:  # the rest is for all rows, and for others
+        if best and begun + spent > clock + seconds / 4:  # the rest is for all rows, and for others
             break
         coef, intercept = _fit(kind, some, y[sample], strength, balanced)
         spent = max(spent, time.monotonic() - begun)
@@ -204,28 +188,13 @@ def _choose(
         if best is None or score > best[0]:
             best = score, strength, coef, intercept
     _, chosen, coef, intercept = best
-    fits = int(max(end - time.monotonic(), 0) / (1.5 * spent) * len(sample)) if np.isfinite(end) else len(y)
-    if len(sample) < min(fits, len(y)):
-        sample = _some(y, fits)
+    rest = max(clock + seconds - time.monotonic(), 0)
+    more = _some(y, int(min(rest / (1.5 * spent) * len(sample), len(y))))
+    if len(sample) < len(more):
+        sample = more
         coef, intercept = _fit(kind, x[sample], y[sample], chosen, balanced)
     tried = pd.DataFrame(rows, columns=["C", "accuracy", "log_loss"]).sort_values("C", ignore_index=True)
     return Fitted(kind, coef, intercept, chosen, tried, time.monotonic() - clock, len(sample), counts)
-
-
-def mixture_weights(parts: Sequence[np.ndarray], y: np.ndarray) -> np.ndarray:
-    """Returns the exponents (models,) of :func:`mix` with the lowest log loss on rows of the classes ``y`` (n,).
-
-    They are at least 0 and need not sum to one, so that the mixture is calibrated as well.
-    """
-    from scipy.optimize import minimize
-
-    logs = np.stack([np.log(np.clip(p, 1e-6, 1)) for p in parts])
-
-    def loss(weights: np.ndarray) -> float:
-        return -log_softmax(np.tensordot(weights, logs, 1), axis=1)[np.arange(len(y)), y].mean()
-
-    start = np.full(len(parts), 1 / len(parts))
-    return minimize(loss, start, method="L-BFGS-B", bounds=[(0.0, 5.0)] * len(parts)).x
 
 
 def mix(parts: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
@@ -237,9 +206,6 @@ def mix(parts: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
     """
     logs = [np.log(np.clip(p, 1e-6, 1)) for p in parts]
     return softmax(np.tensordot(np.asarray(weights, float), np.stack(logs), 1), axis=1)
-
-
-# ---------------------------------------------------------------- files
 
 
 def save(folder: Path, name: str, fitted: Fitted, **settings: Any) -> None:

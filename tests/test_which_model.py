@@ -1,29 +1,17 @@
 """Notebook 06 and the compare command: an answer for a small file with texts without words, and names kept apart."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import record, wait_for
+from test_notebooks import ROOT, run
 
 from helpers import InputError, files
 from helpers.commands import compare
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def command(*words, runs, ok=True):
-    done = subprocess.run(
-        [sys.executable, "-m", "helpers", *map(str, words)],
-        cwd=ROOT, env=os.environ | {"HELPERS_RUNS": str(runs)}, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert (done.returncode == 0) == ok, done.stdout[-2000:] + done.stderr[-2000:]
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +24,7 @@ def answered(tmp_path_factory):
         for i in range(40)
     ]
     pd.DataFrame(rows, columns=["body", "kind"]).to_csv(place / "my.csv", index=False)
-    done = command("compare", place / "my.csv", "--minutes", 1.5, runs=place / "runs")
+    done = run("compare", place / "my.csv", "--minutes", 1.5, runs=place / "runs")
     return place, done
 
 
@@ -44,19 +32,17 @@ def answered(tmp_path_factory):
 def test_a_file_gets_an_answer_with_all_its_rows(answered):
     place, done = answered
     folder = place / "runs" / "06_which_model" / "my"
-    record = json.loads((folder / "metrics.json").read_text("utf-8"))
-    assert record["status"] == "completed" and record["parameters"]["MINUTES"] == 1.5
-    assert {"accuracy", "log_loss", "tfidf_accuracy", "first_line_seconds"} <= set(record["metrics"])
+    said = record(folder)
+    assert said["status"] == "completed" and said["parameters"]["MINUTES"] == 1.5 and said["seconds"] < 60 * 1.5 + 120
+    assert {"accuracy", "log_loss", "tfidf_accuracy", "first_line_seconds"} <= set(said["metrics"])
     board = pd.read_csv(folder / "leaderboard.csv").set_index("model")
     table = pd.read_csv(folder / "predictions.csv")
-    assert board.loc["tfidf", "texts learned from"] == 80 - len(
-        table[table["split"] == "test"][["row"]].drop_duplicates()
-    )
+    tested = table.loc[table["split"] == "test", "row"].nunique()
+    assert board.loc["tfidf", "texts learned from"] == 80 - tested
     for part in ("validation", "test"):
         assert (table[table["split"] == part]["text"] == ":)").any()
-    said = (folder / "answer.txt").read_text("utf-8")
-    assert said.splitlines()[0] in done.stdout and "tfidf" in done.stdout and "report.html" in done.stdout
-    assert record["seconds"] < 60 * 1.5 + 60 + 60  # a loaded machine starts its kernel slowly
+    answer = (folder / "answer.txt").read_text("utf-8")
+    assert answer.splitlines()[0] in done.stdout and "tfidf" in done.stdout and "report.html" in done.stdout
 
 
 @pytest.mark.slow
@@ -65,17 +51,17 @@ def test_the_winner_and_the_cheap_model_label_new_texts(answered, tmp_path):
     folder = place / "runs" / "06_which_model" / "my"
     (tmp_path / "new.csv").write_text("text\nteam goal coach\nbank loan\n:)\n", "utf-8")
     for model in ([], ["--model", "tfidf"]):
-        command("predict", folder, tmp_path / "new.csv", "--out", tmp_path / "out.csv", *model, runs=place / "runs")
+        run("predict", folder, tmp_path / "new.csv", "--out", tmp_path / "out.csv", *model, runs=place / "runs")
         assert pd.read_csv(tmp_path / "out.csv")["label"].tolist()[:2] == ["sport", "money"]
 
 
 @pytest.mark.slow
 def test_the_same_command_changes_nothing_and_a_name_of_other_data_is_kept(answered, tmp_path):
     place, _ = answered
-    again = command("compare", place / "my.csv", "--minutes", 1.5, runs=place / "runs")
+    again = run("compare", place / "my.csv", "--minutes", 1.5, runs=place / "runs")
     assert "unchanged" in again.stdout + again.stderr
     (tmp_path / "my.csv").write_text("text,label\na,x\n", "utf-8")
-    other = command("compare", tmp_path / "my.csv", "--name", "my", runs=place / "runs", ok=False)
+    other = run("compare", tmp_path / "my.csv", "--name", "my", runs=place / "runs", ok=False)
     assert other.returncode == 2 and "belongs to" in other.stderr
 
 
@@ -83,8 +69,8 @@ def test_names_come_from_the_file_and_are_numbered(tmp_path, capsys):
     assert compare._free_name(tmp_path, "d1/my file.csv") == "my-file"
     assert compare._free_name(tmp_path, "trec6/train.csv") == "trec6"
     (tmp_path / "my").mkdir()
-    record = {"notebook": "06_which_model", "name": "my", "parameters": {"DATA": "d1/my.csv"}, "metrics": {}}
-    files.write_json(tmp_path / "my" / "metrics.json", record)
+    made = {"notebook": "06_which_model", "name": "my", "parameters": {"DATA": "d1/my.csv"}, "metrics": {}}
+    files.write_json(tmp_path / "my" / "metrics.json", made)
     assert compare._free_name(tmp_path, "d1/my.csv") == "my"
     assert compare._free_name(tmp_path, "d2/my.csv") == "my-2"
     assert "belongs to d1/my.csv" in capsys.readouterr().out
@@ -101,21 +87,14 @@ def test_what_is_wrong_is_said_before_any_work(tmp_path):
 def test_an_interrupted_run_holds_the_answer_so_far_and_goes_on(answered, tmp_path):
     place, _ = answered
     words = ["compare", place / "my.csv", "--minutes", 1.5, "--name", "stopped"]
-    started, environment = (
-        [sys.executable, "-m", "helpers", *map(str, words)],
-        os.environ | {"HELPERS_RUNS": str(tmp_path)},
-    )
+    started, folder = [sys.executable, "-m", "helpers", *map(str, words)], tmp_path / "06_which_model"
+    environment = os.environ | {"HELPERS_RUNS": str(tmp_path)}
     with subprocess.Popen(started, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
-        folder = tmp_path / "06_which_model"
-        for _ in range(1200):
-            boards = [p for p in folder.glob(".stopped*/leaderboard.csv") if "frozen" in p.read_text("utf-8")]
-            if boards or process.poll() is not None:
-                break
-            time.sleep(0.1)
+        wait_for(lambda: any("frozen" in p.read_text("utf-8") for p in folder.glob(".stopped*/leaderboard.csv")), 120)
         process.send_signal(signal.SIGINT)
         process.wait(60)
-    assert boards and process.returncode
+    assert process.returncode
     for table in ("leaderboard.csv", "predictions.csv"):
         assert {"tfidf", "frozen"} <= set(pd.read_csv(folder / "stopped.failed" / table)["model"])
-    command(*words, runs=tmp_path)
+    run(*words, runs=tmp_path)
     assert {"tfidf", "frozen"} <= set(pd.read_csv(folder / "stopped" / "leaderboard.csv")["model"])
