@@ -5,6 +5,7 @@ Everything that can be wrong with one is said in one sentence (:class:`helpers.I
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -23,7 +24,6 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 MAX_BYTES, MAX_CHARACTERS, MAX_COLUMNS = 1_000_000_000, 1_000_000, 10_000
 DOWNLOAD_SECONDS = 120.0
 _TOO_LARGE = f"{{}} is larger than {MAX_BYTES // 10**9} GB: draw a sample of its rows first."
-_NO_FILE = f"check the path, or use one of {', '.join(SHIPPED)}."
 # Accents of French, German, Spanish, Italian, Portuguese, the Nordic languages, Dutch, Icelandic.
 _WESTERN = "àâæçèéêëîïôœùûüÿ äöüß áéíóúñüç àèéìíîòóùú àáâãçéêíóõôúü åäöæøéèêóôü ëïéèêöüáóíúà áéíóúýðþæö"
 
@@ -36,10 +36,9 @@ def find_file(name: str) -> Path:
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error)[:80]
         raise InputError(f"The file name {name[:80]!r} cannot be used ({reason}): give a path.") from None
-    if not name.strip():
-        raise InputError(f"No file is named: {_NO_FILE}")
-    if path is None:
-        raise InputError(f"{name} does not exist, looked up from here and from the project's root: {_NO_FILE}")
+    if path is None or not name.strip():
+        missing = f"{name or 'A file without a name'} does not exist, looked up from here and from the project's root"
+        raise InputError(f"{missing}: check the path, or use one of {', '.join(SHIPPED)}.")
     if path.is_dir():
         raise InputError(f"{name} is a folder: name the file in it ({', '.join(SUFFIXES)}).")
     if not path.is_file():
@@ -51,26 +50,24 @@ def find_file(name: str) -> Path:
     return path
 
 
-def decode(raw: bytes, name: str = "the file") -> tuple[str, str]:
-    """Returns the text and the name of its encoding: UTF-8, UTF-16 with its mark, GBK or Windows-1252.
+def decode(raw: bytes, name: str = "the file") -> tuple[str, list[str]]:
+    """Returns the text, and a note on its encoding if that is not UTF-8 but UTF-16 with its mark, GBK, Windows-1252.
 
     The last two are believed only where the text is common simplified Chinese, or has the accents of one Western
-    language; a detector names what else it may be, but is wrong too often on short files to be followed.
+    language; a detector names what else it may be, but is wrong too often on short files to be followed. An InputError
+    tells that the bytes are no text, UTF-8 with a byte here and there that is none, or another encoding.
 
     Examples:
         >>> decode("好,正".encode("gbk"))
-        ('好,正', 'GBK (GB18030)')
-
-    Raises:
-        InputError: the bytes are no text, UTF-8 with a byte here and there that is none, or another encoding.
+        ('好,正', ['the file was decoded as GBK (GB18030).'])
     """
-    wide = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
+    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     controls = sum(raw.count(i) for i in range(32) if i not in b"\t\n\v\f\r")
     if not wide and (b"\x00" in raw or controls > len(raw) / 100):
         raise InputError(f"{name} holds bytes that are no text: export it as a CSV file in UTF-8.")
-    mark = "UTF-8 with a byte order mark" if raw.startswith(b"\xef\xbb\xbf") else "utf-8"
-    known = {"utf-8-sig": mark, "gb18030": "GBK (GB18030)", "cp1252": "cp1252"}
-    for encoding, said in ({"utf-16": "utf-16"} if wide else known).items():
+    mark = "UTF-8 with a byte order mark" if raw.startswith(codecs.BOM_UTF8) else ""
+    known = [("utf-8-sig", mark, bool), ("gb18030", "GBK (GB18030)", _is_chinese), ("cp1252", "cp1252", _is_western)]
+    for encoding, said, fits in [("utf-16", "utf-16", bool)] if wide else known:
         try:
             text = raw.decode(encoding)
         except UnicodeDecodeError:
@@ -79,8 +76,8 @@ def decode(raw: bytes, name: str = "the file") -> tuple[str, str]:
             continue
         if encoding == "cp1252":
             _refuse_damaged(raw, name, 0.9)
-        if _PLAUSIBLE.get(encoding, bool)(text):
-            return text, said
+        if fits(text):
+            return text, [f"{name} was decoded as {said}."] if said else []
     from charset_normalizer import from_bytes
 
     names = list(dict.fromkeys(match.encoding for match in from_bytes(raw[:100_000])))[:3]
@@ -117,9 +114,6 @@ def _is_western(text: str) -> bool:
     few = accents.total() <= 0.02 * sum(map(str.isalpha, text)) and set(accents) <= set(_WESTERN)
     polish = re.search(r"[a-z][³¹¿][a-z]|[a-z]{2}[³¹]|\b[³¹¿][a-z]{2}", text.lower())
     return (few or most >= 0.97 * accents.total()) and not polish and not re.search(r"õ(?![eó])", text)
-
-
-_PLAUSIBLE = {"gb18030": _is_chinese, "cp1252": _is_western}
 
 
 def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
@@ -166,23 +160,21 @@ def download(address: str) -> bytes:
     import urllib.request
     from http.client import HTTPException, IncompleteRead
 
-    shown, end, parts, size = without_password(address), time.monotonic() + DOWNLOAD_SECONDS, [], 0
+    shown, end, found = without_password(address), time.monotonic() + DOWNLOAD_SECONDS, bytearray()
     try:
         with urllib.request.urlopen(address, timeout=20) as answer:
-            while size <= MAX_BYTES and (part := answer.read1(1 << 20)):
-                parts.append(part)
-                size += len(part)
+            while len(found) <= MAX_BYTES and (part := answer.read1(1 << 20)):
+                found += part
                 if time.monotonic() > end:
                     raise TimeoutError(f"more than {DOWNLOAD_SECONDS:.0f} s")
-            if answer.length and size <= MAX_BYTES:
+            if answer.length and len(found) <= MAX_BYTES:
                 raise IncompleteRead(b"", answer.length)
     except (OSError, ValueError, HTTPException) as error:
-        reason = " ".join(str(error).replace(address, shown).split())[:160]
-        reason = type(error).__name__ if "@" in address else reason  # its words may hold the password
+        reason = type(error).__name__ if "@" in address else _reason(error, address, shown)  # may hold the password
         raise InputError(f"{shown} could not be read ({reason}): download it yourself and give its path.") from None
-    if size > MAX_BYTES:
+    if len(found) > MAX_BYTES:
         raise InputError(_TOO_LARGE.format(shown))
-    return b"".join(parts)
+    return bytes(found)
 
 
 def _read_hub(source: str) -> pd.DataFrame:
