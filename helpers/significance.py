@@ -87,16 +87,15 @@ def pairs(table: pd.DataFrame) -> pd.DataFrame:
     and ``verdict`` says it in words.
     """
     right, truth = right_by_model(table[table["split"] == "test"])
+    columns = ["better", "worse", "difference", "low", "high", "only_better", "only_worse", "p"]
     rows = []
     for a, b in combinations(sorted(right, key=lambda name: -right[name].mean()), 2):
         only = int((right[a] & ~right[b]).sum()), int((~right[a] & right[b]).sum())
         gap = (only[0] - only[1]) / len(truth)
         rows.append((a, b, gap, *paired_interval(truth, right[a], right[b]), *only, mcnemar(right[a], right[b])))
-    columns = ["better", "worse", "difference", "low", "high", "only_better", "only_worse", "p"]
     found = pd.DataFrame(rows, columns=columns)
     found["p_holm"] = holm(found["p"].to_numpy())
-    found["verdict"] = [_verdict(row) for row in found.itertuples()]
-    return found
+    return found.assign(verdict=[_verdict(row) for row in found.itertuples()])
 
 
 def right_by_model(part: pd.DataFrame) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -134,13 +133,10 @@ def against_guess(table: pd.DataFrame) -> pd.DataFrame:
     """
     right, truth = right_by_model(table[table["split"] == "test"])
     held_out = table[(table["split"] == "validation") & (table["model"] == table["model"].iloc[0])]
-    most = evaluation.label_names(table).index(held_out["label"].value_counts(sort=True).index[0])
-    guess = float((truth == most).mean())
-    found = pd.DataFrame({"accuracy": {m: r.mean() for m, r in right.items()}}).assign(guess=guess)
-    each = [binomtest(int(r.sum()), len(r), guess, alternative="greater").pvalue for r in right.values()]
-    found["p_holm"] = holm(np.array(each))
-    found["beats"] = found["p_holm"] < LEVEL
-    return found
+    guess = float((truth == evaluation.label_names(table).index(held_out["label"].value_counts().index[0])).mean())
+    p = holm([binomtest(int(r.sum()), len(r), guess, alternative="greater").pvalue for r in right.values()])
+    found = pd.DataFrame({"accuracy": {model: r.mean() for model, r in right.items()}})
+    return found.assign(guess=guess, p_holm=p, beats=p < LEVEL)
 
 
 @dataclass(frozen=True)
@@ -160,8 +156,8 @@ def recommend(table: pd.DataFrame, costs: pd.DataFrame, failed: Mapping[str, str
     names = evaluation.candidates(table)
     table = table[table["model"].isin(names)]
     gone = [f"{name} is not part of this comparison: {why.rstrip('.')}." for name, why in (failed or {}).items()]
-    gone += [f"{name} learned from fewer texts than the others: with more time it may do better."
-             for name in names if name.endswith(" texts)")]  # fmt: skip
+    few = [name for name in names if name.endswith(" texts)")]
+    gone += [f"{name} learned from fewer texts than the others: with more time it may do better." for name in few]
     guess = against_guess(table)
     if not guess["beats"].any():
         best = guess["accuracy"].idxmax()
@@ -173,13 +169,17 @@ def recommend(table: pd.DataFrame, costs: pd.DataFrame, failed: Mapping[str, str
     right, _ = right_by_model(table[table["split"] == "validation"])
     held_out = {name: right[name].mean() for name in names}
     seconds = costs.get("train_seconds", pd.Series(dtype=float)).dropna()
-    close = [name for name in names if held_out[names[0]] - held_out[name] <= MARGIN + 1e-9]
-    model = min(close, key=lambda name: seconds.get(name, np.inf)) if names[0] in seconds else names[0]
+    model, rule = names[0], "the best (costs were not measured)"
+    if model in seconds:
+        close = [name for name in names if held_out[model] - held_out[name] <= MARGIN + 1e-9]
+        model, rule = (
+            min(close, key=lambda name: seconds.get(name, np.inf)),
+            "the cheapest within one point of the best",
+        )
     compared = pairs(table)
     own = compared[(compared["better"] == model) | (compared["worse"] == model)]
     share, how_often = _share(table, model)
     first = f"Use {model}: right on {how_often} new texts{_trade(model, held_out, costs)}."
-    rule = "the cheapest within one point of the best" if names[0] in seconds else "the best (costs were not measured)"
     chosen = f"Measured: {share}. It was chosen on validation texts: {rule}."
     words = [f"{verdict}." for verdict in own["verdict"]]
     return Recommendation(model, [first, chosen, _how_sure(own, model), *words, *gone, *_costs(model, costs)])

@@ -6,6 +6,7 @@ Everything that can be wrong with one is said in one sentence (:class:`helpers.I
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import io
 import json
@@ -66,18 +67,17 @@ def decode(raw: bytes, name: str = "the file") -> tuple[str, list[str]]:
     if not wide and (b"\x00" in raw or controls > len(raw) / 100):
         raise InputError(f"{name} holds bytes that are no text: export it as a CSV file in UTF-8.")
     mark = "UTF-8 with a byte order mark" if raw.startswith(codecs.BOM_UTF8) else ""
-    known = [("utf-8-sig", mark, bool), ("gb18030", "GBK (GB18030)", _is_chinese), ("cp1252", "cp1252", _is_western)]
-    for encoding, said, fits in [("utf-16", "utf-16", bool)] if wide else known:
-        try:
-            text = raw.decode(encoding)
-        except UnicodeDecodeError:
-            if encoding == "utf-8-sig":
-                _refuse_damaged(raw, name, 3.0)  # GBK happens to hold valid characters of UTF-8
-            continue
-        if encoding == "cp1252":
-            _refuse_damaged(raw, name, 0.9)
-        if fits(text):
-            return text, [f"{name} was decoded as {said}."] if said else []
+    narrow = (
+        ("utf-8-sig", mark, 0, bool),
+        ("gb18030", "GBK (GB18030)", 3, _is_chinese),
+        ("cp1252", "cp1252", 0.9, _is_western),
+    )
+    for encoding, said, accidents, fits in (("utf-16", "utf-16", 0, bool),) if wide else narrow:
+        if accidents:
+            _refuse_damaged(raw, name, accidents)
+        with contextlib.suppress(UnicodeDecodeError):
+            if fits(text := raw.decode(encoding)):
+                return text, [f"{name} was decoded as {said}."] if said else []
     from charset_normalizer import from_bytes
 
     names = list(dict.fromkeys(match.encoding for match in from_bytes(raw[:100_000])))[:3]
@@ -86,7 +86,7 @@ def decode(raw: bytes, name: str = "the file") -> tuple[str, list[str]]:
 
 
 def _refuse_damaged(raw: bytes, name: str, accidents: float) -> None:
-    """Refuses UTF-8 with stray bytes: more than ``accidents`` characters are valid for each byte that is not."""
+    """Refuses UTF-8 with stray bytes: more characters are valid for each byte that is not than happens in others."""
     text = raw.decode("utf-8", "replace")
     bad = text.count("\ufffd")
     if len(text) - len(text.encode("ascii", "ignore")) - bad > accidents * bad:
@@ -127,8 +127,7 @@ def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
     source = f"data/{source}.csv" if source in SHIPPED else source
     remote = re.match(r"https?://", source, re.IGNORECASE)
     shown = without_password(source) if remote else source
-    suffix = Path(shown).suffix.lower()
-    if suffix not in SUFFIXES:
+    if Path(shown).suffix.lower() not in SUFFIXES:
         if not remote:
             find_file(source)
         raise InputError(f"{shown} is none of {', '.join(SUFFIXES)}: export it as CSV, or name it so.")
@@ -136,10 +135,9 @@ def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
         raw = download(source) if remote else find_file(source).read_bytes()
     except OSError as error:
         raise InputError(f"{shown} cannot be read ({error.strerror}): allow it, or copy the file.") from None
-    frame, notes = _parse(raw, suffix, Path(shown).name)
-    if frame.columns.duplicated().any():
-        twice = frame.columns[frame.columns.duplicated()][0]
-        raise InputError(f"{shown} has two columns named {twice!r}: rename or remove one.")
+    frame, notes = _parse(raw, Path(shown))
+    if twice := list(frame.columns[frame.columns.duplicated()]):
+        raise InputError(f"{shown} has two columns named {twice[0]!r}: rename or remove one.")
     if not len(frame):
         raise InputError(f"{shown} has a header and no rows: it needs one row per text.")
     return frame, notes
@@ -170,7 +168,8 @@ def download(address: str) -> bytes:
             if answer.length and len(found) <= MAX_BYTES:
                 raise IncompleteRead(b"", answer.length)
     except (OSError, ValueError, HTTPException) as error:
-        reason = type(error).__name__ if "@" in address else _reason(error, address, shown)  # may hold the password
+        reason = " ".join(str(error).replace(address, shown).split())[:160]
+        reason = type(error).__name__ if "@" in address else reason  # its words may hold the password
         raise InputError(f"{shown} could not be read ({reason}): download it yourself and give its path.") from None
     if len(found) > MAX_BYTES:
         raise InputError(_TOO_LARGE.format(shown))
@@ -191,7 +190,8 @@ def _read_hub(source: str) -> pd.DataFrame:
         raise InputError(f"{source} could not be read from the hub ({reason}): download it and give a file.") from None
 
 
-def _parse(raw: bytes, suffix: str, name: str) -> tuple[pd.DataFrame, list[str]]:
+def _parse(raw: bytes, path: Path) -> tuple[pd.DataFrame, list[str]]:
+    name, suffix = path.name, path.suffix.lower()
     if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body)\b", raw[:200], re.IGNORECASE):
         raise InputError(f"{name} is a web page (HTML), perhaps to log in: download the table itself, and name that.")
     if suffix == ".parquet":
@@ -199,14 +199,13 @@ def _parse(raw: bytes, suffix: str, name: str) -> tuple[pd.DataFrame, list[str]]
             return pd.read_parquet(io.BytesIO(raw)).astype("object"), []
         except Exception:
             raise InputError(f"{name} is not a parquet file that can be read: export it again, or as CSV.") from None
-    text, encoding = decode(raw, name)
+    text, notes = decode(raw, name)
     if not text.strip():
         raise InputError(f"{name} holds nothing but white space: it needs a header such as text,label.")
-    notes = [] if encoding == "utf-8" else [f"{name} was decoded as {encoding}."]
     if suffix == ".jsonl":
         return _parse_jsonl(text, name), notes
     try:
-        return _parse_csv(text, suffix, name, notes)
+        return _parse_csv(text, suffix, name, notes), notes
     except ValueError as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{name} is not a well-formed {suffix[1:]} file ({reason}): mend it at that place.") from None
@@ -225,12 +224,11 @@ def _parse_jsonl(text: str, name: str) -> pd.DataFrame:
     return pd.DataFrame(rows, dtype="object")
 
 
-def _parse_csv(text: str, suffix: str, name: str, notes: list[str]) -> tuple[pd.DataFrame, list[str]]:
+def _parse_csv(text: str, suffix: str, name: str, notes: list[str]) -> pd.DataFrame:
     text = re.sub(r"\Asep=.\r?\n", "", text)  # Excel's hint
-    header = text.lstrip("\r\n").split("\n", 1)[0]
-    counts = Counter(re.sub(r'"[^"]*"', "", header))
-    separator = "\t" if suffix == ".tsv" else max(",;\t|", key=lambda s: counts[s])
-    if counts[separator] >= MAX_COLUMNS:
+    header = re.sub(r'"[^"]*"', "", text.lstrip("\r\n").split("\n", 1)[0])
+    separator = "\t" if suffix == ".tsv" else max(",;\t|", key=header.count)
+    if header.count(separator) >= MAX_COLUMNS:
         raise InputError(f"{name} has over {MAX_COLUMNS:,} columns: keep those of the text and the label.")
     options = {"sep": separator, "dtype": str, "keep_default_na": False, "na_values": [""], "header": None}
     lines = [line for line in text.split("\n") if line.strip()] if suffix == ".tsv" else []
@@ -243,7 +241,7 @@ def _parse_csv(text: str, suffix: str, name: str, notes: list[str]) -> tuple[pd.
     frame = pd.read_csv(io.BytesIO(text.encode("utf-8", "surrogatepass")), **options)  # a StringIO takes more memory
     frame.columns = ["" if pd.isna(c) else str(c).strip().strip('"') for c in frame.iloc[0]]
     frame = frame.iloc[1:].reset_index(drop=True).astype("object")
-    return frame.loc[:, (frame.columns != "") | frame.notna().any().to_numpy()], notes
+    return frame.loc[:, (frame.columns != "") | frame.notna().any().to_numpy()]
 
 
 def column(table: pd.DataFrame, name: str, source: str, way_out: str = "set TEXT_COLUMN and LABEL_COLUMN") -> pd.Series:
