@@ -13,6 +13,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
+from statsmodels.stats.multitest import multipletests
 
 from helpers import evaluation
 
@@ -67,24 +68,12 @@ def paired_interval(targets: np.ndarray, right_a: np.ndarray, right_b: np.ndarra
     return tuple(np.quantile(drawn, [0.025, 0.975]).tolist())
 
 
-def holm(p: np.ndarray) -> np.ndarray:
-    """Returns p-values (n,) corrected for their number, step by step (Holm 1979).
-
-    Examples:
-        >>> holm(np.array([0.01, 0.04, 0.03])).round(2).tolist()
-        [0.03, 0.06, 0.06]
-    """
-    order, p = np.argsort(p), np.asarray(p, dtype=float)
-    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    return np.minimum(steps[np.argsort(order)], 1)
-
-
 def pairs(table: pd.DataFrame) -> pd.DataFrame:
     """Compares every two models of a predictions table on its test rows, ``better`` and ``worse`` by accuracy.
 
     ``difference`` comes with ``low`` and ``high`` of the paired bootstrap, not corrected; ``only_better`` and
-    ``only_worse`` are rows that only one gets right; ``p`` is McNemar's, ``p_holm`` corrected for the number of pairs,
-    and ``verdict`` says it in words.
+    ``only_worse`` are rows that only one gets right; ``p`` is McNemar's, ``p_holm`` is corrected for the number of
+    pairs (Holm 1979), and ``verdict`` says it in words.
     """
     right, truth = right_by_model(table[table["split"] == "test"])
     columns = ["better", "worse", "difference", "low", "high", "only_better", "only_worse", "p"]
@@ -94,7 +83,7 @@ def pairs(table: pd.DataFrame) -> pd.DataFrame:
         gap = (only[0] - only[1]) / len(truth)
         rows.append((a, b, gap, *paired_interval(truth, right[a], right[b]), *only, mcnemar(right[a], right[b])))
     found = pd.DataFrame(rows, columns=columns)
-    found["p_holm"] = holm(found["p"].to_numpy())
+    found["p_holm"] = multipletests(found["p"], method="holm")[1]
     return found.assign(verdict=[_verdict(row) for row in found.itertuples()])
 
 
@@ -134,7 +123,8 @@ def against_guess(table: pd.DataFrame) -> pd.DataFrame:
     right, truth = right_by_model(table[table["split"] == "test"])
     held_out = table[(table["split"] == "validation") & (table["model"] == table["model"].iloc[0])]
     guess = float((truth == evaluation.label_names(table).index(held_out["label"].value_counts().index[0])).mean())
-    p = holm([binomtest(int(r.sum()), len(r), guess, alternative="greater").pvalue for r in right.values()])
+    each = [binomtest(int(r.sum()), len(r), guess, alternative="greater").pvalue for r in right.values()]
+    p = multipletests(each, method="holm")[1]
     found = pd.DataFrame({"accuracy": {model: r.mean() for model, r in right.items()}})
     return found.assign(guess=guess, p_holm=p, beats=p < LEVEL)
 
@@ -192,8 +182,9 @@ def _share(table: pd.DataFrame, model: str) -> tuple[str, str]:
     if low == high:  # each class wholly right or wrong, so that all resamples are alike
         low, high = binomtest(round(value * len(test)), len(test)).proportion_ci(method="wilson")
     of = 10 if 0.05 <= value < 0.95 else 100
-    said = f"{100 * value:.1f} % of {len(test)} test texts (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
-    return f"right on {said}", f"{value * of:.0f} of {of}" if value < 0.995 else "nearly all"
+    said = f"right on {100 * value:.1f} % of {len(test)} test texts"
+    interval = f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+    return f"{said} {interval}", f"{value * of:.0f} of {of}" if value < 0.995 else "nearly all"
 
 
 def _trade(model: str, held_out: dict[str, float], costs: pd.DataFrame) -> str:
@@ -213,19 +204,20 @@ def _times(ratio: float) -> str:
 
 
 def _how_sure(own: pd.DataFrame, model: str) -> str:
+    if not len(own):
+        return "How sure: there is no other model to compare it with."
     beaten, unsure = own[(own["worse"] == model) & (own["p_holm"] < LEVEL)], own[own["p_holm"] >= LEVEL]
     if len(beaten):
         return f"The test texts contradict the choice: on them {beaten['better'].iloc[0]} is better."
-    if not len(own):
-        return "How sure: there is no other model to compare it with."
-    others = [r.worse if r.better == model else r.better for r in unsure.itertuples()]
-    open_ = f"the test texts cannot tell it from {' and '.join(others)}; more test texts would"
-    return f"How sure: {open_ if others else 'on the test texts it is better than every other model'}."
+    if not len(unsure):
+        return "How sure: on the test texts it is better than every other model."
+    others = " and ".join(row.worse if row.better == model else row.better for row in unsure.itertuples())
+    return f"How sure: the test texts cannot tell it from {others}; more test texts would."
 
 
 def _costs(model: str, costs: pd.DataFrame) -> list[str]:
-    units = {"train_seconds": "{:,.0f} s of training", "size_mb": "{:,.0f} MB on disk",
-             "texts_per_second_64": "{:,.0f} texts a second in batches of 64"}  # fmt: skip
+    units = {"train_seconds": "s of training", "size_mb": "MB on disk"}
+    units["texts_per_second_64"] = "texts a second in batches of 64"
     row = costs.loc[model].dropna() if model in costs.index else {}
-    said = [form.format(row[name]) for name, form in units.items() if name in row]
+    said = [f"{row[name]:,.0f} {unit}" for name, unit in units.items() if name in row]
     return [f"Cost: {', '.join(said)}."] if said else []
