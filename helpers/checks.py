@@ -73,12 +73,7 @@ def _ignored() -> dict[int, None]:
 
 
 def loose(content: str) -> str:
-    """Returns a text without punctuation, white space, width and case; as it is where nothing else would be left.
-
-    Examples:
-        >>> loose("Good film!") == loose("ＧＯＯＤ，film")
-        True
-    """
+    """Returns a text without punctuation, white space, width and case; as it is where nothing else would be left."""
     return unicodedata.normalize("NFKC", content).casefold().translate(_ignored()) or content
 
 
@@ -156,20 +151,14 @@ def class_imbalance(rows: pd.DataFrame) -> Finding:
 def look_alikes(rows: pd.DataFrame) -> Finding:
     """Finds labels that differ in case, width, white space, invisible characters or the spelling of a number only."""
     labels = rows["label"].drop_duplicates().sort_values()
-    alike = [list(group) for _, group in labels.groupby(labels.map(_plain_label), sort=False) if len(group) > 1]
+    plain = labels.map(lambda label: text.normalise(label).casefold().replace(" ", ""))
+    spelt = pd.to_numeric(plain, errors="coerce").astype("object").fillna(plain)
+    alike = [list(group) for _, group in labels.groupby(spelt, sort=False) if len(group) > 1]
     listed = "; ".join(" and ".join(repr(x) if x.isascii() else ascii(x) for x in group) for group in alike[:5])
     finding = f"{len(alike):,} groups of labels look alike{': ' * bool(alike)}{listed}."
     advice = "They stay classes of their own: if they are one, spell them alike, or the model cannot tell them apart."
     shown = _shown(rows[rows["label"].isin({x for group in alike for x in group})].drop_duplicates("label"))
     return _finding("look-alike labels", "note" if alike else "fine", finding, advice, shown)
-
-
-def _plain_label(label: str) -> str:
-    plain = text.normalise(label).casefold().replace(" ", "")
-    try:
-        return str(float(plain))
-    except ValueError:
-        return plain
 
 
 def lengths(rows: pd.DataFrame) -> Finding:

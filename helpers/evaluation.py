@@ -25,16 +25,12 @@ def predictions(
 
     ``frame`` has ``row``, ``text``, ``label``; probabilities (n, classes) are in the order of the sorted ``labels``.
     """
-    shares = _to_one(probabilities)
+    shares = np.asarray(probabilities, dtype=np.float64)
+    shares = shares / shares.sum(axis=1, keepdims=True)
     said = np.array(labels, dtype=object)[shares.argmax(axis=1)]
     table = frame[["row"]].assign(split=split, model=model, text=frame["text"], label=frame["label"], prediction=said)
     columns = [f"p_{name}" for name in labels]
     return pd.concat([table.reset_index(drop=True), pd.DataFrame(shares, columns=columns)], axis=1)
-
-
-def _to_one(shares: np.ndarray) -> np.ndarray:
-    shares = np.asarray(shares, dtype=np.float64)
-    return shares / shares.sum(axis=1, keepdims=True)
 
 
 def label_names(table: pd.DataFrame) -> list[str]:
@@ -44,7 +40,8 @@ def label_names(table: pd.DataFrame) -> list[str]:
 
 def probabilities(table: pd.DataFrame) -> np.ndarray:
     """Returns the probabilities (n, classes) of a predictions table, rows rescaled to sum to 1."""
-    return _to_one(table[[f"p_{name}" for name in label_names(table)]])
+    shares = table[[f"p_{name}" for name in label_names(table)]].to_numpy(dtype=np.float64)
+    return shares / shares.sum(axis=1, keepdims=True)
 
 
 def targets(table: pd.DataFrame) -> np.ndarray:
@@ -109,13 +106,7 @@ def calibration_bins(targets: np.ndarray, probabilities: np.ndarray, bins: int =
 
 
 def calibration_error(targets: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> float:
-    """Returns the expected calibration error (Guo et al. 2017): the mean gap of the bins, weighted by texts.
-
-    Examples:
-        >>> sure = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.9, 0.1]])
-        >>> round(calibration_error(np.array([0, 0, 1, 1]), sure), 3)
-        0.4
-    """
+    """Returns the expected calibration error (Guo et al. 2017): the mean gap of the bins, weighted by texts."""
     table = calibration_bins(targets, probabilities, bins)
     return float(np.average((table["confidence"] - table["accuracy"]).abs(), weights=table["texts"]))
 

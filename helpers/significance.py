@@ -52,10 +52,6 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
     """Returns the two-sided p-value of the exact McNemar test (1947) of two (n,) bool, right or not on the same rows.
 
     Only rows where exactly one is right count: were both equally good, each would be that one as often as a coin says.
-
-    Examples:
-        >>> mcnemar(np.array([True] * 5 + [False]), np.array([False] * 5 + [True]))
-        0.21875
     """
     only_a, only = int((right_a & ~right_b).sum()), int((right_a ^ right_b).sum())
     return float(binomtest(only_a, only).pvalue) if only else 1.0

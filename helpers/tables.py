@@ -57,10 +57,6 @@ def decode(raw: bytes, name: str = "the file") -> tuple[str, list[str]]:
     The last two are believed only where the text is common simplified Chinese, or has the accents of one Western
     language; a detector names what else it may be, but is wrong too often on short files to be followed. An InputError
     tells that the bytes are no text, UTF-8 with a byte here and there that is none, or another encoding.
-
-    Examples:
-        >>> decode("好,正".encode("gbk"))
-        ('好,正', ['the file was decoded as GBK (GB18030).'])
     """
     wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     controls = sum(raw.count(i) for i in range(32) if i not in b"\t\n\v\f\r")
@@ -144,12 +140,7 @@ def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
 
 
 def without_password(address: str) -> str:
-    """Returns an address as it may be shown.
-
-    Examples:
-        >>> without_password("https://me:secret@host/a.csv?key=1")
-        'https://host/a.csv'
-    """
+    """Returns an address as it may be shown, without a password and what follows a question mark."""
     return re.sub(r"(://)[^/]*@", r"\1", address.split("?")[0])
 
 

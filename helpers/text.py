@@ -69,12 +69,7 @@ def guess_unit(texts: Iterable[str]) -> str:
 
 
 def script(content: str) -> str:
-    """Returns the script of a text: ``"Latin"``, ``"Chinese"``, ``"other"``, or ``"none"`` where it has no letter.
-
-    Examples:
-        >>> script("iPhone 手机很好用"), script("это русский текст"), script("123 !")
-        ('Chinese', 'other', 'none')
-    """
+    """Returns the script of a text: ``"Latin"``, ``"Chinese"``, ``"other"``, or ``"none"`` where it has no letter."""
     if content.isascii():
         return "Latin" if _LATIN.search(content) else "none"
     letters = "".join(_LETTER.findall(content))
