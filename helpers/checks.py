@@ -107,10 +107,9 @@ def duplicates(rows: pd.DataFrame) -> Finding:
     learned = _learned(rows)
     exact, again = int(learned.duplicated("text").sum()), learned.duplicated("key")
     train, held_out = (learned[learned["part"] == part]["key"] for part in ("train", "validation"))
-    total, loosely = len(learned), int(again.sum())
+    total, loosely, leaked = len(learned), int(again.sum()), held_out.isin(train).sum()
     finding = f"{exact:,} of {total:,} training texts repeat an earlier one word for word, {loosely:,} {LOOSELY}."
-    advice = f"Remove the repeats; {held_out.isin(train).sum():,} validation texts stand in train, which flatters a "
-    advice += "model that memorises."
+    advice = f"Remove the repeats; {leaked:,} validation texts stand in train, which flatters a model that memorises."
     first = learned.groupby("key", sort=False)[["row", "label"]].transform("first")[again]
     shown = _shown(learned[again], earlier_row=first["row"], earlier_label=first["label"])
     return _finding("repeated texts", (loosely, total), finding, advice, shown)
@@ -199,10 +198,10 @@ def label_words(rows: pd.DataFrame, seed: int) -> Finding:
     A name is compared token by token, Chinese by character, so that "art" is not found in "party".
     """
     learned = data.sample(_learned(rows), SAMPLE, seed)
-    names, lines, told = sorted(set(learned["label"])), learned["text"].map(_spaced), []
+    names, lines, told = sorted(set(learned["label"])), [_spaced(t) for t in learned["text"]], []
     for name in names:
-        own = (learned["label"] == name).to_numpy()
-        has = np.array([_spaced(name.replace("_", " ")) in line for line in lines])
+        phrase, own = _spaced(name.replace("_", " ")), (learned["label"] == name).to_numpy()
+        has = np.array([phrase in line for line in lines])
         if (has & own).sum() >= 5 and has[own].mean() >= max(0.05, 5 * has[~own].sum() / max((~own).sum(), 1)):
             told.append((has[own].mean(), name, np.flatnonzero(has & own)[0]))
     told.sort(key=lambda t: -t[0])

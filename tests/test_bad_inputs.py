@@ -39,7 +39,6 @@ P epochs 5 | did you mean EPOCHS?
 P ZZZZZZ 5 | it has EPOCHS, RATE
 P EPOCHS abc | EPOCHS=abc is not of the type int (passes over the texts, 1 to 500)
 P EPOCHS -1 | EPOCHS=-1 is out of range: passes over the texts, 1 to 500
-P EPOCHS 1.5 | EPOCHS=1.5 is not of the type int
 P EPOCHS '' | EPOCHS='' is not of the type int
 P EPOCHS True | EPOCHS=True is not of the type int
 P RATE nan | RATE=nan is not of the type float
@@ -51,7 +50,6 @@ P SIZES [0] | SIZES=[0] is out of range
 P SIZES [1 | SIZES=['[1'] is not of the type list[int]
 P SIZES [{[1]:2}] | is not of the type list[int]
 P LIMIT 4294967296 | out of range: whole numbers end at 4294967295
-P LIMIT x | LIMIT=x is not of the type int | None
 P class 1 | class is not a parameter name
 P 'x=1;import os#' 1 | is not a parameter name
 P '' 1 | is not a parameter name
@@ -75,7 +73,6 @@ run toy.ipynb -f nested.yaml | is not of the type int
 run data.ipynb -p PRESET nosuch | PRESET=nosuch is none of
 run data.ipynb -p PRESET '' | PRESET is empty
 run data.ipynb -p SEED 4294967296 | out of range
-run data.ipynb -p TEST nowhere.csv | nowhere.csv does not exist
 run data.ipynb -p TEST unseen.csv | unseen.csv has labels that tiny.csv lacks, zebra
 run data.ipynb -p TEST oneclass.csv | oneclass.csv has one class only, 'a': a test needs two or more
 run data.ipynb -p LABEL_COLUMN class | tiny.csv has no column 'class'; its columns are text, label
@@ -100,7 +97,6 @@ D ftp://127.0.0.1/a.csv | does not exist
 compare tiny.csv --seeds 0 | '0' is not a whole number above 0
 compare tiny.csv --seeds 99999999999999999999 | out of range
 compare tiny.csv --minutes 0 | '0' is not a number above 0
-compare tiny.csv --text-column words | no column 'words'
 compare columns.csv | It cannot be said which of the columns a, b, c holds the text
 run many.ipynb -p RUNS nowhere | nowhere is not a run folder
 run many.ipynb -p RUNS . | not a finished run
@@ -122,7 +118,6 @@ predict run tiny.csv --out o.csv --model bert | The run has no model 'bert'
 predict run tiny.csv --out o.csv --model ../run | The run has no model '../run'
 predict run tiny.csv --out pipe.csv | pipe.csv is no regular file
 predict run tiny.csv --out none/o.csv | 'none/o.csv' cannot be written
-predict run tiny.csv --out tiny.csv/o.csv | cannot be written
 """
 LONG_ONES = [
     (["run", "toy.ipynb", "-p", "EPOCHS", "9" * 5000], "EPOCHS=999"),
@@ -206,7 +201,6 @@ RUN_FILES = [  # what is changed in a run that 05 is given, and a part of what i
     ("predictions.csv", ("0.7", "0.6"), "do not sum to 1"),
     ("predictions.csv", ("0.7", "-0.7"), "do not sum to 1"),
     ("predictions.csv", ("0.7", "inf"), "no numbers"),
-    ("predictions.csv", ("0.7", "seven"), "no readable predictions.csv"),
     ("predictions.csv", ("1,test", ",test"), "values that are no numbers"),
     ("predictions.csv", ("test", "future"), "splits other than"),
     ("predictions.csv", (",y,x", ",z,x"), "labels without a column"),
@@ -227,7 +221,6 @@ MODEL_FILES = [  # what is changed in a foreign run that predict is given, and a
     ("classifier.json", None, "holds no classifier"),
     ("classifier.json", "[]", "damaged"),
     ("classifier.json", ('["a", "b"]', '["a"]'), "two or more texts"),
-    ("classifier.json", ('["a", "b"]', "[1, 2]"), "two or more texts"),
     ("classifier.json", ('["a", "b"]', '["a", "b", "c"]'), "another number of outputs"),
     ("classifier.json", ('"tfidf"', '"gone"'), "The run has no model 'gone'"),
     ("classifier.json", ('"tfidf"', '"../../run/model/tfidf"'), "The run has no model"),
@@ -242,7 +235,6 @@ PROCESSES = [  # a shell's line, with $H for ``python -m helpers``; its status; 
     ("$H run toy.ipynb -f - <&-", 2, "not well-formed YAML or JSON"),
     ("mkdir gone; cd gone; rmdir ../gone; $H params 03", 2, "The current folder is gone"),
     ("PYTHONIOENCODING=ascii $H run data.ipynb -p DATA 新闻.csv", 2, "does not exist"),
-    ("PYTHONIOENCODING=latin-1 $H params chinese.ipynb", 0, ""),
     ("HELPERS_RUNS=tiny.csv $H run toy.ipynb", 2, "cannot be written (Not a directory)"),
     ("HELPERS_RUNS=/proc/nope $H compare tiny.csv", 2, "cannot be written"),
 ]
@@ -268,7 +260,6 @@ def bad_place(tmp_path_factory):
     book("overwrites", PARAMETERS, "EPOCHS = 9")
     book("data", "\n".join(data))
     book("many", "RUNS: list[str] = []")
-    book("chinese", 'NOTE: str = "新闻"  # 中文')
     rows = "".join(f"some text {i} of {label},{label}\n" for i in range(8) for label in "ab")
     levels = "".join(
         f"- &{name} [{', '.join([f'*{low}'] * 9)}]\n" for low, name in zip("abcdefg", "bcdefgh", strict=True)

@@ -71,14 +71,6 @@ def test_a_cache_that_cannot_be_written_does_no_harm(installed, tmp_path, monkey
     assert len(corpus.python_docs()) == 5
 
 
-@pytest.mark.slow
-def test_the_installed_libraries_give_millions_of_words():
-    documents = corpus.python_docs()
-    assert len(documents) > 20_000 and len(set(documents)) == len(documents)
-    assert sum(len(document.split()) for document in documents) > 2_000_000
-    assert documents == corpus.python_docs()
-
-
 DOCUMENTS = [
     ("one\ntwo\n\n\nthree\n", ["one\ntwo", "three"]),
     ("one\n two \nthree", ["one", "two", "three"]),
@@ -97,12 +89,9 @@ def test_text_files_have_documents_by_blank_line_or_line(tmp_path, content, expe
 
 def test_tables_are_corpora_by_column(tmp_path):
     path = tmp_path / "my.csv"
-    path.write_text("id,body\n1,one\n2,\n3, three \n", "utf-8")
-    documents, notes = corpus.read_corpus(str(path), "body")
-    assert documents == ["one", "three"] and notes == []
-    path.write_text("id,body\n1,one\n2,  \n", "utf-8")
-    assert corpus.read_corpus(str(path), "body") == (["one"], ["1 empty documents of " + str(path) + " were left out."])
-    assert len(corpus.read_corpus("news_zh")[0]) == 2000
+    path.write_text("id,body\n1,one\n2,\n3, three \n4,  \n", "utf-8")
+    said = [f"1 empty documents of {path} were left out."]
+    assert corpus.read_corpus(str(path), "body") == (["one", "three"], said)
 
 
 @pytest.mark.parametrize(("name", "content"), [("a.txt", " \n\n "), ("a.csv", "text,n\n ,1\n")])

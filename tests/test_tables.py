@@ -13,7 +13,6 @@ SAMPLES = {
     "Russian": "text,label\nОчень хороший товар,да\nДоставка была медленной,нет\n",
     "Czech": "text,label\nPříliš žluťoučký kůň úpěl ďábelské ódy,ano\nDoručení bylo pomalé,ne\n",
     "Polish": "text,label\nBardzo dobry produkt, żółć\ndostawa była wolna i spóźniona,źle\n",
-    "Hungarian": "text,label\nA termék nagyon jó és időben jött,jó\nhűtő és főzőlap,rossz\n",
     "Japanese": "text,label\nこの商品はとても良いです,良い\n配送が遅くて困りました,悪い\n",
     "Korean": "text,label\n이 제품은 정말 좋습니다,긍정\n배송이 너무 느려요,부정\n",
     "Taiwan": "text,label\n這個產品非常好用,正面\n配送太慢了，很失望,負面\n",
@@ -32,7 +31,7 @@ READ = [(n, "cp1252") for n in ("French", "German", "Spanish", "Portuguese", "Sw
 READ += [(n, e) for n in ("Chinese", "two Chinese") for e in ("gbk", "gb18030")]
 READ += [(n, e) for n in SAMPLES for e in ("utf-8", "utf-8-sig", "utf-16")]
 REFUSED = [("Russian", e) for e in ("koi8_r", "cp1251", "cp866", "iso8859_5")]
-REFUSED += [("Czech", "cp1250"), ("Czech", "iso8859_2"), ("Polish", "cp1250"), ("Hungarian", "cp1250")]
+REFUSED += [("Czech", "cp1250"), ("Czech", "iso8859_2"), ("Polish", "cp1250")]
 REFUSED += [("Japanese", "shift_jis"), ("Japanese", "euc_jp"), ("Korean", "euc_kr"), ("Taiwan", "big5")]
 REFUSED += [("Greek", "cp1253"), ("Turkish", "cp1254"), ("French", "mac_roman"), ("French", "cp437")]
 
