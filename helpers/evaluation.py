@@ -40,7 +40,7 @@ def label_names(table: pd.DataFrame) -> list[str]:
 
 def probabilities(table: pd.DataFrame) -> np.ndarray:
     """Returns the probabilities (n, classes) of a predictions table, rows rescaled to sum to 1."""
-    shares = table[[f"p_{name}" for name in label_names(table)]].to_numpy(dtype=np.float64)
+    shares = table.filter(regex="^p_").to_numpy(dtype=np.float64)
     return shares / shares.sum(axis=1, keepdims=True)
 
 
@@ -186,7 +186,9 @@ def read_runs(folders: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame, list[
         if (place / "history.csv").exists():
             read.append(read_table(folder, "history.csv", ("model", "epoch")))
         read = [frame[~frame["model"].isin(dropped)].replace({"model": rename}) for frame in read]
-        tables, histories, records = [*tables, read[0]], histories + read[1:], [*records, record]
+        tables.append(read[0])
+        histories += read[1:]
+        records.append(record)
     return pd.concat(tables, ignore_index=True), pd.concat(histories[1:] or histories), records
 
 
@@ -194,16 +196,15 @@ def read_predictions(folder: str) -> pd.DataFrame:
     """Reads ``predictions.csv`` of a run, rows in order, or says in one sentence (InputError) what is wrong with it."""
     table = read_table(folder, "predictions.csv", ("row", *TEXTS))
     table = table.sort_values(["split", "row"], kind="stable", ignore_index=True)
-    labels = label_names(table)
-    shares = table[[f"p_{name}" for name in labels]].to_numpy(dtype=float)
+    labels, shares = label_names(table), table.filter(regex="^p_").to_numpy(dtype=float)
     parts = [part[["split", "row", "text", "label"]].to_numpy().tolist() for _, part in table.groupby("model")]
+    named = len(labels) > 1 and {*table["label"], *table["prediction"]} <= {*labels}
+    alike = all(part == parts[0] for part in parts) and not table.duplicated(["model", "split", "row"]).any()
     faults = {
-        "has labels without a column of probabilities": len(labels) < 2
-        or not {*table["label"], *table["prediction"]} <= {*labels},
+        "has labels without a column of probabilities": not named,
         "has splits other than validation and test": not {*table["split"]} <= {"validation", "test"},
         "has probabilities that do not sum to 1": (shares < 0).any() or (abs(shares.sum(axis=1) - 1) > 0.01).any(),
-        "does not have the same rows and texts for each model": table.duplicated(["model", "split", "row"]).any()
-        or any(part != parts[0] for part in parts),
+        "does not have the same rows and texts for each model": not alike,
     }
     if found := [fault for fault, is_so in faults.items() if is_so]:
         raise InputError(f"predictions.csv of {folder} {found[0]}: run its notebook again.")
