@@ -38,8 +38,9 @@ def find_file(name: str) -> Path:
         reason = getattr(error, "strerror", None) or str(error)[:80]
         raise InputError(f"The file name {name[:80]!r} cannot be used ({reason}): give a path.") from None
     if path is None or not name.strip():
-        missing = f"{name or 'A file without a name'} does not exist, looked up from here and from the project's root"
-        raise InputError(f"{missing}: check the path, or use one of {', '.join(SHIPPED)}.")
+        missing = name if name.strip() else "A file without a name"
+        way_out = f"check the path, or use one of {', '.join(SHIPPED)}."
+        raise InputError(f"{missing} does not exist, looked up from here and from the project's root: {way_out}")
     if path.is_dir():
         raise InputError(f"{name} is a folder: name the file in it ({', '.join(SUFFIXES)}).")
     if not path.is_file():
