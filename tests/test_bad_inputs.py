@@ -261,9 +261,8 @@ def bad_place(tmp_path_factory):
     book("data", "\n".join(data))
     book("many", "RUNS: list[str] = []")
     rows = "".join(f"some text {i} of {label},{label}\n" for i in range(8) for label in "ab")
-    levels = "".join(
-        f"- &{name} [{', '.join([f'*{low}'] * 9)}]\n" for low, name in zip("abcdefg", "bcdefgh", strict=True)
-    )
+    steps = zip("abcdefg", "bcdefgh", strict=True)
+    levels = "".join(f"- &{name} [{', '.join([f'*{low}'] * 9)}]\n" for low, name in steps)
     texts = {
         "empty.ipynb": "", "number.ipynb": '{"cells": [3]}', "deep.ipynb": "[" * 100_000, "word.yaml": "word",
         "broken.yaml": "a: [\n", "object.yaml": "EPOCHS: !!python/object:os.system x",
