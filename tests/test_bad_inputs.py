@@ -52,7 +52,6 @@ P SIZES [{[1]:2}] | is not of the type list[int]
 P LIMIT 4294967296 | out of range: whole numbers end at 4294967295
 P class 1 | class is not a parameter name
 P 'x=1;import os#' 1 | is not a parameter name
-P '' 1 | is not a parameter name
 P EPOCHS 1 -p EPOCHS 2 | EPOCHS is given twice: keep one value
 P EPOCHS | expected 2 arguments
 run toy.ipynb --epochs 3 | unrecognized arguments: --epochs 3
@@ -79,7 +78,6 @@ run data.ipynb -p LABEL_COLUMN class | tiny.csv has no column 'class'; its colum
 run data.ipynb -p LABEL_COLUMN text | Text and label are both the column 'text'
 D nowhere.csv | nowhere.csv does not exist
 D '' | DATA is empty
-D ' ' | DATA is empty
 D . | . is a folder
 D ~nosuchuser/x.csv | cannot be used
 D empty.csv | empty.csv is an empty file

@@ -32,6 +32,13 @@ def test_the_encoding_is_said(tmp_path, encoding, said):
     assert splits.labels == sorted("甲乙") and said in " ".join(splits.notes) and bool(splits.notes) == bool(said)
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_separators_quotes_and_line_ends(tmp_path, separator):
+    rows = [["label", "text"], ["a", f'"say {separator} 1"'], ["b", '"two"']]
+    frame, _ = data.read_labelled(write(tmp_path, "\r\n".join(separator.join(row) for row in rows)))
+    assert frame.to_numpy().tolist() == [[1, f"say {separator} 1", "a"], [2, "two", "b"]]
+
+
 def test_jsonl_and_parquet(tmp_path):
     frame = pd.DataFrame({"text": list("abcdef"), "label": [0, 1] * 3})
     frame.to_parquet(tmp_path / "x.parquet")
