@@ -1,7 +1,7 @@
 """Checks of labelled texts before any training.
 
-Each check reads one frame of all rows (:func:`together`) and returns one :class:`Finding`: what was found, with figures
-and example rows, and what it would change. Where a check looks at a sample, its finding says so.
+Each check reads one frame of all rows (:func:`together`) and returns one :class:`Finding`. Where it looks at a sample,
+its finding says so.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import pandas as pd
 
 from helpers import data, text
 
-EXAMPLES, SHOWN_CHARACTERS = 10, 80
 FINE = "It would change nothing."
 LOOSELY = "when punctuation, width and case are ignored"
 PROBLEM = 0.01  # share of the rows from which a fault counts as a problem; below it is a note
@@ -27,25 +26,20 @@ SAMPLE_CELLS = 2_000_000  # texts times classes that a classifier learns from at
 MOST_CLASSES = 800  # that a classifier tells apart
 TEST_TEXTS = 200  # of a sample at least, if there are so many
 FOLDS = 3  # of a cross-validation; a class needs a text for each
-SHORT_TOKENS, LONG_TOKENS = 3, 512  # fewer says little; BERT reads no more
 SCRIPTS = {"Latin": "in Latin script", "Chinese": "Chinese", "other": "in another script", "none": "without a letter"}
 ENGLISH = frozenset(("the", "and", "to", "for", "with", "that", "this", "what", "how", "are", "you", "from"))
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found, in one plain sentence with the figures, and what it would change or what to do.
-
-    ``level`` is ``"fine"``, ``"note"`` or ``"problem"``; ``examples`` are at most 10 rows, often with ``part``, ``row``
-    (number in its file), ``text`` (shortened) and ``label``; ``figures`` are those that a notebook records.
-    """
+    """What one check found, in one plain sentence with the figures, and what it would change or what to do."""
 
     name: str
-    level: str
+    level: str  # "fine", "note" or "problem"
     finding: str
     advice: str
-    examples: pd.DataFrame
-    figures: dict[str, float]
+    examples: pd.DataFrame  # at most 10 rows, often with part, row (number in its file), text (shortened) and label
+    figures: dict[str, float]  # that a notebook records
 
 
 def check(splits: data.Splits, seed: int = 42) -> list[Finding]:
@@ -74,19 +68,13 @@ def together(splits: data.Splits) -> pd.DataFrame:
 @cache
 def _ignored() -> dict[int, None]:
     """Punctuation, white space and control characters; symbols stay, since C++ is not C, nor a frown a smile."""
-    categories = ((i, unicodedata.category(chr(i))) for i in range(sys.maxunicode + 1))
-    return {i: None for i, name in categories if name[0] in "PZ" or name in ("Cc", "Cf")}
+    every = range(sys.maxunicode + 1)
+    return {i: None for i in every if unicodedata.category(chr(i)).startswith(("P", "Z", "Cc", "Cf"))}
 
 
 def loose(content: str) -> str:
-    """Returns a text without punctuation, white space, width and case; as it is where nothing else would be left.
-
-    Examples:
-        >>> loose("Good film!") == loose("ＧＯＯＤ，film")
-        True
-    """
-    plain = unicodedata.normalize("NFKC", content).casefold()
-    return plain.translate(_ignored()) or content
+    """Returns a text without punctuation, white space, width and case; as it is where nothing else would be left."""
+    return unicodedata.normalize("NFKC", content).casefold().translate(_ignored()) or content
 
 
 def _learned(rows: pd.DataFrame) -> pd.DataFrame:
@@ -94,10 +82,10 @@ def _learned(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shown(rows: pd.DataFrame, **more: Any) -> pd.DataFrame:
-    """The first rows with more columns beside them, each text on one line and cut."""
-    table = rows[["part", "row", "text", "label"]].assign(**more).head(EXAMPLES).reset_index(drop=True)
-    lines = [" ".join(t.split()) for t in table["text"]]
-    cut = [t if len(t) <= SHOWN_CHARACTERS else t[: SHOWN_CHARACTERS - 1] + "…" for t in lines]
+    """The first ten rows with more columns beside them, each text on one line and cut."""
+    table = rows[["part", "row", "text", "label"]].assign(**more).head(10).reset_index(drop=True)
+    lines = (" ".join(t.split()) for t in table["text"])
+    cut = [t if len(t) <= 80 else t[:79] + "…" for t in lines]
     return table.assign(text=np.array(cut, dtype=object))
 
 
@@ -117,9 +105,9 @@ def _of(count: int, total: int) -> str:
 def duplicates(rows: pd.DataFrame) -> Finding:
     """Finds training texts that repeat an earlier one, word for word and loosely (see :func:`loose`)."""
     learned = _learned(rows)
-    total, exact, again = len(learned), int(learned.duplicated("text").sum()), learned.duplicated("key")
-    in_train = learned["key"].isin(learned.loc[learned["part"] == "train", "key"])
-    loosely, leaked = int(again.sum()), int((in_train & (learned["part"] == "validation")).sum())
+    exact, again = int(learned.duplicated("text").sum()), learned.duplicated("key")
+    train, held_out = (learned[learned["part"] == part]["key"] for part in ("train", "validation"))
+    total, loosely, leaked = len(learned), int(again.sum()), held_out.isin(train).sum()
     finding = f"{exact:,} of {total:,} training texts repeat an earlier one word for word, {loosely:,} {LOOSELY}."
     advice = f"Remove the repeats; {leaked:,} validation texts stand in train, which flatters a model that memorises."
     first = learned.groupby("key", sort=False)[["row", "label"]].transform("first")[again]
@@ -129,13 +117,9 @@ def duplicates(rows: pd.DataFrame) -> Finding:
 
 def conflicting_labels(rows: pd.DataFrame) -> Finding:
     """Finds texts with two or more labels, punctuation, width and case ignored, test rows included."""
-    pairs = rows[["key", "label"]].drop_duplicates()
-    twice = pairs.loc[pairs.duplicated("key"), "key"].unique()
-    found = rows[rows["key"].isin(twice)].sort_values("key", kind="stable")
-    count, in_test = len(found), int((found["part"] == "test").sum())
-    finding = (
-        f"{len(twice):,} texts carry two or more labels, in {count:,} of {len(rows):,} rows ({in_test:,} in test)."
-    )
+    found = rows[rows.groupby("key")["label"].transform("nunique") > 1].sort_values("key", kind="stable")
+    count, texts, in_test = len(found), found["key"].nunique(), (found["part"] == "test").sum()
+    finding = f"{texts:,} texts carry two or more labels, in {count:,} of {len(rows):,} rows ({in_test:,} in test)."
     advice = "No model can get all of these right: decide on one label for each text, or remove them."
     return _finding("same text, other label", (count, len(rows)), finding, advice, _shown(found))
 
@@ -143,11 +127,10 @@ def conflicting_labels(rows: pd.DataFrame) -> Finding:
 def leaked_test_texts(rows: pd.DataFrame) -> Finding:
     """Finds test texts that stand in the training rows, word for word and loosely (see :func:`loose`)."""
     learned, test = _learned(rows), rows[rows["part"] == "test"]
-    found, exact = test["key"].isin(learned["key"]), int(test["text"].isin(learned["text"]).sum())
-    count, total = int(found.sum()), len(test)
+    leaked, exact = test[test["key"].isin(learned["key"])], int(test["text"].isin(learned["text"]).sum())
+    count, total = len(leaked), len(test)
     finding = f"{exact:,} of {total:,} test texts stand in the training rows word for word, {count:,} {LOOSELY}."
     advice = "A model that memorises gets them right: remove these rows from training, or report the score without."
-    leaked = test[found].head(EXAMPLES)
     first = learned.drop_duplicates("key").set_index("key").loc[leaked["key"]]
     shown = _shown(leaked, training_row=first["row"].to_numpy(), training_label=first["label"].to_numpy())
     return _finding("test texts in training", (count, total), finding, advice, shown, exact=exact, loose=count)
@@ -160,66 +143,53 @@ def class_imbalance(rows: pd.DataFrame) -> Finding:
     finding = f"The largest of {len(counts):,} classes has {ratio:.1f} times the texts of the smallest"
     finding += f" and {share:.1%} of all training texts; {small:,} classes have fewer than 10."
     advice = "Accuracy hides the small classes: read the macro F1, add texts, try BALANCED of notebooks 03 and 04."
-    level, shown = "note" if ratio >= 3 or small else "fine", counts.head(EXAMPLES).rename("texts").reset_index()
+    level, shown = "note" if ratio >= 3 or small else "fine", counts.head(10).rename("texts").reset_index()
     return _finding("class sizes", level, finding, advice, shown)
 
 
 def look_alikes(rows: pd.DataFrame) -> Finding:
     """Finds labels that differ in case, width, white space, invisible characters or the spelling of a number only."""
-    alike: dict[str, list[str]] = {}
-    for label in sorted(rows["label"].unique()):
-        alike.setdefault(_plain_label(label), []).append(label)
-    groups = [group for group in alike.values() if len(group) > 1]
-    listed = "; ".join(" and ".join(repr(x) if x.isascii() else ascii(x) for x in group) for group in groups[:5])
-    finding = f"{len(groups):,} groups of labels look alike{': ' * bool(groups)}{listed}."
+    labels = rows["label"].drop_duplicates().sort_values()
+    plain = labels.map(lambda label: text.normalise(label).casefold().replace(" ", ""))
+    spelt = pd.to_numeric(plain, errors="coerce").astype("object").fillna(plain)
+    alike = [list(group) for _, group in labels.groupby(spelt, sort=False) if len(group) > 1]
+    listed = "; ".join(" and ".join(repr(x) if x.isascii() else ascii(x) for x in group) for group in alike[:5])
+    finding = f"{len(alike):,} groups of labels look alike{': ' * bool(alike)}{listed}."
     advice = "They stay classes of their own: if they are one, spell them alike, or the model cannot tell them apart."
-    shown = _shown(rows[rows["label"].isin({x for group in groups for x in group})].drop_duplicates("label"))
-    return _finding("look-alike labels", "note" if groups else "fine", finding, advice, shown)
-
-
-def _plain_label(label: str) -> str:
-    plain = text.normalise(label).casefold().replace(" ", "")
-    try:
-        return str(float(plain))
-    except ValueError:
-        return plain
+    shown = _shown(rows[rows["label"].isin({x for group in alike for x in group})].drop_duplicates("label"))
+    return _finding("look-alike labels", "note" if alike else "fine", finding, advice, shown)
 
 
 def lengths(rows: pd.DataFrame) -> Finding:
-    """Finds texts of fewer than 3 or more than 512 tokens (:func:`helpers.text.tokenize`)."""
+    """Finds texts of fewer than 3 tokens (:func:`helpers.text.tokenize`), or of more than the 512 that BERT reads."""
     unit = text.guess_unit(rows["text"].iloc[:SAMPLE])
-    tokens = np.fromiter((len(text.tokenize(t, unit)) for t in rows["text"]), dtype=np.int64, count=len(rows))
-    odd = np.flatnonzero((tokens < SHORT_TOKENS) | (tokens > LONG_TOKENS))
-    short, reach, longest = int((tokens < SHORT_TOKENS).sum()), np.ceil(np.quantile(tokens, 0.95)), int(tokens.max())
-    finding = (
-        f"{short:,} of {len(rows):,} texts have fewer than {SHORT_TOKENS} {unit}s and {len(odd) - short:,} more than "
-        f"{LONG_TOKENS}; the median is {np.median(tokens):.0f}, the longest {longest:,}."
-    )
+    tokens = rows["text"].map(lambda t: len(text.tokenize(t, unit)))
+    odd = tokens[(tokens < 3) | (tokens > 512)].sort_values(kind="stable")
+    short, reach = (tokens < 3).sum(), np.ceil(tokens.quantile(0.95))
+    finding = f"{short:,} of {len(rows):,} texts have fewer than 3 {unit}s and {len(odd) - short:,} more than 512; "
+    finding += f"the median is {tokens.median():.0f}, the longest {tokens.max():,}."
     advice = f"A model that reads {reach:,.0f} {unit}s (LENGTH in notebooks 03 and 04) reads 95 % of the texts whole."
-    if short:
-        advice += " The very short ones say little: check that they are no leftovers."
-    odd = odd[np.argsort(tokens[odd], kind="stable")]
+    advice += " The very short ones say little: check that they are no leftovers." * bool(short)
     level = "note" if len(odd) >= PROBLEM * len(rows) else "fine"
-    return _finding("text lengths", level, finding, advice, _shown(rows.iloc[odd], tokens=tokens[odd]))
+    return _finding("text lengths", level, finding, advice, _shown(rows.loc[odd.index], tokens=odd))
 
 
 def languages(rows: pd.DataFrame) -> Finding:
     """Counts the scripts of the texts, and whether Latin ones look English (share of its commonest function words)."""
-    scripts = np.array([text.script(t) for t in rows["text"]])
-    shares = {name: float((scripts == name).mean()) for name in SCRIPTS}
+    scripts = rows["text"].map(text.script)
+    shares = {name: (scripts == name).mean() for name in SCRIPTS}
     main = max(SCRIPTS, key=lambda name: shares[name])
     tokens = [token for t in rows["text"][scripts == "Latin"].iloc[:SAMPLE] for token in text.tokenize(t)]
     english = sum(token in ENGLISH for token in tokens) >= 0.03 * max(len(tokens), 1)
     latin = "English" if english else "a language in Latin script other than English"
     language = {"Latin": latin, "Chinese": "Chinese"}.get(main, "another script")
     language = language if shares[main] >= 0.9 else "a mix of scripts"
-    strangers, fits = np.flatnonzero(scripts != main), language == "English"
+    strangers, fits = rows[scripts != main], language == "English"
     listed = ", ".join(f"{share:.1%} {SCRIPTS[name]}" for name, share in shares.items() if share)
     model = "MiniLM, the default of notebook 04, is an English model: name one of this language (PRESET)."
     advice = f"{model} " * (not fits) + f"Check the {len(strangers):,} texts in another script than most."
     level = (len(strangers), len(rows)) if fits or len(strangers) >= PROBLEM * len(rows) else "note"
-    finding = f"The texts look like {language}: {listed}."
-    return _finding("languages", level, finding, advice, _shown(rows.iloc[strangers]))
+    return _finding("languages", level, f"The texts look like {language}: {listed}.", advice, _shown(strangers))
 
 
 def label_words(rows: pd.DataFrame, seed: int) -> Finding:
@@ -227,23 +197,18 @@ def label_words(rows: pd.DataFrame, seed: int) -> Finding:
 
     A name is compared token by token, Chinese by character, so that "art" is not found in "party".
     """
-    total, learned = len(_learned(rows)), data.sample(_learned(rows), SAMPLE, seed)
-    labels, lines = learned["label"].to_numpy(), [_spaced(t) for t in learned["text"]]
-    names, told = sorted(set(labels)), []
+    learned = data.sample(_learned(rows), SAMPLE, seed)
+    names, lines, told = sorted(set(learned["label"])), [_spaced(t) for t in learned["text"]], []
     for name in names:
-        phrase, own = _spaced(name.replace("_", " ")), labels == name
-        has = np.fromiter((phrase in line for line in lines), dtype=bool, count=len(lines))
+        phrase, own = _spaced(name.replace("_", " ")), (learned["label"] == name).to_numpy()
+        has = np.array([phrase in line for line in lines])
         if (has & own).sum() >= 5 and has[own].mean() >= max(0.05, 5 * has[~own].sum() / max((~own).sum(), 1)):
             told.append((has[own].mean(), name, np.flatnonzero(has & own)[0]))
     told.sort(key=lambda t: -t[0])
-    finding = (
-        f"{len(told):,} of {len(names):,} classes have their own name in 5 % or more of their texts, 5 times as often "
-        f"as the others, on {_of(len(learned), total)} training texts."
-    )
-    level = "fine"
-    if told:
-        level = "problem" if told[0][0] >= 0.5 else "note"
-        finding = f"{finding[:-1]}; most often {told[0][1]!r}, in {told[0][0]:.0%} of its texts."
+    finding = f"{len(told):,} of {len(names):,} classes have their own name in 5 % or more of their texts, 5 times as "
+    finding += f"often as the others, on {_of(len(learned), len(_learned(rows)))} training texts"
+    finding += f"; most often {told[0][1]!r}, in {told[0][0]:.0%} of its texts." if told else "."
+    level = "fine" if not told else "problem" if told[0][0] >= 0.5 else "note"
     advice = "Find out whether the name will be there in use; if not, remove it from the texts before training."
     shown = _shown(learned.iloc[[t[2] for t in told]], own_share=[round(t[0], 3) for t in told])
     return _finding("label's name in the text", level, finding, advice, shown)
@@ -277,27 +242,27 @@ def score_without_leaks(rows: pd.DataFrame, seed: int) -> Finding:
 
     A sample keeps whatever repeats its test texts in training, so that the share of the overlap stays as it is.
     """
-    total = int((rows["part"] == "test").sum())
+    total = (rows["part"] == "test").sum()
     rows, size = _few_classes(rows, rows.loc[rows["part"] == "test", "label"], seed)
     learned, test = _learned(rows), rows[rows["part"] == "test"]
     if len(rows) > size:
         few = max(TEST_TEXTS, round(size * len(test) / len(rows)))
         test = test.sample(min(few, len(test)), random_state=seed)
-        others = learned[~learned["key"].isin(test["key"])]
-        others = data.sample(others, round(size * len(others) / len(rows)), seed)
-        learned = pd.concat([learned[learned["key"].isin(test["key"])], others])
-    seen = test["key"].isin(learned["key"]).to_numpy()
+        repeats = learned["key"].isin(test["key"])
+        others = data.sample(learned[~repeats], round(size * (~repeats).sum() / len(rows)), seed)
+        learned = pd.concat([learned[repeats], others])
+    seen = test["key"].isin(learned["key"])
     model = _classifier(learned["text"], seed).fit(learned["text"], learned["label"])
-    right = model.predict(test["text"]) == test["label"].to_numpy()
+    right = test["label"] == model.predict(test["text"])
     finding = f"TF-IDF and logistic regression reach {right.mean():.1%} on {_of(len(test), total)} test texts"
     level, advice = "fine", FINE
     if seen.all():
         level, advice = "problem", "Every test text stands in training, so this score says nothing: get other texts."
     elif seen.any():
-        without = right[~seen].mean()
-        finding += f", {without:.1%} on the {(~seen).sum():,} that do not stand in training"
-        level = "problem" if abs(right.mean() - without) >= PROBLEM else "note"
-        advice = f"Report the score without them: it differs by {100 * abs(right.mean() - without):.1f} points."
+        gap = abs(right.mean() - right[~seen].mean())
+        finding += f", {right[~seen].mean():.1%} on the {(~seen).sum():,} that do not stand in training"
+        level = "problem" if gap >= PROBLEM else "note"
+        advice = f"Report the score without them: it differs by {100 * gap:.1f} points."
     return _finding("score without them", level, f"{finding}.", advice, pd.DataFrame())
 
 
@@ -309,8 +274,7 @@ def doubtful_labels(rows: pd.DataFrame, seed: int) -> Finding:
     """
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-    learned = _learned(rows)
-    total, learned = len(learned), learned.drop_duplicates("key")
+    total, learned = len(_learned(rows)), _learned(rows).drop_duplicates("key")
     learned = learned[learned.groupby("label")["row"].transform("size") >= FOLDS]
     if learned["label"].nunique() < 2:
         finding = "Fewer than two classes have 3 different training texts, so doubtful labels cannot be looked for."
@@ -318,20 +282,18 @@ def doubtful_labels(rows: pd.DataFrame, seed: int) -> Finding:
     learned, size = _few_classes(learned, learned["label"], seed)
     learned = data.sample(learned, size, seed, least=FOLDS)
     names, targets = np.unique(learned["label"].to_numpy(dtype=object), return_inverse=True)
-    classifier = _classifier(learned["text"], seed)
-    features = classifier[:-1].fit_transform(learned["text"])
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    chances = cross_val_predict(classifier[-1], features, targets, cv=folds, method="predict_proba")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    vectorizer, classifier = (step for _, step in _classifier(learned["text"], seed).steps)
+    features, folds = vectorizer.fit_transform(learned["text"]), StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    chances = cross_val_predict(classifier, features, targets, cv=folds, method="predict_proba")
+    with warnings.catch_warnings(action="ignore"):
         from cleanlab.filter import find_label_issues
 
         # Of four of cleanlab's filters the most precise one on labels that were flipped at random for a trial.
         options = {"filter_by": "low_normalized_margin", "return_indices_ranked_by": "self_confidence", "n_jobs": 1}
         found = find_label_issues(targets, chances, **options)
-    said, right = chances.argmax(axis=1), float((chances.argmax(axis=1) == targets).mean())
+    said = chances.argmax(axis=1)
     finding = f"{len(found):,} of {_of(len(learned), total)} training labels look doubtful to a TF-IDF classifier"
-    finding += f" (cleanlab), which is right for {right:.1%} of them."
+    finding += f" (cleanlab), which is right for {(said == targets).mean():.1%} of them."
     advice = "Read these rows, the most doubtful first, and mend wrong labels; some are errors of the classifier."
     p_suggested, p_label = chances[found, said[found]].round(3), chances[found, targets[found]].round(3)
     shown = _shown(learned.iloc[found], suggested=names[said[found]], p_suggested=p_suggested, p_label=p_label)

@@ -22,7 +22,6 @@ from helpers.files import cache_folder, write_json
 
 DOCUMENTED = ("python", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "sklearn", "keras")
 LIBRARIES = (*DOCUMENTED, "keras_hub", "tensorflow")
-_PROJECTS = {"sklearn": "scikit-learn", "keras_hub": "keras-hub"}  # where a project's name is not its package's
 _NO_DOCUMENTATION = {"test", "tests", "site-packages", "idlelib", "_vendor", "externals"}
 _PROMPT = re.compile(r"^([ \t]*)(?:>>>|\.\.\.)(?: |$)", re.MULTILINE)
 
@@ -37,10 +36,7 @@ def python_docs() -> list[str]:
 
 
 def library_docs() -> dict[str, list[str]]:
-    """Returns the docstrings of each of :data:`LIBRARIES` that is installed, by package.
-
-    About 43,000; a text that stands in two packages is in both lists.
-    """
+    """Returns the docstrings of each of :data:`LIBRARIES` that is installed, by package; about 43,000, some in two."""
     return {package: found for package in LIBRARIES if (found := _package_docs(package))}
 
 
@@ -48,7 +44,8 @@ def _package_docs(package: str) -> list[str]:
     """The different docstrings of a package, by file and line."""
     if (root := _root(package)) is None:
         return []
-    version = platform.python_version() if package == "python" else metadata.version(_PROJECTS.get(package, package))
+    project = "scikit-learn" if package == "sklearn" else package
+    version = platform.python_version() if package == "python" else metadata.version(project)
     kept = cache_folder() / f"docs-{package}-{version}.json"
     with contextlib.suppress(OSError, ValueError):
         return json.loads(kept.read_text("utf-8"))
@@ -72,13 +69,10 @@ def _root(package: str) -> Path | None:
 def _docstrings(files: list[Path]) -> list[str]:
     """Returns the docstrings of some files, in order, without doctest prompts; a file that is no Python has none."""
     found = []
-    for raw in (file.read_bytes() for file in files):
-        if b'"""' not in raw:
-            continue
+    for raw in filter(lambda raw: b'"""' in raw, map(Path.read_bytes, files)):
         with warnings.catch_warnings(action="ignore"), contextlib.suppress(SyntaxError, ValueError):
-            texts = [ast.get_docstring(node) or "" for node in _documented(ast.parse(raw))]
-            found += [plain for text in texts if (plain := _PROMPT.sub(r"\1", text).strip())]
-    return found
+            found += [ast.get_docstring(node) or "" for node in _documented(ast.parse(raw))]
+    return [plain for text in found if (plain := _PROMPT.sub(r"\1", text).strip())]
 
 
 def _documented(node: ast.AST) -> Iterator[ast.AST]:
@@ -93,18 +87,15 @@ def read_corpus(source: str, text_column: str = "text") -> tuple[list[str], list
     """Returns plain documents, stripped and without empty ones, and notes on how they were read.
 
     ``source`` is ``python_docs``; a .txt file, whose documents are separated by blank lines, or are its lines where it
-    has no blank ones; or any table of :func:`helpers.tables.read_table`, of which a column is read.
-
-    Raises:
-        InputError: no such file or column, or nothing to read in it.
+    has no blank ones; or any table of :func:`helpers.tables.read_table`, of which a column is read. An InputError tells
+    that there is no such file or column, or nothing to read in it.
     """
     if source == "python_docs":
         return python_docs(), []
     if source.lower().endswith(".txt"):
-        raw, notes = tables.decode(tables.find_file(source).read_bytes(), source), []
-        notes += [] if raw[1] == "utf-8" else [f"{source} was decoded as {raw[1]}."]
-        parts = re.split(r"\n\s*\n", raw[0].strip())
-        documents = parts if len(parts) > 1 else raw[0].splitlines()
+        content, notes = tables.decode(tables.find_file(source).read_bytes(), source)
+        parts = re.split(r"\n\s*\n", content.strip())
+        documents = parts if len(parts) > 1 else content.splitlines()
     else:
         table, notes = tables.read_table(source)
         documents = tables.column(table, text_column, source, "set TEXT_COLUMN").dropna().astype(str).tolist()

@@ -1,8 +1,4 @@
-"""Labelled texts in, checked and split: every form of the parameter ``DATA``.
-
-Accepted are the names of the shipped sets, a path or http(s) address of .csv, .tsv, .jsonl or .parquet, and
-``hf:owner/name[:config]``. Whatever is wrong with them is said in one sentence (:class:`helpers.InputError`).
-"""
+"""Labelled texts in, checked and split: every form of the parameter ``DATA`` (:func:`helpers.tables.read_table`)."""
 
 from __future__ import annotations
 
@@ -43,9 +39,8 @@ def read_labelled(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Returns labelled texts, ``row`` (record number, from 1), ``text`` and ``label`` (both str), and notes.
 
-    Raises:
-        InputError: missing column, header or label, a text that is empty or of over a million characters, a quote that
-            was not closed; or no text has a letter or a digit.
+    An InputError tells of a missing column, header or label, a text that is empty or of over a million characters, a
+    quote that was not closed, or that no text has a letter or a digit.
     """
     table, notes = read_table(source)
     if text_column == label_column:
@@ -55,11 +50,10 @@ def read_labelled(
     if is_csv:
         notes += _check_header(texts, labels, source)
     texts, labels = (c.fillna("").astype(str).str.replace(r"\r\n?", "\n", regex=True) for c in (texts, labels))
-    labels = labels.str.strip()
+    labels, huge = labels.str.strip(), texts.str.len() > MAX_CHARACTERS
     refuse(texts.str.strip() == "", source, "an empty text", "fill or remove the row")
     refuse(labels.isin(["", "nan", "NaN"]), source, "no label", "fill or remove the row")
-    huge = f"a text of over {MAX_CHARACTERS:,} characters"
-    refuse(texts.str.len() > MAX_CHARACTERS, source, huge, "look for a missing quote, or split it")
+    refuse(huge, source, f"a text of over {MAX_CHARACTERS:,} characters", "look for a missing quote, or split it")
     if not any(re.search(r"[^\W_]", text) for text in texts):
         raise InputError(f"{source} has no text with a letter or a digit in column {text_column!r}: look at the file.")
     if is_csv:
@@ -86,23 +80,19 @@ def _check_quotes(texts: pd.Series, labels: set[str], source: str, size: int) ->
         separator = max(",;\t|", key=lines[0].count)
         if any(x.count(separator) != size - 1 or labels.isdisjoint(x.split(separator)) for x in lines):
             continue
-        if len(lines) > 1 or '"' in last:
-            said = f"{source} seems to have a quote in row {row + 1} that is not closed, for its text goes on over"
-            way_out = "close or double the quote, or save the file as .jsonl if the text is meant so."
-            raise InputError(f"{said} whole rows: {way_out}")
-        return [f"{source}: the text of row {row + 1} looks like two rows: is a quote in it not closed?"]
+        if len(lines) == 1 and '"' not in last:
+            return [f"{source}: the text of row {row + 1} looks like two rows: is a quote in it not closed?"]
+        said = f"{source} seems to have a quote in row {row + 1} that is not closed, for its text goes on over whole"
+        raise InputError(f"{said} rows: close or double the quote, or save the file as .jsonl if the text is meant so.")
     return []
 
 
 def load(source: str, test: str = "", text_column: str = "text", label_column: str = "label", seed: int = 42) -> Splits:
-    """Loads labelled texts and splits them by class and seed.
+    """Loads labelled texts and splits them by class and seed; an InputError says what is wrong, where, and the way out.
 
     Without ``test`` a fifth of each class is the test set; a fifth of the rest is the validation set. A class with a
     single row is refused, unless there is a test file: then that row is one to learn from. The names of the columns are
     the same in both files; an empty one is guessed, and said.
-
-    Raises:
-        InputError: what is wrong, where, and the way out.
     """
     said = []
     if not (text_column and label_column):
@@ -110,24 +100,23 @@ def load(source: str, test: str = "", text_column: str = "text", label_column: s
         text_column, label_column = text_column or guessed[0], label_column or guessed[1]
         said = [f"text in column {text_column!r}, class in column {label_column!r}, by their names and contents"]
     frame, notes = read_labelled(source, text_column, label_column)
-    notes, counts = said + notes, frame["label"].value_counts()
+    counts = frame["label"].value_counts()
     if len(counts) < 2:
         raise InputError(f"{source} has one class only, {counts.index[0]!r}: a classifier needs two or more.")
-    if counts.min() < 2 and not test:
-        raise InputError(f"{source} has a single row of the class {counts.idxmin()!r}: add rows of it, or remove it.")
     if test:
-        held_out, test_notes = read_labelled(test, text_column, label_column)
-        notes += test_notes
-        known = set(held_out["label"])
+        held_out, more = read_labelled(test, text_column, label_column)
+        notes, known = notes + more, set(held_out["label"])
         if unseen := ", ".join(sorted(known - set(counts.index))[:3]):
             way_out = "add training rows of them, or remove those test rows."
             raise InputError(f"{test} has labels that {source} lacks, {unseen}: {way_out}")
         if len(known) < 2:
             raise InputError(f"{test} has one class only, {known.pop()!r}: a test needs two or more.")
+    elif counts.min() < 2:
+        raise InputError(f"{source} has a single row of the class {counts.idxmin()!r}: add rows of it, or remove it.")
     else:
         frame, held_out = stratified_split(frame, 0.2, seed)
     train, validation = stratified_split(frame, 0.2, seed)
-    return Splits(train, validation, held_out, sorted(counts.index), Path(source).stem, notes)
+    return Splits(train, validation, held_out, sorted(counts.index), Path(source).stem, said + notes)
 
 
 def stratified_split(frame: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -142,8 +131,7 @@ def stratified_split(frame: pd.DataFrame, share: float, seed: int) -> tuple[pd.D
 
 def _draw(labels: pd.Series, sizes: Mapping[str, int], seed: int) -> np.ndarray:
     """A mask of ``sizes[label]`` random rows of each class."""
-    rng = np.random.default_rng(seed)
-    drawn = np.zeros(len(labels), dtype=bool)
+    rng, drawn = np.random.default_rng(seed), np.zeros(len(labels), dtype=bool)
     for label, places in sorted(labels.groupby(labels.to_numpy()).indices.items()):
         drawn[rng.permutation(places)[: sizes[label]]] = True
     return drawn
@@ -174,23 +162,23 @@ def guess_columns(table: pd.DataFrame) -> tuple[str, str]:
     """
     columns = list(table.columns)
     longest = sorted(columns, key=lambda name: -table[name].astype(str).str.len().mean())
-    named = _named(columns, TEXT_NAMES.split())
+    named = _named(columns, TEXT_NAMES)
     texts = [name for name in longest if name in named]
-    labels = [name for name in _named(columns, LABEL_NAMES.split()) if name not in texts[:1]]
+    labels = [name for name in _named(columns, LABEL_NAMES) if name not in texts[:1]]
     if not labels:
         repeating = [n for n in columns if 2 <= table[n].astype(str).nunique() <= len(table) / 2 and n not in texts[:1]]
         labels = repeating if len(repeating) == 1 else []
     texts = texts or [name for name in longest if name not in labels[:1]]
-    if not (texts and labels):
-        raise InputError(
-            f"It cannot be said which of the columns {', '.join(map(str, columns[:12]))} holds the text "
-            "and which the label: name them as TEXT_COLUMN and LABEL_COLUMN, or --text-column and --label-column."
-        )
-    return texts[0], labels[0]
+    if texts and labels:
+        return texts[0], labels[0]
+    said = (
+        f"It cannot be said which of the columns {', '.join(map(str, columns[:12]))} holds the text and which the label"
+    )
+    raise InputError(f"{said}: name them as TEXT_COLUMN and LABEL_COLUMN, or --text-column and --label-column.")
 
 
-def _named(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+def _named(columns: Sequence[str], names: str) -> list[str]:
     """The columns with one of the names, in the order of the names: whole, else as one of their words."""
     lower = {column: str(column).strip().lower() for column in columns}
-    whole = [column for name in names for column in columns if lower[column] == name]
-    return whole or [c for name in names for c in columns if name in re.split(r"[\W_]+", lower[c])]
+    whole = [column for name in names.split() for column in columns if lower[column] == name]
+    return whole or [c for name in names.split() for c in columns if name in re.split(r"[\W_]+", lower[c])]

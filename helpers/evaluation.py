@@ -1,8 +1,7 @@
 """Predictions as tables, and metrics computed from them.
 
-Taught in ``05_evaluation_plots``. The unit is the ``predictions.csv`` of a run:
-``row, split, model, text, label, prediction, p_<label>...``; ``targets`` are true class indices (n,), and
-``probabilities`` (n, classes) have rows that sum to 1, of which the largest is the prediction.
+Taught in ``05_evaluation_plots``. ``targets`` are true class indices (n,), ``probabilities`` (n, classes) have rows
+that sum to 1, of which the largest is the prediction.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ def predictions(
     shares = shares / shares.sum(axis=1, keepdims=True)
     said = np.array(labels, dtype=object)[shares.argmax(axis=1)]
     table = frame[["row"]].assign(split=split, model=model, text=frame["text"], label=frame["label"], prediction=said)
-    table = table.reset_index(drop=True)
-    return pd.concat([table, pd.DataFrame(shares, columns=[f"p_{name}" for name in labels])], axis=1)
+    columns = [f"p_{name}" for name in labels]
+    return pd.concat([table.reset_index(drop=True), pd.DataFrame(shares, columns=columns)], axis=1)
 
 
 def label_names(table: pd.DataFrame) -> list[str]:
@@ -41,14 +40,13 @@ def label_names(table: pd.DataFrame) -> list[str]:
 
 def probabilities(table: pd.DataFrame) -> np.ndarray:
     """Returns the probabilities (n, classes) of a predictions table, rows rescaled to sum to 1."""
-    shares = table[[f"p_{name}" for name in label_names(table)]].to_numpy(dtype=np.float64)
+    shares = table.filter(regex="^p_").to_numpy(dtype=np.float64)
     return shares / shares.sum(axis=1, keepdims=True)
 
 
 def targets(table: pd.DataFrame) -> np.ndarray:
     """Returns the true class indices (n,) of a predictions table."""
-    places = {name: i for i, name in enumerate(label_names(table))}
-    return table["label"].astype(str).map(places).to_numpy(dtype=int)
+    return pd.Index(label_names(table)).get_indexer(table["label"].astype(str))
 
 
 def metrics(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
@@ -68,17 +66,16 @@ def metrics(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 def scores(targets: np.ndarray, probabilities: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Returns seven metrics, (some,) of each, for each line of row numbers ``rows`` (some, n).
 
-    See :func:`helpers.significance.intervals`; all lines at once, as calling scikit-learn for each takes far longer.
+    All lines at once, as calling scikit-learn for each takes far longer.
     """
     probabilities = np.asarray(probabilities, dtype=np.float64)
-    classes = probabilities.shape[1]
-    truth = probabilities[np.arange(len(targets)), targets]
+    classes, total = probabilities.shape[1], len(targets)
+    truth = probabilities[np.arange(total), targets]
     losses = -np.log(np.clip(truth, np.finfo(np.float64).eps, 1))
     distances = (probabilities**2).sum(axis=1) - 2 * truth + 1
     cells = (targets * classes + probabilities.argmax(axis=1))[rows] + classes**2 * np.arange(len(rows))[:, None]
     counts = np.bincount(cells.ravel(), minlength=len(rows) * classes**2).reshape(len(rows), classes, classes)
-    hits, total = np.diagonal(counts, axis1=1, axis2=2).astype(float), len(targets)
-    true, said = counts.sum(axis=2), counts.sum(axis=1)
+    hits, true, said = np.diagonal(counts, axis1=1, axis2=2).astype(float), counts.sum(axis=2), counts.sum(axis=1)
     f1 = 2 * hits / np.maximum(true + said, 1)
     spread = np.sqrt((total**2 - (said**2).sum(axis=1)) * (total**2 - (true**2).sum(axis=1)).astype(float))
     together = hits.sum(axis=1) * total - (true * said).sum(axis=1)
@@ -109,13 +106,7 @@ def calibration_bins(targets: np.ndarray, probabilities: np.ndarray, bins: int =
 
 
 def calibration_error(targets: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> float:
-    """Returns the expected calibration error (Guo et al. 2017): the mean gap of the bins, weighted by texts.
-
-    Examples:
-        >>> sure = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.9, 0.1]])
-        >>> round(calibration_error(np.array([0, 0, 1, 1]), sure), 3)
-        0.4
-    """
+    """Returns the expected calibration error (Guo et al. 2017): the mean gap of the bins, weighted by texts."""
     table = calibration_bins(targets, probabilities, bins)
     return float(np.average((table["confidence"] - table["accuracy"]).abs(), weights=table["texts"]))
 
@@ -128,8 +119,7 @@ def temperature(targets: np.ndarray, probabilities: np.ndarray) -> float:
     from scipy.optimize import minimize_scalar
 
     def loss(log_t: float) -> float:
-        p = scale(probabilities, np.exp(log_t))
-        return -np.log(np.clip(p[np.arange(len(targets)), targets], 1e-12, 1)).mean()
+        return metrics(targets, scale(probabilities, np.exp(log_t)))["log_loss"]
 
     return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
 
@@ -148,7 +138,7 @@ def coverage(targets: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
     right, answered = (probabilities.argmax(axis=1) == targets)[order], np.arange(1, len(order) + 1)
     shares = {"coverage": answered / len(order), "accuracy": right.cumsum() / answered}
     table = pd.DataFrame({"threshold": confidence[order]} | shares)
-    return table.drop_duplicates("threshold", keep="last").reset_index(drop=True)
+    return table.drop_duplicates("threshold", keep="last", ignore_index=True)
 
 
 def reject_threshold(targets: np.ndarray, probabilities: np.ndarray, accuracy: float) -> float | None:
@@ -178,26 +168,26 @@ def read_runs(folders: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame, list[
     """Returns the predictions, learning histories (``model, epoch, ...``) and ``metrics.json`` of runs on one split.
 
     A folder named twice is read once, and so is a model met again with the same predictions; one with other
-    predictions gets its run's name behind it.
-
-    Raises:
-        InputError: a file that is missing or not as it should be, or runs whose rows, texts or labels differ.
+    predictions gets its run's name behind it. An InputError tells of a file that is missing or not as it should be, and
+    of runs whose rows, texts or labels differ.
     """
-    tables, histories, records = [], [pd.DataFrame(columns=HISTORY)], []
-    for place, folder in {runs.find_run(folder).resolve(): folder for folder in folders}.items():
+    tables, histories, records, known = [], [pd.DataFrame(columns=HISTORY)], [], {}
+    for place, folder in {runs.find_run(folder): folder for folder in folders}.items():
         record, table = runs.load(folder), read_predictions(folder)
         keys = [set(zip(*(t[c] for c in ("split", "row", "label", "text")), strict=True)) for t in (table, *tables[:1])]
         if keys[0] != keys[-1] or label_names(table) != label_names((tables or [table])[0]):
             said = f"{folder} was judged on other rows, texts or classes than {folders[0]}"
             raise InputError(f"{said}: compare runs with the same DATA, TEST and SEED.")
-        known = {name: part["prediction"].tolist() for t in tables for name, part in t.groupby("model")}
         own = {name: part["prediction"].tolist() for name, part in table.groupby("model")}
         dropped = [name for name in own if own[name] == known.get(name)]
         rename = {name: f"{name} ({record['notebook'][:2]}/{record['name']})" for name in own if name in known}
-        tables.append(table[~table["model"].isin(dropped)].replace({"model": rename}))
+        known |= {rename.get(name, name): answers for name, answers in own.items() if name not in dropped}
+        read = [table]
         if (place / "history.csv").exists():
-            history = read_table(folder, "history.csv", ("model", "epoch"))
-            histories.append(history[~history["model"].isin(dropped)].replace({"model": rename}))
+            read.append(read_table(folder, "history.csv", ("model", "epoch")))
+        read = [frame[~frame["model"].isin(dropped)].replace({"model": rename}) for frame in read]
+        tables.append(read[0])
+        histories += read[1:]
         records.append(record)
     return pd.concat(tables, ignore_index=True), pd.concat(histories[1:] or histories), records
 
@@ -205,28 +195,26 @@ def read_runs(folders: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame, list[
 def read_predictions(folder: str) -> pd.DataFrame:
     """Reads ``predictions.csv`` of a run, rows in order, or says in one sentence (InputError) what is wrong with it."""
     table = read_table(folder, "predictions.csv", ("row", *TEXTS))
-    labels, fault = label_names(table), ""
     table = table.sort_values(["split", "row"], kind="stable", ignore_index=True)
-    shares = table[[f"p_{name}" for name in labels]].to_numpy(dtype=float)
+    labels, shares = label_names(table), table.filter(regex="^p_").to_numpy(dtype=float)
     parts = [part[["split", "row", "text", "label"]].to_numpy().tolist() for _, part in table.groupby("model")]
-    if len(labels) < 2 or not set(table["label"]) | set(table["prediction"]) <= set(labels):
-        fault = "has labels without a column of probabilities"
-    elif not set(table["split"]) <= {"validation", "test"}:
-        fault = "has splits other than validation and test"
-    elif (shares < 0).any() or (abs(shares.sum(axis=1) - 1) > 0.01).any():
-        fault = "has probabilities that do not sum to 1"
-    elif table.duplicated(["model", "split", "row"]).any() or any(part != parts[0] for part in parts):
-        fault = "does not have the same rows and texts for each model"
-    if fault:
-        raise InputError(f"predictions.csv of {folder} {fault}: run its notebook again.")
+    named = len(labels) > 1 and {*table["label"], *table["prediction"]} <= {*labels}
+    alike = all(part == parts[0] for part in parts) and not table.duplicated(["model", "split", "row"]).any()
+    faults = {
+        "has labels without a column of probabilities": not named,
+        "has splits other than validation and test": not {*table["split"]} <= {"validation", "test"},
+        "has probabilities that do not sum to 1": (shares < 0).any() or (abs(shares.sum(axis=1) - 1) > 0.01).any(),
+        "does not have the same rows and texts for each model": not alike,
+    }
+    if found := [fault for fault, is_so in faults.items() if is_so]:
+        raise InputError(f"predictions.csv of {folder} {found[0]}: run its notebook again.")
     return table
 
 
 def read_table(folder: str, name: str, columns: Sequence[str]) -> pd.DataFrame:
     """Reads a CSV of a run: text in the columns TEXTS, finite numbers in all others, which may be empty (NaN).
 
-    Raises:
-        InputError: the file is missing, unreadable or empty, or lacks one of ``columns`` or a value in it.
+    An InputError tells that it is missing, unreadable or empty, or lacks one of ``columns`` or a value in it.
     """
     try:
         path = runs.find_run(folder) / name
@@ -249,8 +237,7 @@ def read_costs(folders: Sequence[str], name: str = "costs.csv") -> pd.DataFrame:
     """Reads ``costs.csv`` (or ``data_sizes.csv``) of several runs as one table, of each model the first that is met."""
     found = pd.DataFrame({"model": []})
     needed = ("model", "texts", "accuracy") if name == "data_sizes.csv" else ("model",)
-    for folder in folders:
-        if (runs.find_run(folder) / name).exists():
-            table = read_table(folder, name, needed)
-            found = pd.concat([found, table[~table["model"].isin(found["model"])]], ignore_index=True)
+    for folder in (folder for folder in folders if (runs.find_run(folder) / name).exists()):
+        table = read_table(folder, name, needed)
+        found = pd.concat([found, table[~table["model"].isin(found["model"])]], ignore_index=True)
     return found

@@ -13,6 +13,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
+from statsmodels.stats.multitest import multipletests
 
 from helpers import evaluation
 
@@ -51,10 +52,6 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
     """Returns the two-sided p-value of the exact McNemar test (1947) of two (n,) bool, right or not on the same rows.
 
     Only rows where exactly one is right count: were both equally good, each would be that one as often as a coin says.
-
-    Examples:
-        >>> mcnemar(np.array([True] * 5 + [False]), np.array([False] * 5 + [True]))
-        0.21875
     """
     only_a, only = int((right_a & ~right_b).sum()), int((right_a ^ right_b).sum())
     return float(binomtest(only_a, only).pvalue) if only else 1.0
@@ -67,36 +64,23 @@ def paired_interval(targets: np.ndarray, right_a: np.ndarray, right_b: np.ndarra
     return tuple(np.quantile(drawn, [0.025, 0.975]).tolist())
 
 
-def holm(p: np.ndarray) -> np.ndarray:
-    """Returns p-values (n,) corrected for their number, step by step (Holm 1979).
-
-    Examples:
-        >>> holm(np.array([0.01, 0.04, 0.03])).round(2).tolist()
-        [0.03, 0.06, 0.06]
-    """
-    order, p = np.argsort(p), np.asarray(p, dtype=float)
-    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    return np.minimum(steps[np.argsort(order)], 1)
-
-
 def pairs(table: pd.DataFrame) -> pd.DataFrame:
     """Compares every two models of a predictions table on its test rows, ``better`` and ``worse`` by accuracy.
 
     ``difference`` comes with ``low`` and ``high`` of the paired bootstrap, not corrected; ``only_better`` and
-    ``only_worse`` are rows that only one gets right; ``p`` is McNemar's, ``p_holm`` corrected for the number of pairs,
-    and ``verdict`` says it in words.
+    ``only_worse`` are rows that only one gets right; ``p`` is McNemar's, ``p_holm`` is corrected for the number of
+    pairs (Holm 1979), and ``verdict`` says it in words.
     """
     right, truth = right_by_model(table[table["split"] == "test"])
+    columns = ["better", "worse", "difference", "low", "high", "only_better", "only_worse", "p"]
     rows = []
     for a, b in combinations(sorted(right, key=lambda name: -right[name].mean()), 2):
         only = int((right[a] & ~right[b]).sum()), int((~right[a] & right[b]).sum())
         gap = (only[0] - only[1]) / len(truth)
         rows.append((a, b, gap, *paired_interval(truth, right[a], right[b]), *only, mcnemar(right[a], right[b])))
-    columns = ["better", "worse", "difference", "low", "high", "only_better", "only_worse", "p"]
     found = pd.DataFrame(rows, columns=columns)
-    found["p_holm"] = holm(found["p"].to_numpy())
-    found["verdict"] = [_verdict(row) for row in found.itertuples()]
-    return found
+    found["p_holm"] = multipletests(found["p"], method="holm")[1]
+    return found.assign(verdict=[_verdict(row) for row in found.itertuples()])
 
 
 def right_by_model(part: pd.DataFrame) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -134,13 +118,11 @@ def against_guess(table: pd.DataFrame) -> pd.DataFrame:
     """
     right, truth = right_by_model(table[table["split"] == "test"])
     held_out = table[(table["split"] == "validation") & (table["model"] == table["model"].iloc[0])]
-    most = evaluation.label_names(table).index(held_out["label"].value_counts(sort=True).index[0])
-    guess = float((truth == most).mean())
-    found = pd.DataFrame({"accuracy": {m: r.mean() for m, r in right.items()}}).assign(guess=guess)
+    guess = float((truth == evaluation.label_names(table).index(held_out["label"].value_counts().index[0])).mean())
     each = [binomtest(int(r.sum()), len(r), guess, alternative="greater").pvalue for r in right.values()]
-    found["p_holm"] = holm(np.array(each))
-    found["beats"] = found["p_holm"] < LEVEL
-    return found
+    p = multipletests(each, method="holm")[1]
+    found = pd.DataFrame({"accuracy": {model: r.mean() for model, r in right.items()}})
+    return found.assign(guess=guess, p_holm=p, beats=p < LEVEL)
 
 
 @dataclass(frozen=True)
@@ -160,8 +142,8 @@ def recommend(table: pd.DataFrame, costs: pd.DataFrame, failed: Mapping[str, str
     names = evaluation.candidates(table)
     table = table[table["model"].isin(names)]
     gone = [f"{name} is not part of this comparison: {why.rstrip('.')}." for name, why in (failed or {}).items()]
-    gone += [f"{name} learned from fewer texts than the others: with more time it may do better."
-             for name in names if name.endswith(" texts)")]  # fmt: skip
+    few = [name for name in names if name.endswith(" texts)")]
+    gone += [f"{name} learned from fewer texts than the others: with more time it may do better." for name in few]
     guess = against_guess(table)
     if not guess["beats"].any():
         best = guess["accuracy"].idxmax()
@@ -173,13 +155,17 @@ def recommend(table: pd.DataFrame, costs: pd.DataFrame, failed: Mapping[str, str
     right, _ = right_by_model(table[table["split"] == "validation"])
     held_out = {name: right[name].mean() for name in names}
     seconds = costs.get("train_seconds", pd.Series(dtype=float)).dropna()
-    close = [name for name in names if held_out[names[0]] - held_out[name] <= MARGIN + 1e-9]
-    model = min(close, key=lambda name: seconds.get(name, np.inf)) if names[0] in seconds else names[0]
+    model, rule = names[0], "the best (costs were not measured)"
+    if model in seconds:
+        close = [name for name in names if held_out[model] - held_out[name] <= MARGIN + 1e-9]
+        model, rule = (
+            min(close, key=lambda name: seconds.get(name, np.inf)),
+            "the cheapest within one point of the best",
+        )
     compared = pairs(table)
     own = compared[(compared["better"] == model) | (compared["worse"] == model)]
     share, how_often = _share(table, model)
     first = f"Use {model}: right on {how_often} new texts{_trade(model, held_out, costs)}."
-    rule = "the cheapest within one point of the best" if names[0] in seconds else "the best (costs were not measured)"
     chosen = f"Measured: {share}. It was chosen on validation texts: {rule}."
     words = [f"{verdict}." for verdict in own["verdict"]]
     return Recommendation(model, [first, chosen, _how_sure(own, model), *words, *gone, *_costs(model, costs)])
@@ -192,8 +178,9 @@ def _share(table: pd.DataFrame, model: str) -> tuple[str, str]:
     if low == high:  # each class wholly right or wrong, so that all resamples are alike
         low, high = binomtest(round(value * len(test)), len(test)).proportion_ci(method="wilson")
     of = 10 if 0.05 <= value < 0.95 else 100
-    said = f"{100 * value:.1f} % of {len(test)} test texts (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
-    return f"right on {said}", f"{value * of:.0f} of {of}" if value < 0.995 else "nearly all"
+    said = f"right on {100 * value:.1f} % of {len(test)} test texts"
+    interval = f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+    return f"{said} {interval}", f"{value * of:.0f} of {of}" if value < 0.995 else "nearly all"
 
 
 def _trade(model: str, held_out: dict[str, float], costs: pd.DataFrame) -> str:
@@ -213,19 +200,20 @@ def _times(ratio: float) -> str:
 
 
 def _how_sure(own: pd.DataFrame, model: str) -> str:
+    if not len(own):
+        return "How sure: there is no other model to compare it with."
     beaten, unsure = own[(own["worse"] == model) & (own["p_holm"] < LEVEL)], own[own["p_holm"] >= LEVEL]
     if len(beaten):
         return f"The test texts contradict the choice: on them {beaten['better'].iloc[0]} is better."
-    if not len(own):
-        return "How sure: there is no other model to compare it with."
-    others = [r.worse if r.better == model else r.better for r in unsure.itertuples()]
-    open_ = f"the test texts cannot tell it from {' and '.join(others)}; more test texts would"
-    return f"How sure: {open_ if others else 'on the test texts it is better than every other model'}."
+    if not len(unsure):
+        return "How sure: on the test texts it is better than every other model."
+    others = " and ".join(row.worse if row.better == model else row.better for row in unsure.itertuples())
+    return f"How sure: the test texts cannot tell it from {others}; more test texts would."
 
 
 def _costs(model: str, costs: pd.DataFrame) -> list[str]:
-    units = {"train_seconds": "{:,.0f} s of training", "size_mb": "{:,.0f} MB on disk",
-             "texts_per_second_64": "{:,.0f} texts a second in batches of 64"}  # fmt: skip
+    units = {"train_seconds": "s of training", "size_mb": "MB on disk"}
+    units["texts_per_second_64"] = "texts a second in batches of 64"
     row = costs.loc[model].dropna() if model in costs.index else {}
-    said = [form.format(row[name]) for name, form in units.items() if name in row]
+    said = [f"{row[name]:,.0f} {unit}" for name, unit in units.items() if name in row]
     return [f"Cost: {', '.join(said)}."] if said else []

@@ -5,6 +5,8 @@ Everything that can be wrong with one is said in one sentence (:class:`helpers.I
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
 import io
 import json
@@ -23,7 +25,6 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 MAX_BYTES, MAX_CHARACTERS, MAX_COLUMNS = 1_000_000_000, 1_000_000, 10_000
 DOWNLOAD_SECONDS = 120.0
 _TOO_LARGE = f"{{}} is larger than {MAX_BYTES // 10**9} GB: draw a sample of its rows first."
-_NO_FILE = f"check the path, or use one of {', '.join(SHIPPED)}."
 # Accents of French, German, Spanish, Italian, Portuguese, the Nordic languages, Dutch, Icelandic.
 _WESTERN = "àâæçèéêëîïôœùûüÿ äöüß áéíóúñüç àèéìíîòóùú àáâãçéêíóõôúü åäöæøéèêóôü ëïéèêöüáóíúà áéíóúýðþæö"
 
@@ -36,10 +37,10 @@ def find_file(name: str) -> Path:
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error)[:80]
         raise InputError(f"The file name {name[:80]!r} cannot be used ({reason}): give a path.") from None
-    if not name.strip():
-        raise InputError(f"No file is named: {_NO_FILE}")
-    if path is None:
-        raise InputError(f"{name} does not exist, looked up from here and from the project's root: {_NO_FILE}")
+    if path is None or not name.strip():
+        missing = name if name.strip() else "A file without a name"
+        way_out = f"check the path, or use one of {', '.join(SHIPPED)}."
+        raise InputError(f"{missing} does not exist, looked up from here and from the project's root: {way_out}")
     if path.is_dir():
         raise InputError(f"{name} is a folder: name the file in it ({', '.join(SUFFIXES)}).")
     if not path.is_file():
@@ -51,36 +52,29 @@ def find_file(name: str) -> Path:
     return path
 
 
-def decode(raw: bytes, name: str = "the file") -> tuple[str, str]:
-    """Returns the text and the name of its encoding: UTF-8, UTF-16 with its mark, GBK or Windows-1252.
+def decode(raw: bytes, name: str = "the file") -> tuple[str, list[str]]:
+    """Returns the text, and a note on its encoding if that is not UTF-8 but UTF-16 with its mark, GBK, Windows-1252.
 
     The last two are believed only where the text is common simplified Chinese, or has the accents of one Western
-    language; a detector names what else it may be, but is wrong too often on short files to be followed.
-
-    Examples:
-        >>> decode("好,正".encode("gbk"))
-        ('好,正', 'GBK (GB18030)')
-
-    Raises:
-        InputError: the bytes are no text, UTF-8 with a byte here and there that is none, or another encoding.
+    language; a detector names what else it may be, but is wrong too often on short files to be followed. An InputError
+    tells that the bytes are no text, UTF-8 with a byte here and there that is none, or another encoding.
     """
-    wide = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
+    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     controls = sum(raw.count(i) for i in range(32) if i not in b"\t\n\v\f\r")
     if not wide and (b"\x00" in raw or controls > len(raw) / 100):
         raise InputError(f"{name} holds bytes that are no text: export it as a CSV file in UTF-8.")
-    mark = "UTF-8 with a byte order mark" if raw.startswith(b"\xef\xbb\xbf") else "utf-8"
-    known = {"utf-8-sig": mark, "gb18030": "GBK (GB18030)", "cp1252": "cp1252"}
-    for encoding, said in ({"utf-16": "utf-16"} if wide else known).items():
-        try:
-            text = raw.decode(encoding)
-        except UnicodeDecodeError:
-            if encoding == "utf-8-sig":
-                _refuse_damaged(raw, name, 3.0)  # GBK happens to hold valid characters of UTF-8
-            continue
-        if encoding == "cp1252":
-            _refuse_damaged(raw, name, 0.9)
-        if _PLAUSIBLE.get(encoding, bool)(text):
-            return text, said
+    mark = "UTF-8 with a byte order mark" if raw.startswith(codecs.BOM_UTF8) else ""
+    narrow = (
+        ("utf-8-sig", mark, 0, bool),
+        ("gb18030", "GBK (GB18030)", 3, _is_chinese),
+        ("cp1252", "cp1252", 0.9, _is_western),
+    )
+    for encoding, said, accidents, fits in (("utf-16", "utf-16", 0, bool),) if wide else narrow:
+        if accidents:
+            _refuse_damaged(raw, name, accidents)
+        with contextlib.suppress(UnicodeDecodeError):
+            if fits(text := raw.decode(encoding)):
+                return text, [f"{name} was decoded as {said}."] if said else []
     from charset_normalizer import from_bytes
 
     names = list(dict.fromkeys(match.encoding for match in from_bytes(raw[:100_000])))[:3]
@@ -89,7 +83,7 @@ def decode(raw: bytes, name: str = "the file") -> tuple[str, str]:
 
 
 def _refuse_damaged(raw: bytes, name: str, accidents: float) -> None:
-    """Refuses UTF-8 with stray bytes: more than ``accidents`` characters are valid for each byte that is not."""
+    """Refuses UTF-8 with stray bytes: more characters are valid for each byte that is not than happens in others."""
     text = raw.decode("utf-8", "replace")
     bad = text.count("\ufffd")
     if len(text) - len(text.encode("ascii", "ignore")) - bad > accidents * bad:
@@ -119,9 +113,6 @@ def _is_western(text: str) -> bool:
     return (few or most >= 0.97 * accents.total()) and not polish and not re.search(r"õ(?![eó])", text)
 
 
-_PLAUSIBLE = {"gb18030": _is_chinese, "cp1252": _is_western}
-
-
 def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
     """Returns a table of texts as it is, cells as strings, missing cells as None, and notes on how it was read.
 
@@ -133,8 +124,7 @@ def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
     source = f"data/{source}.csv" if source in SHIPPED else source
     remote = re.match(r"https?://", source, re.IGNORECASE)
     shown = without_password(source) if remote else source
-    suffix = Path(shown).suffix.lower()
-    if suffix not in SUFFIXES:
+    if Path(shown).suffix.lower() not in SUFFIXES:
         if not remote:
             find_file(source)
         raise InputError(f"{shown} is none of {', '.join(SUFFIXES)}: export it as CSV, or name it so.")
@@ -142,22 +132,16 @@ def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
         raw = download(source) if remote else find_file(source).read_bytes()
     except OSError as error:
         raise InputError(f"{shown} cannot be read ({error.strerror}): allow it, or copy the file.") from None
-    frame, notes = _parse(raw, suffix, Path(shown).name)
-    if frame.columns.duplicated().any():
-        twice = frame.columns[frame.columns.duplicated()][0]
-        raise InputError(f"{shown} has two columns named {twice!r}: rename or remove one.")
+    frame, notes = _parse(raw, Path(shown))
+    if twice := list(frame.columns[frame.columns.duplicated()]):
+        raise InputError(f"{shown} has two columns named {twice[0]!r}: rename or remove one.")
     if not len(frame):
         raise InputError(f"{shown} has a header and no rows: it needs one row per text.")
     return frame, notes
 
 
 def without_password(address: str) -> str:
-    """Returns an address as it may be shown.
-
-    Examples:
-        >>> without_password("https://me:secret@host/a.csv?key=1")
-        'https://host/a.csv'
-    """
+    """Returns an address as it may be shown, without a password and what follows a question mark."""
     return re.sub(r"(://)[^/]*@", r"\1", address.split("?")[0])
 
 
@@ -166,23 +150,22 @@ def download(address: str) -> bytes:
     import urllib.request
     from http.client import HTTPException, IncompleteRead
 
-    shown, end, parts, size = without_password(address), time.monotonic() + DOWNLOAD_SECONDS, [], 0
+    shown, end, found = without_password(address), time.monotonic() + DOWNLOAD_SECONDS, bytearray()
     try:
         with urllib.request.urlopen(address, timeout=20) as answer:
-            while size <= MAX_BYTES and (part := answer.read1(1 << 20)):
-                parts.append(part)
-                size += len(part)
+            while len(found) <= MAX_BYTES and (part := answer.read1(1 << 20)):
+                found += part
                 if time.monotonic() > end:
                     raise TimeoutError(f"more than {DOWNLOAD_SECONDS:.0f} s")
-            if answer.length and size <= MAX_BYTES:
+            if answer.length and len(found) <= MAX_BYTES:
                 raise IncompleteRead(b"", answer.length)
     except (OSError, ValueError, HTTPException) as error:
         reason = " ".join(str(error).replace(address, shown).split())[:160]
         reason = type(error).__name__ if "@" in address else reason  # its words may hold the password
         raise InputError(f"{shown} could not be read ({reason}): download it yourself and give its path.") from None
-    if size > MAX_BYTES:
+    if len(found) > MAX_BYTES:
         raise InputError(_TOO_LARGE.format(shown))
-    return b"".join(parts)
+    return bytes(found)
 
 
 def _read_hub(source: str) -> pd.DataFrame:
@@ -199,7 +182,8 @@ def _read_hub(source: str) -> pd.DataFrame:
         raise InputError(f"{source} could not be read from the hub ({reason}): download it and give a file.") from None
 
 
-def _parse(raw: bytes, suffix: str, name: str) -> tuple[pd.DataFrame, list[str]]:
+def _parse(raw: bytes, path: Path) -> tuple[pd.DataFrame, list[str]]:
+    name, suffix = path.name, path.suffix.lower()
     if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body)\b", raw[:200], re.IGNORECASE):
         raise InputError(f"{name} is a web page (HTML), perhaps to log in: download the table itself, and name that.")
     if suffix == ".parquet":
@@ -207,14 +191,13 @@ def _parse(raw: bytes, suffix: str, name: str) -> tuple[pd.DataFrame, list[str]]
             return pd.read_parquet(io.BytesIO(raw)).astype("object"), []
         except Exception:
             raise InputError(f"{name} is not a parquet file that can be read: export it again, or as CSV.") from None
-    text, encoding = decode(raw, name)
+    text, notes = decode(raw, name)
     if not text.strip():
         raise InputError(f"{name} holds nothing but white space: it needs a header such as text,label.")
-    notes = [] if encoding == "utf-8" else [f"{name} was decoded as {encoding}."]
     if suffix == ".jsonl":
         return _parse_jsonl(text, name), notes
     try:
-        return _parse_csv(text, suffix, name, notes)
+        return _parse_csv(text, suffix, name, notes), notes
     except ValueError as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{name} is not a well-formed {suffix[1:]} file ({reason}): mend it at that place.") from None
@@ -233,12 +216,11 @@ def _parse_jsonl(text: str, name: str) -> pd.DataFrame:
     return pd.DataFrame(rows, dtype="object")
 
 
-def _parse_csv(text: str, suffix: str, name: str, notes: list[str]) -> tuple[pd.DataFrame, list[str]]:
+def _parse_csv(text: str, suffix: str, name: str, notes: list[str]) -> pd.DataFrame:
     text = re.sub(r"\Asep=.\r?\n", "", text)  # Excel's hint
-    header = text.lstrip("\r\n").split("\n", 1)[0]
-    counts = Counter(re.sub(r'"[^"]*"', "", header))
-    separator = "\t" if suffix == ".tsv" else max(",;\t|", key=lambda s: counts[s])
-    if counts[separator] >= MAX_COLUMNS:
+    header = re.sub(r'"[^"]*"', "", text.lstrip("\r\n").split("\n", 1)[0])
+    separator = "\t" if suffix == ".tsv" else max(",;\t|", key=header.count)
+    if header.count(separator) >= MAX_COLUMNS:
         raise InputError(f"{name} has over {MAX_COLUMNS:,} columns: keep those of the text and the label.")
     options = {"sep": separator, "dtype": str, "keep_default_na": False, "na_values": [""], "header": None}
     lines = [line for line in text.split("\n") if line.strip()] if suffix == ".tsv" else []
@@ -251,7 +233,7 @@ def _parse_csv(text: str, suffix: str, name: str, notes: list[str]) -> tuple[pd.
     frame = pd.read_csv(io.BytesIO(text.encode("utf-8", "surrogatepass")), **options)  # a StringIO takes more memory
     frame.columns = ["" if pd.isna(c) else str(c).strip().strip('"') for c in frame.iloc[0]]
     frame = frame.iloc[1:].reset_index(drop=True).astype("object")
-    return frame.loc[:, (frame.columns != "") | frame.notna().any().to_numpy()], notes
+    return frame.loc[:, (frame.columns != "") | frame.notna().any().to_numpy()]
 
 
 def column(table: pd.DataFrame, name: str, source: str, way_out: str = "set TEXT_COLUMN and LABEL_COLUMN") -> pd.Series:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,24 +18,17 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff]")
 
 
 def normalise(text: str) -> str:
-    """Gives one spelling to equal-looking texts: NFKC, no control characters, single spaces.
-
-    Full-width letters and digits become ASCII, the ideographic space becomes a space. Case is kept.
-    """
-    text = _CONTROL.sub(" ", unicodedata.normalize("NFKC", text))
-    return " ".join(text.split())
+    """Gives one spelling to equal-looking texts: NFKC, no control characters, single spaces; case is kept."""
+    return " ".join(_CONTROL.sub(" ", unicodedata.normalize("NFKC", text)).split())
 
 
 def tokenize(text: str, unit: str = "word") -> list[str]:
     """Splits a text into lower-case tokens, without punctuation where it has words.
 
     There is at least one: a text without letter and digit gives its visible characters, and :data:`NOTHING` where there
-    are none, so that every text can be counted, averaged and predicted.
-
-    Args:
-        text: any text.
-        unit: ``"word"`` for languages with spaces, ``"character"`` for Chinese (Latin words and numbers stay whole),
-            ``"jieba"`` for Chinese words, ``"wordpiece"`` for BERT's pieces, punctuation included.
+    are none, so that every text can be counted, averaged and predicted. The ``unit`` is ``"word"`` for languages with
+    spaces, ``"character"`` for Chinese (Latin words and numbers stay whole), ``"jieba"`` for Chinese words,
+    ``"wordpiece"`` for BERT's pieces, punctuation included.
 
     Examples:
         >>> tokenize("Don't panic: 42 % OFF!")
@@ -57,10 +51,7 @@ def tokenize(text: str, unit: str = "word") -> list[str]:
 @functools.cache
 def _jieba() -> Any:
     """The module jieba, which would tell stderr about its dictionary and warn about its own source."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         import jieba
     jieba.setLogLevel("CRITICAL")
     return jieba
@@ -78,12 +69,7 @@ def guess_unit(texts: Iterable[str]) -> str:
 
 
 def script(content: str) -> str:
-    """Returns the script of a text: ``"Latin"``, ``"Chinese"``, ``"other"``, or ``"none"`` where it has no letter.
-
-    Examples:
-        >>> script("iPhone 手机很好用"), script("это русский текст"), script("123 !")
-        ('Chinese', 'other', 'none')
-    """
+    """Returns the script of a text: ``"Latin"``, ``"Chinese"``, ``"other"``, or ``"none"`` where it has no letter."""
     if content.isascii():
         return "Latin" if _LATIN.search(content) else "none"
     letters = "".join(_LETTER.findall(content))

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import threading
-import time
-
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -18,7 +13,6 @@ SAMPLES = {
     "Russian": "text,label\nОчень хороший товар,да\nДоставка была медленной,нет\n",
     "Czech": "text,label\nPříliš žluťoučký kůň úpěl ďábelské ódy,ano\nDoručení bylo pomalé,ne\n",
     "Polish": "text,label\nBardzo dobry produkt, żółć\ndostawa była wolna i spóźniona,źle\n",
-    "Hungarian": "text,label\nA termék nagyon jó és időben jött,jó\nhűtő és főzőlap,rossz\n",
     "Japanese": "text,label\nこの商品はとても良いです,良い\n配送が遅くて困りました,悪い\n",
     "Korean": "text,label\n이 제품은 정말 좋습니다,긍정\n배송이 너무 느려요,부정\n",
     "Taiwan": "text,label\n這個產品非常好用,正面\n配送太慢了，很失望,負面\n",
@@ -37,7 +31,7 @@ READ = [(n, "cp1252") for n in ("French", "German", "Spanish", "Portuguese", "Sw
 READ += [(n, e) for n in ("Chinese", "two Chinese") for e in ("gbk", "gb18030")]
 READ += [(n, e) for n in SAMPLES for e in ("utf-8", "utf-8-sig", "utf-16")]
 REFUSED = [("Russian", e) for e in ("koi8_r", "cp1251", "cp866", "iso8859_5")]
-REFUSED += [("Czech", "cp1250"), ("Czech", "iso8859_2"), ("Polish", "cp1250"), ("Hungarian", "cp1250")]
+REFUSED += [("Czech", "cp1250"), ("Czech", "iso8859_2"), ("Polish", "cp1250")]
 REFUSED += [("Japanese", "shift_jis"), ("Japanese", "euc_jp"), ("Korean", "euc_kr"), ("Taiwan", "big5")]
 REFUSED += [("Greek", "cp1253"), ("Turkish", "cp1254"), ("French", "mac_roman"), ("French", "cp437")]
 
@@ -57,13 +51,11 @@ def test_another_encoding_is_refused_and_never_read_as_nonsense(name, encoding, 
     assert "\n" not in str(error.value)
 
 
+TEXTS = st.lists(st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), max_size=12), min_size=2)
+
+
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), max_size=12), min_size=2),
-    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
-    st.sampled_from([",", ";", "\t", "|"]),
-    st.sampled_from([0, 1]),
-)
+@given(TEXTS, st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]), st.sampled_from(",;\t|"), st.sampled_from([0, 1]))
 def test_a_table_written_by_pandas_comes_back_or_is_refused(tmp_path_factory, texts, encoding, separator, quoting):
     frame = pd.DataFrame({"text": ["x1" + t for t in texts], "label": ["ab"[i % 2] for i in range(len(texts))]})
     path = tmp_path_factory.getbasetemp() / "made.csv"
@@ -81,28 +73,3 @@ def test_quotes_after_a_backslash_are_read(tmp_path):
     path.write_text('text,label\n"he said \\"hi\\", twice",a\n"no",b\n', "utf-8")
     found, notes = data.read_labelled(str(path))
     assert found["text"].tolist() == ['he said "hi", twice', "no"] and "backslash" in notes[0]
-    frame = pd.DataFrame({"text": ["C:\\", 'a \\" b', '\\"', "end \\"], "label": list("abab")})
-    frame.to_csv(path, index=False, quoting=1)
-    try:
-        assert data.read_labelled(str(path))[0]["text"].tolist() == frame["text"].tolist()
-    except InputError as error:
-        assert "\n" not in str(error)
-
-
-def test_a_server_that_drips_is_left_in_time(monkeypatch):
-    monkeypatch.setattr(tables, "DOWNLOAD_SECONDS", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def drip():
-            made, _ = server.accept()
-            made.recv(1000)
-            made.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
-            with contextlib.suppress(OSError):
-                for _ in range(50):
-                    made.sendall(b"x")
-                    time.sleep(0.05)
-            made.close()
-
-        threading.Thread(target=drip, daemon=True).start()
-        with pytest.raises(InputError, match="more than"):
-            tables.download(f"http://127.0.0.1:{server.getsockname()[1]}/a.csv")
