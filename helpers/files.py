@@ -106,8 +106,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    yield part
-    replace_folder(part, path)
+    try:
+        yield part
+        replace_folder(part, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def replace_folder(source: Path, target: Path) -> None:
