@@ -116,10 +116,10 @@ def predict_file(
             target.open("r+").close()  # one that is read-only stays
         place = target.with_name(f".{target.name}.{_mark(run, (model, int8, text_column), table)}.parts")
         classify, labels = load_classifier(run, model, export=True, int8=int8)
-        names = _free_names(labels, table.columns)
         for old in {*target.parent.glob(f".{glob.escape(target.name)}.*.parts")} - {place}:
             shutil.rmtree(old)  # of other rows, or another model
         place.mkdir(exist_ok=True)
+        names = _free_names(labels, table.columns)
         parts = {place / str(start): start for start in range(0, len(table), CHUNK)}
         with training.bar(len(table), "labelled", "texts") as shown:
             for part, start in parts.items():

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-HELPERS, TESTS, LONGEST = 5800, 5168, 300
+HELPERS, TESTS, LONGEST = 5801, 5168, 300
 MORE_CODE = -4683  # lines of code that helpers may have above those of the notebooks: aim -1 reached
 OVERLONG: dict[str, int] = {}  # none
 FLOORS = (

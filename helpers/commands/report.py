@@ -53,6 +53,7 @@ def collect(folders: Iterable[Path]) -> list[Path]:
         files = [depth + name for depth in ("", "*/", "*/*/") for name in ("metrics.json", "sweep.ipynb")]
         here = {file.parent.relative_to(folder) for pattern in files for file in folder.glob(pattern)}
         here = [folder / run for run in sorted(here) if not re.search(r"(^|/)(\.\w|interactive$)", run.as_posix())]
+        here = [run for run in here if run.suffix == ".failed" or any(run.glob("*.ipynb"))]
         if not here:
             raise InputError(f"{folder} holds no finished or failed run: run a notebook first.")
         found |= dict.fromkeys(here)
