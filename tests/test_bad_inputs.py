@@ -62,6 +62,7 @@ run toy.ipynb --name sweep-a | cannot name a run
 run toy.ipynb --cell-timeout nan | 'nan' is not a number above 0
 run toy.ipynb -f nowhere.yaml | The parameter file nowhere.yaml cannot be read
 run toy.ipynb -f word.yaml | not a mapping of names to values
+run toy.ipynb -f binary.ipynb | binary.ipynb is not well-formed YAML or JSON
 run toy.ipynb -f broken.yaml | broken.yaml is not well-formed YAML or JSON
 run toy.ipynb -f object.yaml | EPOCHS=x is not of the type int
 run toy.ipynb -f double.yaml | double.yaml gives EPOCHS twice: keep one value
@@ -108,6 +109,8 @@ sweep toy.ipynb values.yaml | EPOCHS=many is not of the type int
 sweep toy.ipynb 'a b.yaml' | cannot name a sweep
 sweep toy.ipynb grid.yaml --jobs 0 | --jobs
 sweep toy.ipynb grid.yaml --backend spark | --backend
+sweep toy.ipynb grid.yaml --backend dask | --backend dask and --scheduler ADDRESS go together
+sweep toy.ipynb grid.yaml --backend dask --scheduler tcp://localhost:1 --jobs 2 | --jobs is for this machine
 sweep toy.ipynb grid.yaml -p EPOCHS 1 | EPOCHS is in the grid
 predict nowhere tiny.csv --out o.csv | nowhere is not a run folder
 predict . tiny.csv --out o.csv | holds no classifier
@@ -220,6 +223,7 @@ MODEL_FILES = [  # what is changed in a foreign run that predict is given, and a
     ("classifier.json", "[]", "damaged"),
     ("classifier.json", ('["a", "b"]', '["a"]'), "two or more texts"),
     ("classifier.json", ('["a", "b"]', '["a", "b", "c"]'), "another number of outputs"),
+    ("classifier.json", ('["a", "b"]', "[1, 2]"), "two or more texts"),
     ("classifier.json", ('"tfidf"', '"gone"'), "The run has no model 'gone'"),
     ("classifier.json", ('"tfidf"', '"../../run/model/tfidf"'), "The run has no model"),
     ("tfidf.json", "[]", "do not fit together"),

@@ -280,6 +280,7 @@ def test_a_failed_cell_is_told_as_jupyterlab_counts_it():
     assert reports._where(nb, {"failed_cell": 2}) == "in cell [1], below the heading “Train it”"
     nb.cells[2].execution_count = 12
     assert reports._where(nb, {"failed_cell": 2}).startswith("in cell [12], ")
+    assert reports._where(nb, {"failed_cell": -1}) == reports._where(nb, {"failed_cell": 99}) == ""
 
 
 # --- many runs, and their index ---------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ REFUSED = {
     "a long one": (json.dumps({"texts": "goal " * 4_000}).encode(), 422),
     "half a letter": (b'{"texts": "\\ud83d"}', 422), "more": (b'{"texts": "goal", "model": "../x"}', 422),
     "10 MB": (b'{"texts": "' + b"x" * 10_000_000 + b'"}', 413), "not UTF-8": (b'{"texts": "\xff"}', 400),
-    "in pieces": (iter([b'{"texts": ', b'"goal"}']), 411),
+    "in pieces": ([b'{"texts": ', b'"goal"}'], 411),
 }  # fmt: skip
 
 

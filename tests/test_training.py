@@ -111,7 +111,7 @@ def test_an_interrupted_training_goes_on_from_its_last_epoch(
         train(killed_after)
     history, resumed = train()
     assert len(states) == (2 if killed_after == 6 else 3)  # a whole one is not trained again
-    assert all(map(np.array_equal, states[1], states[-1]))
+    assert killed_after == 6 or all(map(np.array_equal, states[1], states[2]))
     assert history["epoch"].tolist() == [1, 2, 3, 4, 5, 6] and history["seconds"].is_monotonic_increasing
     best = history.loc[history["val_loss"].idxmin() if monitor == "val_loss" else history["val_accuracy"].idxmax()]
     accuracy = (training.predict_proba(resumed, TABLE).argmax(1) == TARGETS).mean()
