@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
 def call(command: str, **options: Any) -> int:
     """Runs a command with its options; returns the exit status."""
     from helpers import parameters, runs
-    from helpers.commands import compare, report, run
+    from helpers.commands import compare, run
 
     if command in ("run", "sweep"):
         notebook, file, pairs = run.find_notebook(options.pop("notebook")), options.pop("f"), options.pop("p")
@@ -138,6 +138,8 @@ def call(command: str, **options: Any) -> int:
         case "params":
             print(parameters.describe(run.find_notebook(options["notebook"])))
         case "report":
+            from helpers.commands import report
+
             index = report.build(report.collect(map(runs.find_run, options.pop("runs"))), **options)
             print(f"Open {index}: it needs no network. It contains texts of the data it was made from.")
         case "predict":

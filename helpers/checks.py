@@ -10,6 +10,7 @@ import sys
 import unicodedata
 import warnings
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from functools import cache
 from typing import Any
 
@@ -150,14 +151,21 @@ def class_imbalance(rows: pd.DataFrame) -> Finding:
 def look_alikes(rows: pd.DataFrame) -> Finding:
     """Finds labels that differ in case, width, white space, invisible characters or the spelling of a number only."""
     labels = rows["label"].drop_duplicates().sort_values()
-    plain = labels.map(lambda label: text.normalise(label).casefold().replace(" ", ""))
-    spelt = pd.to_numeric(plain, errors="coerce").astype("object").fillna(plain)
-    alike = [list(group) for _, group in labels.groupby(spelt, sort=False) if len(group) > 1]
+    alike = [list(group) for _, group in labels.groupby(labels.map(_spelt), sort=False) if len(group) > 1]
     listed = "; ".join(" and ".join(repr(x) if x.isascii() else ascii(x) for x in group) for group in alike[:5])
     finding = f"{len(alike):,} groups of labels look alike{': ' * bool(alike)}{listed}."
     advice = "They stay classes of their own: if they are one, spell them alike, or the model cannot tell them apart."
     shown = _shown(rows[rows["label"].isin({x for group in alike for x in group})].drop_duplicates("label"))
     return _finding("look-alike labels", "note" if alike else "fine", finding, advice, shown)
+
+
+def _spelt(label: str) -> str | Decimal:
+    """What look-alikes have in common: a number, exactly, or else the plain text."""
+    plain = text.normalise(label).casefold().replace(" ", "")
+    try:
+        return number if (number := Decimal(plain)).is_finite() else plain
+    except InvalidOperation:
+        return plain
 
 
 def lengths(rows: pd.DataFrame) -> Finding:

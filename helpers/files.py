@@ -104,12 +104,14 @@ def recover(target: Path) -> None:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Gives a hidden folder to fill, which gets its name at the end; one that had it is gone only then."""
     part = path.with_name(f".{path.name}.part")
+    recover(path)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         yield part
         replace_folder(part, path)
     finally:
+        recover(path)
         shutil.rmtree(part, ignore_errors=True)
 
 

@@ -109,8 +109,11 @@ def _declared_and_lost(notebook: Path) -> tuple[dict[str, Parameter], set[str]]:
     """Returns the parameters of a notebook file, and the names that cells further down set again."""
     try:
         cells = [c for c in json.loads(notebook.read_text("utf-8"))["cells"] if c["cell_type"] == "code"]
-        tagged = [i for i, c in enumerate(cells) if "parameters" in c.get("metadata", {}).get("tags", [])]
-        sources = ["".join(c["source"]) for c in cells]
+        tags = [c.get("metadata", {}).get("tags", []) for c in cells]
+        tagged = [i for i, own in enumerate(tags) if "parameters" in own]
+        sources = [
+            "" if "injected-parameters" in own else "".join(c["source"]) for c, own in zip(cells, tags, strict=True)
+        ]
     except (OSError, *_UNREADABLE, AttributeError):
         raise InputError(f"{notebook.name} is not a notebook that can be read: restore the file.") from None
     if len(tagged) != 1:
@@ -179,17 +182,19 @@ def near(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 
 @functools.lru_cache(maxsize=1000)  # the runs of a sweep share a notebook
 def _set_names(source: str) -> frozenset[str]:
-    """Returns the names that a cell sets at its top level; IPython's lines are seen through."""
+    """Returns the names that a cell sets at its top level, or has as ``global``; IPython's lines are seen through."""
     plain = re.sub(r"\A%%(time|capture|prun)\b.*|(?m:^%time )", "", source)
     plain = "" if plain.startswith("%%") else plain  # another language
     plain = re.sub(r"(?m)^([\w, ]+=) *[!%].*", r"\1 0", plain)
     plain = re.sub(r"(?m)^ *([!%].*|.*\?)$", "", plain)
     try:
         with warnings.catch_warnings(action="ignore"):
-            code = compile(plain, "cell", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            tree = ast.parse(plain)
+            code = compile(tree, "cell", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     except _UNREADABLE:
         return frozenset()
-    return frozenset(i.argval for i in dis.get_instructions(code) if i.opname in ("STORE_NAME", "DELETE_NAME"))
+    found = {i.argval for i in dis.get_instructions(code) if i.opname in ("STORE_NAME", "DELETE_NAME")}
+    return frozenset(found.union(*(node.names for node in ast.walk(tree) if isinstance(node, ast.Global))))
 
 
 def from_pairs(declared: dict[str, Parameter], pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
@@ -212,10 +217,12 @@ def load_file(path: Path, kinds: type | tuple[type, ...] = dict) -> Any:
     import yaml
 
     def once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-        for i, (name, _) in enumerate(pairs):
-            if name in dict(pairs[:i]):
+        found: dict[Any, Any] = {}
+        for name, value in pairs:
+            if name in found:
                 raise InputError(f"The parameter file {path} gives {_short(name)} twice: keep one value.")
-        return dict(pairs)
+            found[name] = value
+        return found
 
     class Loader(yaml.BaseLoader):
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:

@@ -143,7 +143,9 @@ def predict_file(
 
 def _mark(run: str, choices: tuple, table: pd.DataFrame) -> str:
     """Stands for the rows of a table and what labels them: the files of a run's models, and the choices made."""
-    inside = sorted(p for p in (find_run(run) / "model").rglob("*") if "onnx" not in str(p.parent) and p.is_file())
+    inside = sorted(
+        p for p in (find_run(run) / "model").rglob("*") if not p.parent.name.startswith("onnx") and p.is_file()
+    )
     known = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in inside]
     rows = pd.util.hash_pandas_object(table.astype(str), index=False).to_numpy().tobytes()
     return hashlib.sha256(repr((known, choices, CHUNK, list(table.columns))).encode() + rows).hexdigest()[:12]

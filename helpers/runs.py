@@ -125,7 +125,7 @@ def load(folder: str | Path) -> dict[str, Any]:
         if not isinstance(record["notebook"] + record["name"], str) or not isinstance(record["parameters"], dict):
             raise ValueError
         record["metrics"] = {str(k): float("nan" if v is None else v) for k, v in record["metrics"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         told = f"{folder} is not a finished run (no readable metrics.json): run the notebook again."
         raise InputError(told) from None
     return record

@@ -86,7 +86,7 @@ def _refuse_damaged(raw: bytes, name: str, accidents: float) -> None:
     """Refuses UTF-8 with stray bytes: more characters are valid for each byte that is not than happens in others."""
     text = raw.decode("utf-8", "replace")
     bad = text.count("\ufffd")
-    if len(text) - len(text.encode("ascii", "ignore")) - bad > accidents * bad:
+    if bad and len(text) - len(text.encode("ascii", "ignore")) - bad > accidents * bad:
         line = text[: text.index("\ufffd")].count("\n") + 1
         raise InputError(f"{name} is UTF-8, but line {line} holds a byte that is no text: mend that line.")
 

@@ -144,6 +144,7 @@ PAIR = '{"text": "one", "label": 1}\n'
 CONTENTS = [  # of my.csv unless another suffix is named, and a part of what is said
     ("text,label\n", "has a header and no rows"),
     ("  \n\n", "nothing but white space"),
+    ("\ufeff", "has a header and no rows"),
     ("words,label\na,b\n", "no column 'text'; its columns are words, label: set TEXT_COLUMN"),
     ("text,label\none,a\ntwo,a\n", "one class only, 'a'"),
     ("text,label\none,a\ntwo,b\nthree,a\n", "single row of the class 'b'"),

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-HELPERS, TESTS, LONGEST = 5801, 5168, 300
-MORE_CODE = -4682  # lines of code that helpers may have above those of the notebooks: aim -1 reached
+HELPERS, TESTS, LONGEST = 5857, 5198, 310
+MORE_CODE = -4650  # lines of code that helpers may have above those of the notebooks: aim -1 reached
 OVERLONG: dict[str, int] = {}  # none
 FLOORS = (
     "files weights text parameters alternatives",

@@ -66,6 +66,7 @@ SET_AGAIN = [
     "try:\n    1\nexcept ValueError as EPOCHS:\n    pass", "match [1]:\n    case [_, *EPOCHS]:\n        pass",
     "%matplotlib inline\nfor EPOCHS in range(3):\n    pass", "files = !ls\nEPOCHS = 5", "EPOCHS = !nproc",
     "print?\nEPOCHS = 5", "%time EPOCHS = 5", "%%time\nEPOCHS = 5", "%%capture out\nprint(1)\nEPOCHS = 5",
+    "def f():\n    global EPOCHS\n    EPOCHS = 5",
 ]  # fmt: skip
 UNTOUCHED = [
     "def f(EPOCHS):\n    EPOCHS = 2", "x = [EPOCHS for EPOCHS in [1]]", "lambda EPOCHS: 1", "min(EPOCHS, 3)", "!ls (",

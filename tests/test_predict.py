@@ -65,7 +65,11 @@ def test_a_killed_labelling_goes_on(run, source, tmp_path, monkeypatch, stop):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new.csv", "out.csv", "whole.csv"]
     table, _ = data.read_table(source)
     columns = {predict._mark(run, ("", False, column), table) for column in ("text", "id")}
-    assert len(columns) == 2  # what was read in another column is not taken
+    assert len(columns) == 2  # what was read in another column is not taken, nor what another network said
+    moved = shutil.copytree(run, tmp_path / "onnx-runs" / "run")
+    before = predict._mark(str(moved), (), table)
+    (moved / "model" / "classifier.keras").write_bytes(b"another")
+    assert predict._mark(str(moved), (), table) != before
 
 
 def test_the_users_columns_stay(run, source, tmp_path, capsys):

@@ -67,6 +67,9 @@ def test_a_run_is_whole(notebook, runs_folder):
     assert book.cells[-2].outputs[0].text == f"True {sys.executable}\n", "pipes, not ports; this Python"
     assert str(runs_folder.parent) not in (folder / "notebook.ipynb").read_text("utf-8")
     assert dict(os.environ) == before
+    assert run.execute(folder / "notebook.ipynb", {"EPOCHS": "6"}, report=False) == 0  # what was given before is gone
+    book = nbformat.read(runs_folder / "notebook" / "default" / "notebook.ipynb", 4)
+    assert [c.source for c in book.cells if "injected-parameters" in c.metadata.tags] == ["# Parameters\nEPOCHS = 6\n"]
 
 
 def test_a_finished_run_is_kept(notebook, runs_folder, quick, capsys):

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -136,6 +137,19 @@ def test_a_save_that_fails_leaves_the_old_model_whole(model, tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         save(6)
     assert {file.name: file.read_bytes() for file in (tmp_path / "model").iterdir()} == before
+
+
+def test_a_folder_stays_where_a_new_one_could_not_take_its_name(tmp_path, monkeypatch):
+    def write(text):
+        with files.whole_folder(tmp_path / "model") as part:
+            (part / "file").write_text(text)
+
+    write("old")
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", lambda p, to: rename(p, to) if p.name != ".model.part" else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write("new")
+    assert [p.name for p in tmp_path.iterdir()] == ["model"] and (tmp_path / "model" / "file").read_text() == "old"
 
 
 def test_a_text_without_any_token_is_read_like_any_other(keras):

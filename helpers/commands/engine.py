@@ -36,6 +36,7 @@ def execute(
     ``variables`` besides that of this process; a cell may take ``cell_timeout`` seconds.
     """
     book = load_notebook_node(str(notebook))
+    book.cells = [cell for cell in book.cells if "injected-parameters" not in cell.metadata.tags]  # of another run
     if given:
         lines = ["# Parameters", *(f"{name} = {value!r}" for name, value in given.items()), ""]
         injected = new_code_cell("\n".join(lines), metadata={"tags": ["injected-parameters"]})
@@ -43,10 +44,11 @@ def execute(
         book.cells.insert(declared + 1, injected)
     bar = {"desc": notebook.stem, "disable": None, "leave": False}
     limit = cell_timeout and math.ceil(cell_timeout)
+    short = None if len(tempfile.gettempdir()) < 60 else "/tmp"  # the path of a socket has 104 bytes
     manager = Manager(book, folder / "notebook.ipynb", progress_bar=bar)
     manager.notebook_start()
     try:
-        with tempfile.TemporaryDirectory(prefix="helpers-", dir="/tmp", ignore_cleanup_errors=True) as place, \
+        with tempfile.TemporaryDirectory(prefix="helpers-", dir=short, ignore_cleanup_errors=True) as place, \
                 open(folder / "kernel.log", "ab") as log:  # fmt: skip
             kernel = AsyncKernelManager(
                 kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),  # whatever is installed

@@ -31,6 +31,7 @@ from helpers.runs import load
 
 _FOLDER = Path(__file__).parent.parent / "report"
 _SCRIPT = (_FOLDER / "script.js").read_text("utf-8")
+BOOKS = ("notebook.ipynb", "sweep.ipynb")  # one of them is in a run or sweep that is whole
 _TITLE = re.compile(r"\s*# +(\S.*)")
 _PLUMBING = r"(\s|import |from |@|%|#|else:|[)\]}\w_.\"'`,]*$|for \w+ in range|if .*:$|\w+ = \[?\{?\(?$)"
 
@@ -53,7 +54,7 @@ def collect(folders: Iterable[Path]) -> list[Path]:
         files = [depth + name for depth in ("", "*/", "*/*/") for name in ("metrics.json", "sweep.ipynb")]
         here = {file.parent.relative_to(folder) for pattern in files for file in folder.glob(pattern)}
         here = [folder / run for run in sorted(here) if not re.search(r"(^|/)(\.\w|interactive$)", run.as_posix())]
-        here = [run for run in here if run.suffix == ".failed" or any(run.glob("*.ipynb"))]
+        here = [run for run in here if run.suffix == ".failed" or any((run / name).is_file() for name in BOOKS)]
         if not here:
             raise InputError(f"{folder} holds no finished or failed run: run a notebook first.")
         found |= dict.fromkeys(here)

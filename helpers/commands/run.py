@@ -77,10 +77,11 @@ def plan(notebook: Path, given: dict[str, Any], name: str = "default") -> Plan:
         said = f"{name[:80]!r} cannot name a run"
         raise InputError(f"{said}: use letters, digits, - and _, not interactive or sweep-....")
     values = parameters.resolve(notebook, given)
-    if (source := values.get("DATA", "").lower()) and not source.startswith(REMOTE):
+    source = values.get("DATA")
+    if isinstance(source, str) and source and not source.lower().startswith(REMOTE):
         columns = values.get("TEXT_COLUMN", "text"), values.get("LABEL_COLUMN", "label")
-        _check_data(values["DATA"], values.get("TEST", ""), *columns)
-    preset = values.get("PRESET", "minilm")
+        _check_data(source, values.get("TEST") or "", *columns)
+    preset = values.get("PRESET") or "minilm"
     if not preset.startswith(("minilm", "bert_", "hf://", "kaggle://")) and not Path(preset).expanduser().is_dir():
         known = "minilm, a folder, bert_base_zh and the like, hf://owner/name"
         raise InputError(f"PRESET={preset[:80]} is none of {known}.")
@@ -169,8 +170,9 @@ def execute(
         started = datetime.now(UTC).isoformat(timespec="seconds")
         record = {"notebook": notebook.stem, "name": name, "status": "completed", "parameters": run.values}
         record |= {"started": started, "fingerprint": run.fingerprint, "resumed": resumed}
+        stops = heeded()
         with signals(dict.fromkeys((*STOPS, signal.SIGINT), signal.SIG_IGN)) as before:  # what is computed is kept
-            status = _papermill(run, folder, record, cell_timeout, before | STOPS)
+            status = _papermill(run, folder, record, cell_timeout, before | stops)
             return _close(run, folder, record, status, report)
 
 
@@ -193,6 +195,11 @@ def _open(run: Plan, resume: bool) -> tuple[Path, bool]:
         shutil.rmtree(left, ignore_errors=True)
     (folder / mark).touch()
     return folder, bool(kept and resume)
+
+
+def heeded() -> dict[int, Any]:
+    """Returns the STOPS but for those that this process was started to ignore, as ``nohup`` does."""
+    return {number: handler for number, handler in STOPS.items() if signal.getsignal(number) is not signal.SIG_IGN}
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ except ImportError:
 MOST_BYTES, MOST_TEXTS, MOST_CHARACTERS = 1_000_000, 256, 10_000  # of a request
 SECONDS, WAITING, BATCH, MOST_WORDS = 10.0, 200, 256, 48  # of a request; requests; texts; occluded words
 Text = Annotated[str, StringConstraints(strict=True, max_length=MOST_CHARACTERS)]
-KINDS = (RequestValidationError, HTTPException, OSError)  # a TimeoutError is an OSError
+KINDS = (RequestValidationError, HTTPException, TimeoutError)
 LOCAL = {"127.0.0.1", "localhost", "[::1]"}
 WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 
@@ -143,10 +143,8 @@ async def refuse(_: Request, error: Exception) -> JSONResponse:
             status, said = 422, f"{where or 'The request'}: {first['msg']}; see /docs."
         case HTTPException():
             status, said = error.status_code, f"{error.detail}: see /docs."
-        case TimeoutError():
-            status, said, headers = 503, "Too many texts are waiting: try again later.", {"Retry-After": "1"}
         case _:
-            status, said = 507, "The correction could not be written: look at the disk of the server."
+            status, said, headers = 503, "Too many texts are waiting: try again later.", {"Retry-After": "1"}
     return JSONResponse({"error": said}, status, headers)
 
 
@@ -197,7 +195,11 @@ def app(service: Service, local: bool = False) -> Any:
         """Keeps a text with its right label for the next training."""
         if not given.text.strip() or given.label not in service.labels:
             return JSONResponse({"error": "A correction is a text and one of the labels: see /health."}, 422)
-        await asyncio.to_thread(service.correct, given.text, given.label)
+        try:
+            await asyncio.to_thread(service.correct, given.text, given.label)
+        except OSError:
+            told = "The correction could not be written: look at the disk of the server."
+            return JSONResponse({"error": told}, 507)
         return {"kept": f"{service.folder.name}/corrections.csv"}
 
     @api.get("/", include_in_schema=False)
