@@ -26,7 +26,7 @@ report: $(READY)  ## run every notebook and write reports/index.html, anew after
 
 check: $(READY)  ## the fast half of the tests: ruff, and tests that neither train nor start a kernel
 	@$(VENV)/bin/ruff check --quiet . && $(VENV)/bin/ruff format --quiet --check .
-	@$(PY) -m pytest --doctest-modules -m "not slow and not kernel" tests $(EXAMPLES)
+	@$(PY) -m pytest -n 2 --dist worksteal --doctest-modules -m "not slow and not kernel" tests $(EXAMPLES)
 
 test: $(READY)  ## ruff, unit tests, nbval on every notebook, papermill runs with small parameters
 	@$(VENV)/bin/ruff check --quiet . && $(VENV)/bin/ruff format --quiet --check .

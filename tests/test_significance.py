@@ -1,5 +1,7 @@
 """Intervals, paired tests and recommendations against known truths and other libraries."""
 
+import gc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,14 @@ from statsmodels.stats.contingency_tables import mcnemar
 from helpers import evaluation, significance
 
 LABELS = ["a", "b", "c"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def frozen():
+    """statsmodels collects garbage at each correction: what other tests left is not gone through again."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def answers(targets, right, seed=0, classes=3, sure=0.9):
