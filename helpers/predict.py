@@ -116,23 +116,24 @@ def predict_file(
             target.open("r+").close()  # one that is read-only stays
         place = target.with_name(f".{target.name}.{_mark(run, (model, int8, text_column), table)}.parts")
         classify, labels = load_classifier(run, model, export=True, int8=int8)
-        for old in {*target.parent.glob(f".{glob.escape(target.name)}.*.parts")} - {place}:
-            shutil.rmtree(old)  # of other rows, or another model
-        place.mkdir(exist_ok=True)
-        names = _free_names(labels, table.columns)
-        parts = {place / str(start): start for start in range(0, len(table), CHUNK)}
-        with training.bar(len(table), "labelled", "texts") as shown:
-            for part, start in parts.items():
-                old = table.iloc[start : start + CHUNK]
-                if not part.exists():
-                    p = classify(texts.iloc[start : start + CHUNK].tolist())
-                    new = pd.DataFrame(p.round(6), old.index, names[1:])
-                    new.insert(0, names[0], np.array(labels)[p.argmax(axis=1)])
-                    files.write_atomic(part, pd.concat([old, new], axis=1).to_csv(index=False, header=not start))
-                shown.update(len(old))
-        with files.whole(target) as file:
-            file.writelines(part.read_bytes() for part in parts)
-        shutil.rmtree(place)
+        with files.alone(target.with_name(f".{target.name}.lock"), str(out)):
+            for old in {*target.parent.glob(f".{glob.escape(target.name)}.*.parts")} - {place}:
+                shutil.rmtree(old)  # of other rows, or another model
+            place.mkdir(exist_ok=True)
+            names = _free_names(labels, table.columns)
+            parts = {place / str(start): start for start in range(0, len(table), CHUNK)}
+            with training.bar(len(table), "labelled", "texts") as shown:
+                for part, start in parts.items():
+                    old = table.iloc[start : start + CHUNK]
+                    if not part.exists():
+                        p = classify(texts.iloc[start : start + CHUNK].tolist())
+                        new = pd.DataFrame(p.round(6), old.index, names[1:])
+                        new.insert(0, names[0], np.array(labels)[p.argmax(axis=1)])
+                        files.write_atomic(part, pd.concat([old, new], axis=1).to_csv(index=False, header=not start))
+                    shown.update(len(old))
+            with files.whole(target) as file:
+                file.writelines(part.read_bytes() for part in parts)
+            shutil.rmtree(place)
     except InputError:
         raise
     except (OSError, ValueError) as error:

@@ -72,6 +72,12 @@ def test_a_killed_labelling_goes_on(run, source, tmp_path, monkeypatch, stop):
     assert predict._mark(str(moved), (), table) != before
 
 
+def test_one_process_at_a_time_writes_a_file(run, source, tmp_path):
+    with files.alone(tmp_path / ".out.csv.lock", ""), pytest.raises(InputError, match="Another process is building"):
+        predict.predict_file(run, source, tmp_path / "out.csv")
+    assert predict.predict_file(run, source, tmp_path / "out.csv") == 6
+
+
 def test_the_users_columns_stay(run, source, tmp_path, capsys):
     table = pd.read_csv(source, dtype=str, keep_default_na=False).assign(p_a="mine", label="old", prediction="kept")
     table.to_csv(source, index=False)
