@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LSTM_EPOCHS, LEAST_EPOCHS, MOST_TOKENS = 25, 3, 200
 BERT_RATE, BERT_EPOCHS, BERT_BATCH = 1e-4, 4, 16
-SLACK = 30  # seconds that BERT's training on all rows may last beyond its time: half of the minute that 06 allows
+SLACK = 30  # seconds that BERT's only pass, or its training on all rows, may last beyond its time: half of 06's minute
 
 
 class Network:
@@ -170,7 +170,7 @@ def fit_bert(
     epochs = max(available / twice, 2) if both else available / each
     epochs, end = int(min(BERT_EPOCHS, epochs)), end + SLACK
     if epochs < 1:
-        share = int((available - read * len(held_ids)) / learn * len(ids))
+        share = int((available + SLACK - read * len(held_ids)) / learn * len(ids))
         if share < max(20 * len(labels), 500):
             needed = f"{each:.0f} s" if each < 90 else f"{each / 60:.0f} min"
             raise InputError(f"one pass over all texts needs about {needed}, {max(available, 0):.0f} s are left for it")

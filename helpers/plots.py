@@ -76,14 +76,18 @@ def to_png(ax: Axes) -> bytes:
     """Returns the figure of ``ax`` as PNG, 200 dots an inch in 24 colours; titles that are too long wrap."""
     drawn, small = io.BytesIO(), io.BytesIO()
     with mpl.rc_context(style()):
+        titles = {part: title for part in ax.figure.axes if (title := part.get_title(loc="left"))}
+        for part in titles:
+            part.set_title("", loc="left")
         ax.figure.draw_without_rendering()  # so that it is known where the axes, and with them the titles, begin
-        for part in ax.figure.axes:
-            title, place = part.get_title(loc="left"), part.get_subplotspec()
-            columns = place.get_gridspec().ncols if place else 1
-            room = ax.figure.get_figwidth() * (1 / columns - part.get_position().x0 % (1 / columns))
-            wide = sum(ord(letter) > 0x2E80 for letter in title) / max(len(title), 1) + 1
-            if len(title) > (most := int(min(room, ax.figure.get_figwidth() / columns - 0.7) / 0.092 / wide)):
-                part.set_title(textwrap.fill(" ".join(title.split()), most, break_long_words=wide > 1.3), loc="left")
+        begins = [part.get_position().x0 for part in titles]
+        for (part, title), left in zip(titles.items(), begins, strict=True):
+            room = min([x for x in begins if x > left + 0.1], default=1) - left - 0.03
+            wide = sum(ord(letter) > 0x2E80 for letter in title) / len(title) + 1
+            most = int(ax.figure.get_figwidth() * room / 0.092 / wide)
+            if len(title) > most:
+                title = textwrap.fill(" ".join(title.split()), most, break_long_words=wide > 1.3)
+            part.set_title(title, loc="left")
         ax.figure.savefig(drawn, format="png", dpi=DPI, facecolor="white")
     Image.open(drawn).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
     return small.getvalue()

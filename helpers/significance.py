@@ -172,15 +172,15 @@ def recommend(table: pd.DataFrame, costs: pd.DataFrame, failed: Mapping[str, str
 
 
 def _share(table: pd.DataFrame, model: str) -> tuple[str, str]:
-    """Test accuracy with its interval, and as a child would say it: ``"9 of 10"``."""
+    """Test accuracy with its interval, and as a child would say it: ``"about 9 of 10"``."""
     test = table[(table["split"] == "test") & (table["model"] == model)]
     value, low, high = intervals(evaluation.targets(test), evaluation.probabilities(test)).loc["accuracy"]
     if low == high:  # each class wholly right or wrong, so that all resamples are alike
         low, high = binomtest(round(value * len(test)), len(test)).proportion_ci(method="wilson")
-    of = 10 if 0.05 <= value < 0.95 else 100
+    of = 10 if abs(value - round(value, 1)) < 0.02 and 0.05 <= value < 0.95 else 100
     said = f"right on {100 * value:.1f} % of {len(test)} test texts"
     interval = f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
-    return f"{said} {interval}", f"{value * of:.0f} of {of}" if value < 0.995 else "nearly all"
+    return f"{said} {interval}", f"about {value * of:.0f} of {of}" if value < 0.995 else "nearly all"
 
 
 def _trade(model: str, held_out: dict[str, float], costs: pd.DataFrame) -> str:

@@ -36,6 +36,18 @@ def test_figures_render_chinese_and_change_nothing(name, recwarn, caplog):
     assert name != "scatter" or ax.get_title(loc="left").count("\n") >= 2  # a long title wraps
 
 
+@pytest.mark.parametrize("label", ["a", "a label that is long, as of a text"])
+def test_a_title_keeps_to_its_axes(label):
+    axes, title = plots.new_axes("medium", 1, 2), "a title that is much too long " * 4
+    for ax in axes:
+        plots.bars(pd.Series({label: 1.0, "b": 2.0}), title, "x", ax=ax)
+    plots.to_png(axes[0])
+    axes[0].figure.draw_without_rendering()
+    one, two = (next(t for t in ax.get_children() if "title" in getattr(t, "_text", "")) for ax in axes)
+    assert one.get_window_extent().x1 < two.get_window_extent().x0 < two.get_window_extent().x1
+    assert two.get_window_extent().x1 <= axes[0].figure.bbox.x1
+
+
 def test_the_alternative_travels_with_the_figure(monkeypatch):
     shown = {}
     monkeypatch.setattr("IPython.display.display", lambda data, **kwargs: shown.update(kwargs, data=data))
