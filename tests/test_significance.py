@@ -93,7 +93,8 @@ SPEED = {"tfidf": 30000.0, "frozen": 105.0, "bert": 120.0, "bert (2,000 texts)":
 COSTS = pd.DataFrame({"train_seconds": CHEAP, "texts_per_second_64": SPEED, "size_mb": 1.0})
 ADVICE = {
     "clear winner": ({"tfidf": 0.60, "bert": 0.87}, {}, "bert",
-        ["Use bert: right on about 87 of 100 new texts.", "How sure: on the test texts it is better than every other model.",
+        ["Use bert: right on about 87 of 100 new texts.",
+         "How sure: on the test texts it is better than every other model.",
          "bert is better than tfidf by 27.0 points", "Cost: 124 s of training"]),
     "much faster and almost as well": ({"tfidf": 0.88, "mixture": 0.90}, {}, "mixture",
         ["Use mixture: right on about 9 of 10 new texts; tfidf would do almost as well and is 500 times as fast."]),
