@@ -8,14 +8,18 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from helpers import evaluation, files, runs, significance
 
 
-def write(folder: Path, model: str, out: Path | None = None) -> Path:
-    """Writes the card of one model of a run into the run's folder, or into ``out``; returns the file."""
+def write(folder: Path, model: str, out: Path | None = None, faults: Sequence[str] = ()) -> Path:
+    """Writes the card of one model of a run into the run's folder, or into ``out``; returns the file.
+
+    ``faults`` are sentences on what a reader must know first, such as that the test texts stand in training.
+    """
     from jinja2 import Environment, FileSystemLoader
     from sklearn.metrics import classification_report
 
@@ -30,7 +34,7 @@ def write(folder: Path, model: str, out: Path | None = None) -> Path:
     names = evaluation.label_names(table)
     found = classification_report(test["label"], test["prediction"], labels=names, output_dict=True, zero_division=0)
     values = {
-        "record": record, "model": model, "saved": saved, "names": names, "temperature": t,
+        "record": record, "model": model, "faults": faults, "saved": saved, "names": names, "temperature": t,
         "data": Path(str(record["parameters"].get("DATA", "?"))).name,
         "sizes": {"validation": len(held_out), "test": len(test)}, "cost": costs.to_dict("index").get(model),
         "intervals": significance.intervals(y, p).iterrows(),

@@ -176,7 +176,8 @@ def lengths(rows: pd.DataFrame) -> Finding:
     short, reach = (tokens < 3).sum(), np.ceil(tokens.quantile(0.95))
     finding = f"{short:,} of {len(rows):,} texts have fewer than 3 {unit}s and {len(odd) - short:,} more than 512; "
     finding += f"the median is {tokens.median():.0f}, the longest {tokens.max():,}."
-    advice = f"A model that reads {reach:,.0f} {unit}s (LENGTH in notebooks 03 and 04) reads 95 % of the texts whole."
+    advice = f"95 % of the texts are whole within {reach:,.0f} {unit}s: see LENGTH of notebook 03 (at most 1,000) and "
+    advice += "SEQUENCE_LENGTH of 04 (in word pieces, at most 512)."
     advice += " The very short ones say little: check that they are no leftovers." * bool(short)
     level = "note" if len(odd) >= PROBLEM * len(rows) else "fine"
     return _finding("text lengths", level, finding, advice, _shown(rows.loc[odd.index], tokens=odd))
@@ -186,16 +187,18 @@ def languages(rows: pd.DataFrame) -> Finding:
     """Counts the scripts of the texts, and whether Latin ones look English (share of its commonest function words)."""
     scripts = rows["text"].map(text.script)
     shares = {name: (scripts == name).mean() for name in SCRIPTS}
-    main = max(SCRIPTS, key=lambda name: shares[name])
+    main = max(list(SCRIPTS)[:-1], key=lambda name: shares[name])
+    lettered = max(1 - shares["none"], 1e-9)
     tokens = [token for t in rows["text"][scripts == "Latin"].iloc[:SAMPLE] for token in text.tokenize(t)]
     english = sum(token in ENGLISH for token in tokens) >= 0.03 * max(len(tokens), 1)
-    latin = "English" if english else "a language in Latin script other than English"
+    latin = "English" if english else "Latin script, perhaps not English"
     language = {"Latin": latin, "Chinese": "Chinese"}.get(main, "another script")
-    language = language if shares[main] >= 0.9 else "a mix of scripts"
-    strangers, fits = rows[scripts != main], language == "English"
+    language = language if shares[main] >= 0.9 * lettered else "a mix of scripts"
+    strangers, fits = rows[~scripts.isin((main, "none"))], language == "English"
     listed = ", ".join(f"{share:.1%} {SCRIPTS[name]}" for name, share in shares.items() if share)
-    model = "MiniLM, the default of notebook 04, is an English model: name one of this language (PRESET)."
-    advice = f"{model} " * (not fits) + f"Check the {len(strangers):,} texts in another script than most."
+    model = "MiniLM, the default of notebook 04, is an English model: for another language name one of it (PRESET)."
+    odd = f"Check the {len(strangers):,} texts in another script than most."
+    advice = " ".join([model] * (not fits) + [odd] * bool(len(strangers)))
     level = (len(strangers), len(rows)) if fits or len(strangers) >= PROBLEM * len(rows) else "note"
     return _finding("languages", level, f"The texts look like {language}: {listed}.", advice, _shown(strangers))
 
@@ -265,7 +268,8 @@ def score_without_leaks(rows: pd.DataFrame, seed: int) -> Finding:
     finding = f"TF-IDF and logistic regression reach {right.mean():.1%} on {_of(len(test), total)} test texts"
     level, advice = "fine", FINE
     if seen.all():
-        level, advice = "problem", "Every test text stands in training, so this score says nothing: get other texts."
+        finding, level = "Every test text stands in training, so there is no score without them", "problem"
+        advice = "Whatever is measured here says nothing about new texts: get other ones to test with."
     elif seen.any():
         gap = abs(right.mean() - right[~seen].mean())
         finding += f", {right[~seen].mean():.1%} on the {(~seen).sum():,} that do not stand in training"
@@ -300,6 +304,9 @@ def doubtful_labels(rows: pd.DataFrame, seed: int) -> Finding:
         options = {"filter_by": "low_normalized_margin", "return_indices_ranked_by": "self_confidence", "n_jobs": 1}
         found = find_label_issues(targets, chances, **options)
     said = chances.argmax(axis=1)
+    if (said == targets).mean() < np.bincount(targets).max() / len(targets) + len(targets) ** -0.5:  # or by luck
+        finding = "A TF-IDF classifier only guesses here, so doubtful labels cannot be looked for."
+        return _finding("doubtful labels", "note", finding, "See what the models make of it.", _shown(learned.iloc[:0]))
     finding = f"{len(found):,} of {_of(len(learned), total)} training labels look doubtful to a TF-IDF classifier"
     finding += f" (cleanlab), which is right for {(said == targets).mean():.1%} of them."
     advice = "Read these rows, the most doubtful first, and mend wrong labels; some are errors of the classifier."

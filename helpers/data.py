@@ -20,6 +20,7 @@ TEXT_NAMES = (
 LABEL_NAMES = (
     "label labels class category target topic sentiment intent tag polarity genre type 标签 类别 分类 情感 主题 意图"
 )
+PLACEHOLDERS = ("n/a", "na", "null", "none", "-", "?", "#n/a")  # that other programs write for no value
 
 
 @dataclass(frozen=True)
@@ -35,17 +36,23 @@ class Splits:
 
 
 def read_labelled(
-    source: str, text_column: str = "text", label_column: str = "label"
+    source: str, text_column: str = "text", label_column: str = "label", as_in: str = ""
 ) -> tuple[pd.DataFrame, list[str]]:
     """Returns labelled texts, ``row`` (record number, from 1), ``text`` and ``label`` (both str), and notes.
 
     An InputError tells of a missing column, header or label, a text that is empty or of over a million characters, a
-    quote that was not closed, or that no text has a letter or a digit.
+    quote that was not closed, or that no text has a letter or a digit; of a test file, that its columns are not those
+    of the file that it is for, ``as_in``.
     """
     table, notes = read_table(source)
     if text_column == label_column:
         raise InputError(f"Text and label are both the column {text_column!r}: set TEXT_COLUMN or LABEL_COLUMN.")
-    texts, labels = column(table, text_column, source), column(table, label_column, source)
+    way = (
+        f"a test file has the columns of {as_in}, and labels; without labels, use predict"
+        if as_in
+        else "set TEXT_COLUMN and LABEL_COLUMN"
+    )
+    texts, labels = column(table, text_column, source, way), column(table, label_column, source, way)
     is_csv = not re.search(r"^hf:|\.(jsonl|parquet)(\?|$)", source, re.IGNORECASE)
     if is_csv:
         notes += _check_header(texts, labels, source)
@@ -56,6 +63,8 @@ def read_labelled(
     refuse(huge, source, f"a text of over {MAX_CHARACTERS:,} characters", "look for a missing quote, or split it")
     if not any(re.search(r"[^\W_]", text) for text in texts):
         raise InputError(f"{source} has no text with a letter or a digit in column {text_column!r}: look at the file.")
+    if odd := sorted(set(labels[labels.str.casefold().isin(PLACEHOLDERS)])):
+        notes.append(f"{source} has the label {odd[0]!r}: is that a class, or no label? It is read as a class.")
     if is_csv:
         notes += _check_quotes(texts, set(labels), source, len(table.columns))
     return pd.DataFrame({"row": range(1, len(table) + 1), "text": texts, "label": labels}), notes
@@ -104,13 +113,16 @@ def load(source: str, test: str = "", text_column: str = "text", label_column: s
     if len(counts) < 2:
         raise InputError(f"{source} has one class only, {counts.index[0]!r}: a classifier needs two or more.")
     if test:
-        held_out, more = read_labelled(test, text_column, label_column)
+        held_out, more = read_labelled(test, text_column, label_column, source)
         notes, known = notes + more, set(held_out["label"])
         if unseen := ", ".join(sorted(known - set(counts.index))[:3]):
             way_out = "add training rows of them, or remove those test rows."
             raise InputError(f"{test} has labels that {source} lacks, {unseen}: {way_out}")
         if len(known) < 2:
             raise InputError(f"{test} has one class only, {known.pop()!r}: a test needs two or more.")
+    elif (counts == 1).sum() > len(frame) / 2:
+        said = f"{source} has {len(counts):,} classes in {len(frame):,} rows, most of a single row"
+        raise InputError(f"{said}: is {label_column!r} the right column, or a number to be put into ranges?")
     elif counts.min() < 2:
         raise InputError(f"{source} has a single row of the class {counts.idxmin()!r}: add rows of it, or remove it.")
     else:

@@ -77,6 +77,11 @@ class Network:
         return self
 
 
+def _is_worth_a_start(seconds: float, least: float) -> None:
+    if seconds < least:
+        raise InputError(f"{max(seconds, 0):.0f} s are left for it: give more MINUTES")
+
+
 def fit_lstm(
     texts: Sequence[str], y: np.ndarray, held_texts: Sequence[str], y_held: np.ndarray, unit: str, labels: list[str],
     seconds: float, seed: int,
@@ -86,6 +91,7 @@ def fit_lstm(
     ``y`` and ``y_held`` are classes, from 0; ``labels`` are their names; ``seed`` decides initial weights and order.
     An InputError says that fewer than three epochs fit, or that it diverged.
     """
+    _is_worth_a_start(seconds, 1)
     end = time.monotonic() + seconds
     training.import_tensorflow()
     import keras
@@ -122,7 +128,8 @@ def fit_lstm(
     first = batches(*rows)
     each = network.epoch_seconds(first)
     if LEAST_EPOCHS * each > seconds:
-        raise InputError(f"three epochs need about {LEAST_EPOCHS * each:.0f} s")
+        needed = f"three epochs need about {LEAST_EPOCHS * each:.0f} s, its share is {seconds:.0f} s"
+        raise InputError(f"{needed}: give more MINUTES")
     epochs = int(min(LSTM_EPOCHS, seconds / each))
     return network.learn("lstm", first, rows, held, training.bucketed(*held, 256), epochs, 6, end)
 
@@ -142,6 +149,7 @@ def fit_bert(
         head: kernel (width, classes) and bias (classes,) of a regression on the frozen encoder's unit vectors, fitted
             on the same rows: where the training starts. None: at random, and the head reads [CLS].
     """
+    _is_worth_a_start(seconds, 10)  # to load and to time it takes as long
     import keras
 
     keras.utils.set_random_seed(seed)
@@ -173,7 +181,8 @@ def fit_bert(
         share = int((available + SLACK - read * len(held_ids)) / learn * len(ids))
         if share < max(20 * len(labels), 500):
             needed = f"{each:.0f} s" if each < 90 else f"{each / 60:.0f} min"
-            raise InputError(f"one pass over all texts needs about {needed}, {max(available, 0):.0f} s are left for it")
+            left = f"{max(available, 0):.0f} s are left for it"
+            raise InputError(f"one pass over all texts needs about {needed}, {left}: give more MINUTES")
         rows, epochs, end = np.sort(np.random.default_rng(seed).permutation(len(ids))[:share]), 1, -np.inf
         ids, y = ids[rows], y[rows]
     held = pretrained.batches(held_ids, y_held, 64)

@@ -110,16 +110,18 @@ def predict_file(
     texts = data.column(table, text_column, source, "name it with --text-column").fillna("").astype(str)
     try:
         target = out.resolve()
+        if target.suffix.lower() in (".xlsx", ".xls", ".jsonl", ".json", ".parquet"):
+            raise InputError(f"{out} would hold CSV: name it .csv.")
         if target.exists() and not target.is_file():
             raise InputError(f"{out} is no regular file: give --out a file's name.")
         if target.exists():
             target.open("r+").close()  # one that is read-only stays
         place = target.with_name(f".{target.name}.{_mark(run, (model, int8, text_column), table)}.parts")
         classify, labels = load_classifier(run, model, export=True, int8=int8)
+        place.mkdir(exist_ok=True)
         with files.alone(target.with_name(f".{target.name}.lock"), str(out)):
             for old in {*target.parent.glob(f".{glob.escape(target.name)}.*.parts")} - {place}:
                 shutil.rmtree(old)  # of other rows, or another model
-            place.mkdir(exist_ok=True)
             names = _free_names(labels, table.columns)
             parts = {place / str(start): start for start in range(0, len(table), CHUNK)}
             with training.bar(len(table), "labelled", "texts") as shown:
@@ -134,6 +136,8 @@ def predict_file(
             with files.whole(target) as file:
                 file.writelines(part.read_bytes() for part in parts)
             shutil.rmtree(place)
+        if empty := (texts.str.strip() == "").sum():
+            print(f"{empty} of the texts are empty: their labels mean nothing.")
     except InputError:
         raise
     except (OSError, ValueError) as error:

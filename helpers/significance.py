@@ -6,7 +6,7 @@ class sizes had been drawn? Another training run, another split or other kinds o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -38,14 +38,19 @@ def intervals(targets: np.ndarray, probabilities: np.ndarray, repeats: int = 100
     """Returns ``value``, ``low`` and ``high`` of metrics: 95 % percentile bootstrap intervals over the resamples.
 
     ``accuracy``, ``macro_f1``, ``weighted_f1`` and ``balanced_accuracy`` are in [0, 1], ``mcc`` (Matthews) in [-1, 1];
-    ``log_loss`` is in nats; ``brier`` is the squared distance to the truth over all classes, in [0, 2]. A metric that
-    is at its limit in every resample, as with no mistakes at all, has an interval without width.
+    ``log_loss`` is in nats; ``brier`` is the squared distance to the truth over all classes, in [0, 2]. Where all
+    resamples are alike, as with no mistakes at all, accuracy has Wilson's interval and the others none (NaN).
     """
     value = evaluation.scores(targets, probabilities, np.arange(len(targets))[None])
     blocks = [evaluation.scores(targets, probabilities, rows) for rows in resamples(targets, repeats, seed)]
     ends = {name: np.quantile(np.concatenate([b[name] for b in blocks]), [0.025, 0.975]) for name in value}
     rows = [(name, value[name][0], *ends[name]) for name in value]
-    return pd.DataFrame(rows, columns=["metric", "value", "low", "high"]).set_index("metric")
+    found = pd.DataFrame(rows, columns=["metric", "value", "low", "high"]).set_index("metric")
+    found.loc[found["low"] == found["high"], ["low", "high"]] = np.nan
+    if np.isnan(found.loc["accuracy", "low"]):
+        right, n = round(value["accuracy"][0] * len(targets)), len(targets)
+        found.loc["accuracy", ["low", "high"]] = list(binomtest(right, n).proportion_ci(method="wilson"))
+    return found
 
 
 def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
@@ -58,9 +63,14 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
 
 
 def paired_interval(targets: np.ndarray, right_a: np.ndarray, right_b: np.ndarray) -> tuple[float, float]:
-    """Returns the 95 % bootstrap interval of accuracy of a minus accuracy of b, both on the same resampled rows."""
+    """Returns the 95 % bootstrap interval of accuracy of a minus accuracy of b, both on the same resampled rows.
+
+    Where all gaps of a class are alike, resamples within the classes would be too: then they are drawn from all rows.
+    """
     gaps = right_a.astype(np.int8) - right_b.astype(np.int8)
-    drawn = np.concatenate([gaps[rows].mean(axis=1) for rows in resamples(targets, 1000, 0)])
+    varies = pd.Series(gaps).groupby(targets).nunique().max() > 1
+    drawn = [gaps[rows].mean(axis=1) for rows in resamples(targets if varies else np.zeros_like(targets), 1000, 0)]
+    drawn = np.concatenate(drawn)
     return tuple(np.quantile(drawn, [0.025, 0.975]).tolist())
 
 
@@ -133,11 +143,14 @@ class Recommendation:
     sentences: list[str]
 
 
-def recommend(table: pd.DataFrame, costs: pd.DataFrame, failed: Mapping[str, str] | None = None) -> Recommendation:
+def recommend(
+    table: pd.DataFrame, costs: pd.DataFrame, failed: Mapping[str, str] | None = None, faults: Sequence[str] = ()
+) -> Recommendation:
     """Recommends the cheapest candidate within one point of the best on validation rows; test rows say how sure it is.
 
     ``costs`` have the model as index, ``train_seconds``, ``texts_per_second_64``, ``size_mb``, and may be empty or
-    incomplete; ``failed`` names contenders without predictions, and why, such as ``{"bilstm": "it diverged"}``.
+    incomplete; ``failed`` names contenders without predictions, and why, such as ``{"bilstm": "it diverged"}``;
+    ``faults`` are sentences on what makes the score on the test texts one that new texts would not have.
     """
     names = evaluation.candidates(table)
     table = table[table["model"].isin(names)]
@@ -165,18 +178,20 @@ def recommend(table: pd.DataFrame, costs: pd.DataFrame, failed: Mapping[str, str
     compared = pairs(table)
     own = compared[(compared["better"] == model) | (compared["worse"] == model)]
     share, how_often = _share(table, model)
-    first = f"Use {model}: right on {how_often} new texts{_trade(model, held_out, costs)}."
+    of = "test texts, but look at the faults of the file" if faults else "new texts"
+    first = f"Use {model}: right on {how_often} {of}{_trade(model, held_out, costs)}."
     chosen = f"Measured: {share}. It was chosen on validation texts: {rule}."
+    if (always := guess["guess"].iloc[0]) > 0.8:
+        chosen += f" Always giving the most frequent answer is right on {100 * always:.1f} %."
     words = [f"{verdict}." for verdict in own["verdict"]]
-    return Recommendation(model, [first, chosen, _how_sure(own, model), *words, *gone, *_costs(model, costs)])
+    but = [f"But: {fault}" for fault in faults]
+    return Recommendation(model, [first, *but, chosen, _how_sure(own, model), *words, *gone, *_costs(model, costs)])
 
 
 def _share(table: pd.DataFrame, model: str) -> tuple[str, str]:
     """Test accuracy with its interval, and as a child would say it: ``"about 9 of 10"``."""
     test = table[(table["split"] == "test") & (table["model"] == model)]
     value, low, high = intervals(evaluation.targets(test), evaluation.probabilities(test)).loc["accuracy"]
-    if low == high:  # each class wholly right or wrong, so that all resamples are alike
-        low, high = binomtest(round(value * len(test)), len(test)).proportion_ci(method="wilson")
     of = 10 if abs(value - round(value, 1)) < 0.02 and 0.05 <= value < 0.95 else 100
     said = f"right on {100 * value:.1f} % of {len(test)} test texts"
     interval = f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
@@ -215,5 +230,5 @@ def _costs(model: str, costs: pd.DataFrame) -> list[str]:
     units = {"train_seconds": "s of training", "size_mb": "MB on disk"}
     units["texts_per_second_64"] = "texts a second in batches of 64"
     row = costs.loc[model].dropna() if model in costs.index else {}
-    said = [f"{row[name]:,.0f} {unit}" for name, unit in units.items() if name in row]
+    said = [f"{row[name]:,.{int(row[name] < 1)}f} {unit}" for name, unit in units.items() if name in row]
     return [f"Cost: {', '.join(said)}."] if said else []

@@ -127,7 +127,9 @@ def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
     if Path(shown).suffix.lower() not in SUFFIXES:
         if not remote:
             find_file(source)
-        raise InputError(f"{shown} is none of {', '.join(SUFFIXES)}: export it as CSV, or name it so.")
+        ways = {".gz": "unpack it", ".zip": "unpack it", ".json": "write an object a line and name it .jsonl"}
+        way = ways.get(Path(shown).suffix.lower(), "export it as CSV")
+        raise InputError(f"{shown} is none of {', '.join(SUFFIXES)}: {way}.")
     try:
         raw = download(source) if remote else find_file(source).read_bytes()
     except OSError as error:
@@ -188,7 +190,9 @@ def _parse(raw: bytes, path: Path) -> tuple[pd.DataFrame, list[str]]:
         raise InputError(f"{name} is a web page (HTML), perhaps to log in: download the table itself, and name that.")
     if suffix == ".parquet":
         try:
-            return pd.read_parquet(io.BytesIO(raw)).astype("object"), []
+            frame = pd.read_parquet(io.BytesIO(raw))
+            named = [name for name in frame.index.names if name is not None]
+            return frame.reset_index(named).astype("object"), []
         except Exception:
             raise InputError(f"{name} is not a parquet file that can be read: export it again, or as CSV.") from None
     text, notes = decode(raw, name)
@@ -199,7 +203,7 @@ def _parse(raw: bytes, path: Path) -> tuple[pd.DataFrame, list[str]]:
     try:
         return _parse_csv(text, suffix, name, notes), notes
     except ValueError as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")[:160]
         raise InputError(f"{name} is not a well-formed {suffix[1:]} file ({reason}): mend it at that place.") from None
 
 

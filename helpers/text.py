@@ -11,7 +11,7 @@ from typing import Any
 
 _TOKENS = {"word": re.compile(r"\w+(?:['’]\w+)*"), "character": re.compile(r"[a-z0-9]+|\w")}
 NOTHING = "<nothing>"
-_CJK = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _LATIN, _LETTER = re.compile(r"[A-Za-z\u00c0-\u024f]"), re.compile(r"[^\W\d_]")
 _KANA_OR_HANGUL = re.compile(r"[\u3040-\u30ff\uac00-\ud7af]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff]")
@@ -58,7 +58,7 @@ def _jieba() -> Any:
 
 
 def cjk_share(texts: Iterable[str]) -> float:
-    """Share of CJK characters among the characters that are not white space, in [0, 1]."""
+    """Share of Chinese characters and kana among the characters that are not white space, in [0, 1]."""
     joined = "".join("".join(texts).split())
     return len(_CJK.findall(joined)) / max(len(joined), 1)
 

@@ -119,6 +119,7 @@ predict run tiny.csv --out o.csv --model bert | The run has no model 'bert'
 predict run tiny.csv --out o.csv --model ../run | The run has no model '../run'
 predict run tiny.csv --out pipe.csv | pipe.csv is no regular file
 predict run tiny.csv --out none/o.csv | 'none/o.csv' cannot be written
+predict run tiny.csv --out o.xlsx | would hold CSV: name it .csv
 """
 LONG_ONES = [
     (["run", "toy.ipynb", "-p", "EPOCHS", "9" * 5000], "EPOCHS=999"),
@@ -148,6 +149,7 @@ CONTENTS = [  # of my.csv unless another suffix is named, and a part of what is 
     ("words,label\na,b\n", "no column 'text'; its columns are words, label: set TEXT_COLUMN"),
     ("text,label\none,a\ntwo,a\n", "one class only, 'a'"),
     ("text,label\none,a\ntwo,b\nthree,a\n", "single row of the class 'b'"),
+    ("text,label\none,1.5\ntwo,1.7\nthree,2.9\n", "3 classes in 3 rows, most of a single row: is 'label' the right"),
     ("text,label\none,a\ntwo,b\nthree,a\nfour,b\n", "too few texts to choose a model by"),
     ("text,label\none,a\n   ,b\n,a\n", "an empty text in row 2 (and 1 more)"),
     ("text,label\none,a\ntwo,\nthree,a\n", "no label in row 2"),

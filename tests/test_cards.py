@@ -25,7 +25,8 @@ def folder(tmp_path):
 
 
 def test_a_card_holds_the_recorded_figures(folder):
-    text = cards.write(folder, "bert").read_text("utf-8")
+    text = cards.write(folder, "bert", faults=["No model beats guessing."]).read_text("utf-8")
+    assert "**But:** No model beats guessing." in text
     table = pd.read_csv(folder / "predictions.csv")
     test = table[table["split"] == "test"]
     accuracy = (test["label"] == test["prediction"]).mean()

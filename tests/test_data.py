@@ -43,12 +43,14 @@ def test_jsonl_and_parquet(tmp_path):
     frame = pd.DataFrame({"text": list("abcdef"), "label": [0, 1] * 3})
     frame.to_parquet(tmp_path / "x.parquet")
     frame.to_json(tmp_path / "x.jsonl", lines=True, orient="records")
-    for name in ("x.parquet", "x.jsonl"):
+    frame.set_index("text").to_parquet(tmp_path / "index.parquet")
+    for name in ("x.parquet", "x.jsonl", "index.parquet"):
         assert data.load(str(tmp_path / name)).labels == ["0", "1"]
 
 
 def test_words_such_as_na_and_none_stay_text(tmp_path):
-    frame, _ = data.read_labelled(write(tmp_path, "text,label\nNA,NA\nnull,None\nnone,NA\n1.0,None\n"))
+    frame, notes = data.read_labelled(write(tmp_path, "text,label\nNA,NA\nnull,None\nnone,NA\n1.0,None\n"))
+    assert any("the label 'NA': is that a class" in note for note in notes)
     assert frame["text"].tolist() == ["NA", "null", "none", "1.0"]
     assert frame["label"].tolist() == ["NA", "None", "NA", "None"]
 
@@ -59,6 +61,8 @@ def test_a_class_of_one_row_can_be_learned_where_there_is_a_test_file(tmp_path):
     assert splits.train["label"].value_counts()["rare"] == 1 and splits.test["text"].tolist() == ["six", "seven"]
     with pytest.raises(InputError, match="single row of the class 'rare'"):
         data.load(train)
+    with pytest.raises(InputError, match=r"its columns are text, kind: a test file has the columns of .*, use predict"):
+        data.load(train, write(tmp_path, "text,kind\nsix,b\n", "other.csv"))
 
 
 def test_shipped_split_sizes_from_anywhere(monkeypatch, tmp_path):

@@ -1,6 +1,7 @@
 """Intervals, paired tests and recommendations against known truths and other libraries."""
 
 import gc
+import re
 
 import numpy as np
 import pandas as pd
@@ -136,6 +137,26 @@ def test_a_choice_that_the_test_rows_contradict_is_said():
     mixed = pd.concat([good[good["split"] == "validation"], bad[bad["split"] == "test"]])
     found = significance.recommend(mixed, pd.DataFrame())
     assert found.model == "tfidf" and "contradict" in found.sentences[2]
+
+
+def test_a_fault_of_the_file_follows_the_answer_and_a_floor_is_told():
+    found = significance.recommend(exact({"tfidf": 0.9}), COSTS, faults=["All test texts stand in training."])
+    assert found.sentences[:2] == [
+        "Use tfidf: right on about 9 of 10 test texts, but look at the faults of the file.",
+        "But: All test texts stand in training.",
+    ]
+    table = exact({"tfidf": 0.99})
+    most = table["label"].where(np.arange(len(table)) % 10 == 0, "a")
+    told = significance.recommend(table.assign(label=most, prediction=most), COSTS).sentences[1]
+    assert re.search(r"Always giving the most frequent answer is right on 9\d\.\d %\.", told)
+
+
+def test_no_interval_is_without_width():
+    truth = np.arange(80) % 2
+    found = significance.intervals(truth, np.eye(2)[truth])
+    assert found.loc["accuracy", "low"] < 0.96 and np.isnan(found.loc["macro_f1", "low"])
+    low, high = significance.paired_interval(truth, np.ones(80, bool), truth == 0)
+    assert low < 0.45 < 0.55 < high
 
 
 def test_a_constant_answer_does_not_beat_itself_and_six_of_ten_beat_a_guess_of_one():

@@ -23,6 +23,7 @@ def test_equal_looking_texts_become_equal():
 def test_unit_is_guessed_by_script():
     assert text.guess_unit(["央行下调利率", "iPhone 新品"]) == "character"
     assert text.guess_unit(["The bank of 中国 cut rates"]) == "word"
+    assert text.guess_unit(["あしたはあめがふるでしょう。"]) == "character"
     assert text.guess_unit([]) == "word"
 
 

@@ -37,7 +37,9 @@ def compare(source: str, given: dict[str, Any], name: str = "", *, force: bool =
     answer = folder / name / "answer.txt"
     if status == 0 and answer.is_file():
         print("\n" + answer.read_text("utf-8"))
-        print(f"\nThe whole report: {files.shown(folder / name / 'report.html')}")
+        report = folder / name / "report.html"
+        here = report.relative_to(Path.cwd()) if report.is_relative_to(Path.cwd()) else report
+        print(f"\nThe whole report: {here}")
     return status
 
 

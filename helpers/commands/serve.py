@@ -138,7 +138,7 @@ async def refuse(_: Request, error: Exception) -> JSONResponse:
     headers = {}
     match error:
         case RequestValidationError():
-            first = error.errors()[0]
+            first = error.errors()[-1]  # of a union: what many texts lack
             where = ".".join(str(part) for part in first["loc"] if part != "body")
             status, said = 422, f"{where or 'The request'}: {first['msg']}; see /docs."
         case HTTPException():
