@@ -304,7 +304,8 @@ def doubtful_labels(rows: pd.DataFrame, seed: int) -> Finding:
         options = {"filter_by": "low_normalized_margin", "return_indices_ranked_by": "self_confidence", "n_jobs": 1}
         found = find_label_issues(targets, chances, **options)
     said = chances.argmax(axis=1)
-    if (said == targets).mean() < np.bincount(targets).max() / len(targets) + len(targets) ** -0.5:  # or by luck
+    right = np.mean([(said == k)[targets == k].mean() for k in range(len(names))])  # balanced accuracy
+    if right < 1 / len(names) + len(targets) ** -0.5:  # or by luck
         finding = "A TF-IDF classifier only guesses here, so doubtful labels cannot be looked for."
         return _finding("doubtful labels", "note", finding, "See what the models make of it.", _shown(learned.iloc[:0]))
     finding = f"{len(found):,} of {_of(len(learned), total)} training labels look doubtful to a TF-IDF classifier"
