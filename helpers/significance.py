@@ -219,7 +219,8 @@ def _how_sure(own: pd.DataFrame, model: str) -> str:
         return "How sure: there is no other model to compare it with."
     beaten, unsure = own[(own["worse"] == model) & (own["p_holm"] < LEVEL)], own[own["p_holm"] >= LEVEL]
     if len(beaten):
-        return f"The test texts contradict the choice: on them {beaten['better'].iloc[0]} is better."
+        told = f"The test texts contradict the choice: on them {beaten['better'].iloc[0]} is better"
+        return f"{told}, so take that if its cost suits you."
     if not len(unsure):
         return "How sure: on the test texts it is better than every other model."
     others = " and ".join(row.worse if row.better == model else row.better for row in unsure.itertuples())

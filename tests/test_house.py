@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-HELPERS, TESTS, LONGEST = 5925, 5260, 316
+HELPERS, TESTS, LONGEST = 5926, 5260, 316
 MORE_CODE = -4650  # lines of code that helpers may have above those of the notebooks: aim -1 reached
 OVERLONG: dict[str, int] = {}  # none
 FLOORS = (
