@@ -19,6 +19,7 @@ import re
 import reprlib
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,17 +110,15 @@ def _declared_and_lost(notebook: Path) -> tuple[dict[str, Parameter], set[str]]:
     """Returns the parameters of a notebook file, and the names that cells further down set again."""
     try:
         cells = [c for c in json.loads(notebook.read_text("utf-8"))["cells"] if c["cell_type"] == "code"]
-        tags = [c.get("metadata", {}).get("tags", []) for c in cells]
-        tagged = [i for i, own in enumerate(tags) if "parameters" in own]
-        sources = [
-            "" if "injected-parameters" in own else "".join(c["source"]) for c, own in zip(cells, tags, strict=True)
-        ]
+        cells = [("".join(c["source"]), c.get("metadata", {}).get("tags", [])) for c in cells]
+        cells = [(source, tags) for source, tags in cells if "injected-parameters" not in tags]  # of another run
+        tagged = [i for i, (_, tags) in enumerate(cells) if "parameters" in tags]
     except (OSError, *_UNREADABLE, AttributeError):
         raise InputError(f"{notebook.name} is not a notebook that can be read: restore the file.") from None
     if len(tagged) != 1:
         raise InputError(f"{notebook.name} has {len(tagged)} cells tagged parameters: it needs exactly one.")
-    lost = set().union(*map(_set_names, sources[tagged[0] + 1 :]))
-    return parse(sources[tagged[0]], notebook.name), lost
+    (source, _), *below = cells[tagged[0] :]
+    return parse(source, notebook.name), set().union(*(_set_names(source) for source, _ in below))
 
 
 def parse(source: str, where: str = "the notebook") -> dict[str, Parameter]:
@@ -156,11 +155,7 @@ def _declared(node: ast.stmt, meaning: str, where: str) -> Parameter:
 
 
 def resolve(notebook: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """Returns all parameters of a run: the defaults with the given values put in, each checked.
-
-    Raises:
-        InputError: an unknown name (with a near miss), a value that does not fit, or one that a later cell sets again.
-    """
+    """Returns all parameters of a run, the given values put in; raises InputError where one does not fit or is lost."""
     declared, lost = _declared_and_lost(notebook)
     for name in given:
         if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
@@ -217,12 +212,10 @@ def load_file(path: Path, kinds: type | tuple[type, ...] = dict) -> Any:
     import yaml
 
     def once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-        found: dict[Any, Any] = {}
-        for name, value in pairs:
-            if name in found:
+        for name, count in Counter(name for name, _ in pairs).items():
+            if count > 1:
                 raise InputError(f"The parameter file {path} gives {_short(name)} twice: keep one value.")
-            found[name] = value
-        return found
+        return dict(pairs)
 
     class Loader(yaml.BaseLoader):
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:

@@ -3,13 +3,11 @@
 import os
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import free_port
+from conftest import free_port, wait_for
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from test_reports import browser  # noqa: F401
@@ -38,18 +36,13 @@ def lab(tmp_path_factory):
     words = f"--no-browser --allow-root --ServerApp.port={port} --IdentityProvider.token= --LabApp.news_url=None"
     words += f" --LabApp.expose_app_in_browser=True --ServerApp.root_dir={folder}"
     known = {"JUPYTER_CONFIG_DIR": str(config), "HELPERS_RUNS": str(folder / "runs"), "TQDM_DISABLE": "1"}
-    log = (folder / "log.txt").open("w")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", *words.split()], env=os.environ | known, stdout=log, stderr=log
-    )
-    address = f"http://127.0.0.1:{port}/lab"
-    for _ in range(120):
-        try:
-            urllib.request.urlopen(address, timeout=5)
-            break
-        except OSError:
-            time.sleep(0.5)
-    yield folder, address
+    log = folder / "log.txt"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *words.split()], env=os.environ | known, stdout=file, stderr=file
+        )
+    wait_for(lambda: " is running at:" in log.read_text("utf-8"))
+    yield folder, f"http://127.0.0.1:{port}/lab"
     process.terminate()
     process.wait(20)
 

@@ -13,6 +13,7 @@ import pytest
 import stress
 from bs4 import BeautifulSoup
 from conftest import free_port, start, wait_for
+from test_runs import full
 
 from helpers import InputError, files
 from helpers.commands import report, run, sweep
@@ -118,9 +119,6 @@ def test_code_that_changes_while_a_sweep_runs_is_told(notebook, here, runs_folde
 
 
 def test_a_page_and_a_table_that_cannot_be_written(notebook, here, runs_folder, metrics, monkeypatch, capsys):
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
     grid, path = write(here / "g.json", {"EPOCHS": [1]}), notebook(WORK)
     metrics += [{"accuracy": 1}]
     monkeypatch.setattr(report, "render", full)

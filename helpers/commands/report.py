@@ -1,8 +1,7 @@
 """Executed notebooks as self-contained HTML files, and an index over many runs.
 
 A report opens by double click with no network: no outside script, font or picture. Text that comes from data is always
-escaped (jinja) or cleaned (bleach), and a Content-Security-Policy allows no script but ours. The templates lie in
-``helpers/report/``; what the index computes stands in :mod:`helpers.commands.overview`.
+escaped (jinja) or cleaned (bleach), and a Content-Security-Policy allows no script but ours.
 """
 
 from __future__ import annotations

@@ -26,8 +26,6 @@ from helpers.files import bases, locked, project_root, recover, replace_folder, 
 
 MISTAKE = "InputError: "  # how a cell's error begins
 REMOTE = ("http://", "https://", "hf:")
-# What ends this process in order; an event loop holds back any other exception than SystemExit.
-STOPS = dict.fromkeys((signal.SIGTERM, signal.SIGHUP), lambda number, _: sys.exit(128 + number))
 
 
 def find_notebook(name: str) -> Path:
@@ -150,11 +148,9 @@ def execute(
 ) -> int:  # fmt: skip
     """Executes a notebook strictly and keeps the result as a run; what the user can mend is an InputError.
 
-    A finished run is replaced with ``force``, with ``update`` if notebook, helpers, parameters or data have changed.
-    With ``resume`` an unchanged one is skipped, and an interrupted one goes on from its checkpoint. One cell may take
-    ``cell_timeout`` seconds.
-
-    Returns the exit status: 0 only if every cell completed, 1 for a failed run, 128 + n after signal n.
+    A finished run is replaced with ``force``, with ``update`` if what decides it has changed; with ``resume`` an
+    unchanged one is skipped, and an interrupted one goes on from its checkpoint. One cell may take ``cell_timeout``
+    seconds. Returns the exit status: 0 only if every cell completed, 1 for a failed run, 128 + n after signal n.
     """
     run = plan(notebook, given, name)
     with locked(run.final.with_name(f".{name}.lock"), shown(run.final)):
@@ -170,9 +166,9 @@ def execute(
         started = datetime.now(UTC).isoformat(timespec="seconds")
         record = {"notebook": notebook.stem, "name": name, "status": "completed", "parameters": run.values}
         record |= {"started": started, "fingerprint": run.fingerprint, "resumed": resumed}
-        stops = heeded()
-        with signals(dict.fromkeys((*STOPS, signal.SIGINT), signal.SIG_IGN)) as before:  # what is computed is kept
-            status = _papermill(run, folder, record, cell_timeout, before | stops)
+        ends = stops()
+        with signals(dict.fromkeys((*ends, signal.SIGINT), signal.SIG_IGN)) as before:  # what is computed is kept
+            status = _papermill(run, folder, record, cell_timeout, before | ends)
             return _close(run, folder, record, status, report)
 
 
@@ -197,9 +193,10 @@ def _open(run: Plan, resume: bool) -> tuple[Path, bool]:
     return folder, bool(kept and resume)
 
 
-def heeded() -> dict[int, Any]:
-    """Returns the STOPS but for those that this process was started to ignore, as ``nohup`` does."""
-    return {number: handler for number, handler in STOPS.items() if signal.getsignal(number) is not signal.SIG_IGN}
+def stops() -> dict[int, Any]:
+    """Returns what ends this process in order, but for signals that it was started to ignore, as ``nohup`` does."""
+    heeded = (n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN)
+    return dict.fromkeys(heeded, lambda number, _: sys.exit(128 + number))  # an event loop lets only SystemExit through
 
 
 @contextlib.contextmanager

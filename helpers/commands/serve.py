@@ -33,8 +33,8 @@ except ImportError:
 MOST_BYTES, MOST_TEXTS, MOST_CHARACTERS = 1_000_000, 256, 10_000  # of a request
 SECONDS, WAITING, BATCH, MOST_WORDS = 10.0, 200, 256, 48  # of a request; requests; texts; occluded words
 Text = Annotated[str, StringConstraints(strict=True, max_length=MOST_CHARACTERS)]
-KINDS = (RequestValidationError, HTTPException, TimeoutError)
-LOCAL = {"127.0.0.1", "localhost", "[::1]"}
+KINDS = (RequestValidationError, HTTPException, asyncio.QueueFull, TimeoutError)
+LOCAL = {"127.0.0.1", "localhost", "[::1]", "::1"}
 WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 
 
@@ -72,9 +72,7 @@ class Service:
                     future.set_exception(part) if isinstance(part, Exception) else future.set_result(part)
 
     async def predict(self, texts: list[str]) -> np.ndarray:
-        """Returns the probabilities (n, classes); raises TimeoutError where too many wait, or this one too long."""
-        if self.queue.full():
-            raise TimeoutError
+        """Returns the probabilities (n, classes); raises QueueFull where too many wait, TimeoutError after SECONDS."""
         future = asyncio.get_running_loop().create_future()
         self.queue.put_nowait((texts, future))
         return await asyncio.wait_for(future, SECONDS)
@@ -135,7 +133,6 @@ class Correction(BaseModel, extra="forbid"):
 
 async def refuse(_: Request, error: Exception) -> JSONResponse:
     """Answers an error with one sentence."""
-    headers = {}
     match error:
         case RequestValidationError():
             first = error.errors()[-1]  # of a union: what many texts lack
@@ -144,8 +141,8 @@ async def refuse(_: Request, error: Exception) -> JSONResponse:
         case HTTPException():
             status, said = error.status_code, f"{error.detail}: see /docs."
         case _:
-            status, said, headers = 503, "Too many texts are waiting: try again later.", {"Retry-After": "1"}
-    return JSONResponse({"error": said}, status, headers)
+            return JSONResponse({"error": "Too many texts are waiting: try again later."}, 503, {"Retry-After": "1"})
+    return JSONResponse({"error": said}, status)
 
 
 def app(service: Service, local: bool = False) -> Any:
@@ -198,8 +195,7 @@ def app(service: Service, local: bool = False) -> Any:
         try:
             await asyncio.to_thread(service.correct, given.text, given.label)
         except OSError:
-            told = "The correction could not be written: look at the disk of the server."
-            return JSONResponse({"error": told}, 507)
+            return JSONResponse({"error": "The correction could not be written: look at the disk of the server."}, 507)
         return {"kept": f"{service.folder.name}/corrections.csv"}
 
     @api.get("/", include_in_schema=False)
@@ -225,7 +221,7 @@ def serve(run: str, port: int = 8000, host: str = "127.0.0.1", model: str = "", 
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{host}:{port} cannot be opened ({reason}): give another --port or --host.") from None
-    local = host in LOCAL or host == "::1"
+    local = host in LOCAL
     told = "only this machine" if local else "everyone who reaches this address; it asks for no password"
     place = f"http://{host}:{door.getsockname()[1]}/"
     print(f"{service.name} answers at {place} for {told}. Stop it with Ctrl-C.", flush=True)

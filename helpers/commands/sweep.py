@@ -32,7 +32,7 @@ from tqdm import tqdm
 from helpers import InputError, files, parameters, plots
 from helpers.commands import overview
 from helpers.commands import report as reports
-from helpers.commands.run import Plan, heeded, plan, signals
+from helpers.commands.run import Plan, plan, signals, stops
 
 MAX_RUNS = 10_000
 _stopped, _processes = threading.Event(), set()
@@ -136,7 +136,7 @@ def _pool(jobs: int, scheduler: str) -> Iterator[Executor]:
     _stopped.clear()
     pool = ThreadPoolExecutor(jobs)
     try:
-        with signals(heeded()), _client(scheduler) if scheduler else contextlib.nullcontext() as client:
+        with signals(stops()), _client(scheduler) if scheduler else contextlib.nullcontext() as client:
             yield client.get_executor(pure=False) if client else pool
     except (KeyboardInterrupt, SystemExit):
         print("Stopped: the same command again runs what is missing.", file=sys.stderr)
