@@ -84,11 +84,9 @@ def notebook(tmp_path: Path) -> Callable[..., Path]:
 def command(tmp_path: Path) -> Callable[..., SimpleNamespace]:
     """Runs ``python -m helpers`` in a process of its own: ``command("run", path, "-p", "EPOCHS", 5)``."""
 
-    def call(*arguments: object, timeout: float = 120, **options: object) -> SimpleNamespace:
+    def call(*arguments: object, timeout: float = 120) -> SimpleNamespace:
         words = [sys.executable, "-m", "helpers", *map(str, arguments)]
-        done = subprocess.run(
-            words, capture_output=True, text=True, timeout=timeout, cwd=tmp_path, check=False, **options
-        )
+        done = subprocess.run(words, capture_output=True, text=True, timeout=timeout, cwd=tmp_path, check=False)
         return SimpleNamespace(status=done.returncode, out=done.stdout, err=done.stderr)
 
     return call

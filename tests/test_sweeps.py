@@ -50,7 +50,7 @@ def metrics(monkeypatch):
     waiting: list[dict] = []
 
     def run_one(words, given, *_):
-        made = run.plan(Path(words[0]), given, words[2])
+        made = run.plan(Path(words[0]), given, words[-1])
         made.final.mkdir(parents=True)
         (made.final / "report.html").touch()
         record = {"notebook": "toy", "name": made.name, "status": "completed", "parameters": given, "seconds": 1}

@@ -41,8 +41,7 @@ def render(notebook: Path, out: Path) -> Path:
     Cells tagged ``answer`` come first; ``check`` cells are left out; the setup is folded; ``remove-input`` hides code.
     Run time, metrics and parameters come from ``metrics.json`` beside the notebook.
     """
-    known = (notebook.parent / "metrics.json").is_file()
-    run = load(notebook.parent) if known else {"notebook": notebook.stem}
+    run = load(notebook.parent) if (notebook.parent / "metrics.json").is_file() else {"notebook": notebook.stem}
     return _write(out, _page(_told(_read(notebook), run)))
 
 

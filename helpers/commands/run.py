@@ -173,15 +173,12 @@ def execute(
 
 
 def _open(run: Plan, resume: bool) -> tuple[Path, bool]:
-    """A new hidden folder, with the newest checkpoint of an interrupted run that would have had the same result.
-
-    Its name is new each time: the kernel of a killed run may live, and write, for a second more.
-    """
+    """A new hidden folder, with the newest checkpoint of an interrupted run that would have had the same result."""
     mark = f"{runs.CHECKPOINT}/.{run.fingerprint}"
     old = sorted(run.final.parent.glob(f".{run.name}.*.partial"), reverse=True)  # the newest first
     fitting = (p for p in (*old, run.failed) if (p / mark).exists() and any(p.glob(f"{runs.CHECKPOINT}/*/*")))
     kept = next(fitting, None)
-    folder = run.final.with_name(f".{run.name}.{time.time_ns()}.partial")
+    folder = run.final.with_name(f".{run.name}.{time.time_ns()}.partial")  # a killed run's kernel may still write
     (folder / runs.CHECKPOINT).mkdir(parents=True)
     if kept and resume:
         (kept / runs.CHECKPOINT).replace(folder / runs.CHECKPOINT)

@@ -103,10 +103,7 @@ class Service:
 
 
 def _threshold(folder: Path, model: str) -> tuple[str, float | None]:
-    """The model's name in the run's predictions, and the confidence from which on 95 % of its answers are right.
-
-    2 where no confidence reaches that: then every text is for a human. None where the run has no predictions.
-    """
+    """The model's name in the run's predictions, and the confidence from which on 95 % of its answers are right."""
     said = weights.read_json(folder / "model" / "classifier.json")
     if not (folder / "predictions.csv").exists():
         return model or said.get("recommended", said["kind"]), None
@@ -115,7 +112,7 @@ def _threshold(folder: Path, model: str) -> tuple[str, float | None]:
     name = next(full for short in asked if short for full in table["model"].unique() if full.split(" (")[0] == short)
     part = table[(table["model"] == name) & (table["split"] == "validation")]
     found = evaluation.reject_threshold(evaluation.targets(part), evaluation.probabilities(part), 0.95)
-    return name, 2.0 if found is None else found
+    return name, 2.0 if found is None else found  # above any confidence: every text is for a human
 
 
 class Texts(BaseModel, extra="forbid"):

@@ -86,7 +86,7 @@ def execute(
         raise InputError("--jobs is for this machine; a Dask cluster uses all threads of its workers.")
     found, varied = plan_all(notebook, grid, given)
     folder = files.runs_root() / notebook.stem / f"sweep-{grid.stem}"
-    words = ["-f", "-", "--update", "--resume", *["--no-report"] * (not report)]
+    words = [str(notebook), "-f", "-", "--update", "--resume", *["--no-report"] * (not report)]
     words += ["--cell-timeout", str(cell_timeout)] if cell_timeout else []
     with _pool(jobs or 1, scheduler) as pool, files.locked(folder / ".lock", folder.name):
         rows = {name: _row(run, varied) for name, run in found.items()}
@@ -94,8 +94,7 @@ def execute(
         print(f"{len(found)} runs, {len(found) - len(waiting)} of them done before", file=sys.stderr)
         _write(folder, rows)
         place = (os.getcwd(), str(files.runs_root()))
-        orders = {run.name: [str(notebook), "--name", run.name, *words] for run in waiting}
-        futures = {pool.submit(run_one, orders[run.name], run.given, *place): run for run in waiting}
+        futures = {pool.submit(run_one, [*words, "--name", run.name], run.given, *place): run for run in waiting}
         for future in tqdm(as_completed(futures), folder.name, len(futures), leave=False, disable=None, unit="run"):
             run = futures[future]
             try:
