@@ -240,7 +240,7 @@ def _parse_csv(text: str, suffix: str, name: str, notes: list[str]) -> pd.DataFr
     return frame.loc[:, (frame.columns != "") | frame.notna().any().to_numpy()]
 
 
-def column(table: pd.DataFrame, name: str, source: str, way_out: str = "set TEXT_COLUMN and LABEL_COLUMN") -> pd.Series:
+def column(table: pd.DataFrame, name: str, source: str, way_out: str) -> pd.Series:
     """Returns a column of a table; an InputError tells that there is none, or that its cells are lists and the like."""
     if name in table.columns:
         nested = table[name].map(lambda cell: hasattr(cell, "__len__") and not isinstance(cell, str))
