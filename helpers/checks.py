@@ -1,8 +1,4 @@
-"""Checks of labelled texts before any training.
-
-Each check reads one frame of all rows (:func:`together`) and returns one :class:`Finding`. Where it looks at a sample,
-its finding says so.
-"""
+"""Checks of labelled texts before any training; where one looks at a sample, its finding says so."""
 
 from __future__ import annotations
 
@@ -187,9 +183,9 @@ def languages(rows: pd.DataFrame) -> Finding:
     main = lettered.idxmax()
     tokens = [token for t in rows["text"][scripts == "Latin"].iloc[:SAMPLE] for token in text.tokenize(t)]
     english = sum(token in ENGLISH for token in tokens) >= 0.03 * max(len(tokens), 1)
-    latin = "English" if english else "Latin script, perhaps not English"
-    alone = {"Latin": latin, "Chinese": "Chinese", "other": "another script"}[main]
-    language = alone if counts[main] >= 0.9 * max(lettered.sum(), 1) else "a mix of scripts"
+    known = {"Latin": "English" if english else "Latin script, perhaps not English", "Chinese": "Chinese"}
+    alone = counts[main] >= 0.9 * max(lettered.sum(), 1)
+    language = known.get(main, "another script") if alone else "a mix of scripts"
     strangers, fits = rows[~scripts.isin((main, "none"))], language == "English"
     listed = ", ".join(f"{count / len(rows):.1%} {SCRIPTS[name]}" for name, count in counts.items() if count)
     model = "MiniLM, the default of notebook 04, is an English model: for another language name one of it (PRESET)."
@@ -270,11 +266,7 @@ def score_without_leaks(rows: pd.DataFrame, seed: int) -> Finding:
 
 
 def doubtful_labels(rows: pd.DataFrame, seed: int) -> Finding:
-    """Finds training rows whose label is doubtful, by confident learning (Northcutt et al. 2021, cleanlab).
-
-    Probabilities are those of TF-IDF and logistic regression in 3-fold cross-validation, without repeated texts and
-    without classes of fewer than 3 of them.
-    """
+    """Finds training rows whose label is doubtful, by confident learning (Northcutt et al. 2021, cleanlab)."""
     from sklearn.metrics import balanced_accuracy_score
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
@@ -289,16 +281,16 @@ def doubtful_labels(rows: pd.DataFrame, seed: int) -> Finding:
     vectorizer, classifier = (step for _, step in _classifier(learned["text"], seed).steps)
     features, folds = vectorizer.fit_transform(learned["text"]), StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     chances = cross_val_predict(classifier, features, targets, cv=folds, method="predict_proba")
+    said = chances.argmax(axis=1)
+    if balanced_accuracy_score(targets, said) < 1 / len(names) + len(targets) ** -0.5:  # or by luck
+        finding = "A TF-IDF classifier only guesses here, so doubtful labels cannot be looked for."
+        return _finding("doubtful labels", "note", finding, "See what the models make of it.", _shown(learned.iloc[:0]))
     with warnings.catch_warnings(action="ignore"):
         from cleanlab.filter import find_label_issues
 
         # Of four of cleanlab's filters the most precise one on labels that were flipped at random for a trial.
         options = {"filter_by": "low_normalized_margin", "return_indices_ranked_by": "self_confidence", "n_jobs": 1}
         found = find_label_issues(targets, chances, **options)
-    said = chances.argmax(axis=1)
-    if balanced_accuracy_score(targets, said) < 1 / len(names) + len(targets) ** -0.5:  # or by luck
-        finding = "A TF-IDF classifier only guesses here, so doubtful labels cannot be looked for."
-        return _finding("doubtful labels", "note", finding, "See what the models make of it.", _shown(learned.iloc[:0]))
     finding = f"{len(found):,} of {_of(len(learned), total)} training labels look doubtful to a TF-IDF classifier"
     finding += f" (cleanlab), which is right for {(said == targets).mean():.1%} of them."
     advice = "Read these rows, the most doubtful first, and mend wrong labels; some are errors of the classifier."
