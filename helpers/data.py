@@ -130,11 +130,8 @@ def load(source: str, test: str = "", text_column: str = "text", label_column: s
 
 
 def stratified_split(frame: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns the kept and the held-out rows, in file order: ``share`` of every class, at least one row, never all.
-
-    scikit-learn's splitter refuses small classes; a CSV of the real world has them.
-    """
-    counts = frame["label"].value_counts()
+    """Returns the kept and the held-out rows, in file order: ``share`` of every class, at least one row, never all."""
+    counts = frame["label"].value_counts()  # scikit-learn's splitter refuses small ones
     held = _draw(frame["label"], {c: min(max(1, round(share * n)), n - 1) for c, n in counts.items()}, seed)
     return frame[~held].reset_index(drop=True), frame[held].reset_index(drop=True)
 

@@ -64,10 +64,7 @@ def metrics(targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 
 
 def scores(targets: np.ndarray, probabilities: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns seven metrics, (some,) of each, for each line of row numbers ``rows`` (some, n).
-
-    All lines at once, as calling scikit-learn for each takes far longer.
-    """
+    """Returns seven metrics, (some,) each, of lines of row numbers (some, n), faster than scikit-learn line by line."""
     probabilities = np.asarray(probabilities, dtype=np.float64)
     classes, total = probabilities.shape[1], len(targets)
     truth = probabilities[np.arange(total), targets]

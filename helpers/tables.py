@@ -123,15 +123,13 @@ def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
         return _read_hub(source), [f"{source} was read through the datasets library."]
     source = f"data/{source}.csv" if source in SHIPPED else source
     remote = re.match(r"https?://", source, re.IGNORECASE)
-    shown = without_password(source) if remote else source
+    path, shown = (None, without_password(source)) if remote else (find_file(source), source)
     if Path(shown).suffix.lower() not in SUFFIXES:
-        if not remote:
-            find_file(source)
         ways = {".gz": "unpack it", ".zip": "unpack it", ".json": "write an object a line and name it .jsonl"}
         way = ways.get(Path(shown).suffix.lower(), "export it as CSV")
         raise InputError(f"{shown} is none of {', '.join(SUFFIXES)}: {way}.")
     try:
-        raw = download(source) if remote else find_file(source).read_bytes()
+        raw = path.read_bytes() if path else download(source)
     except OSError as error:
         raise InputError(f"{shown} cannot be read ({error.strerror}): allow it, or copy the file.") from None
     frame, notes = _parse(raw, Path(shown))
