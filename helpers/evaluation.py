@@ -133,9 +133,8 @@ def coverage(targets: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
     confidence = probabilities.max(axis=1)
     order = np.argsort(-confidence, kind="stable")
     right, answered = (probabilities.argmax(axis=1) == targets)[order], np.arange(1, len(order) + 1)
-    shares = {"coverage": answered / len(order), "accuracy": right.cumsum() / answered}
-    table = pd.DataFrame({"threshold": confidence[order]} | shares)
-    return table.drop_duplicates("threshold", keep="last", ignore_index=True)
+    table = {"threshold": confidence[order], "coverage": answered / len(order), "accuracy": right.cumsum() / answered}
+    return pd.DataFrame(table).drop_duplicates("threshold", keep="last", ignore_index=True)
 
 
 def reject_threshold(targets: np.ndarray, probabilities: np.ndarray, accuracy: float) -> float | None:
@@ -182,9 +181,9 @@ def read_runs(folders: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame, list[
         read = [table]
         if (place / "history.csv").exists():
             read.append(read_table(folder, "history.csv", ("model", "epoch")))
-        read = [frame[~frame["model"].isin(dropped)].replace({"model": rename}) for frame in read]
-        tables.append(read[0])
-        histories += read[1:]
+        table, *history = (frame[~frame["model"].isin(dropped)].replace({"model": rename}) for frame in read)
+        tables.append(table)
+        histories += history
         records.append(record)
     return pd.concat(tables, ignore_index=True), pd.concat(histories[1:] or histories), records
 

@@ -1,7 +1,4 @@
-"""Tables of texts in, as they are: from a file, an address or the hub, in the encodings that people really save.
-
-Everything that can be wrong with one is said in one sentence (:class:`helpers.InputError`).
-"""
+"""Tables of texts in, as they are: from a file, an address or the hub, in the encodings that people really save."""
 
 from __future__ import annotations
 
