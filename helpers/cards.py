@@ -1,25 +1,18 @@
-"""A model card for a finished run, ``model_card.md``, from recorded values only (Mitchell et al. 2019).
-
-Its words stand in ``helpers/report/model_card.md.j2``.
-"""
+"""A model card for a finished run, ``model_card.md``, from recorded values only (Mitchell et al. 2019)."""
 
 from __future__ import annotations
 
 import html
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from helpers import evaluation, files, runs, significance
+from helpers import evaluation, files, runs, significance, weights
 
 
 def write(folder: Path, model: str, out: Path | None = None, faults: Sequence[str] = ()) -> Path:
-    """Writes the card of one model of a run into the run's folder, or into ``out``; returns the file.
-
-    ``faults`` are sentences on what a reader must know first, such as that the test texts stand in training.
-    """
+    """Writes the card of one model of a run, ``faults`` (sentences) first, into its folder or ``out``; returns it."""
     from jinja2 import Environment, FileSystemLoader
     from sklearn.metrics import classification_report
 
@@ -27,7 +20,7 @@ def write(folder: Path, model: str, out: Path | None = None, faults: Sequence[st
     table = table[table["model"] == model]
     costs = evaluation.read_costs([str(folder)]).set_index("model")
     settings = folder / "model" / "classifier.json"  # of the run's network, not of its cheaper models
-    saved = json.loads(settings.read_text("utf-8")) if model not in ("tfidf", "frozen") and settings.exists() else {}
+    saved = weights.read_json(settings) if model not in ("tfidf", "frozen") and settings.exists() else {}
     test, held_out = (table[table["split"] == part] for part in ("test", "validation"))
     y, p = evaluation.targets(test), evaluation.probabilities(test)
     t = evaluation.temperature(evaluation.targets(held_out), evaluation.probabilities(held_out))

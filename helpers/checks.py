@@ -1,8 +1,4 @@
-"""Checks of labelled texts before any training.
-
-Each check reads one frame of all rows (:func:`together`) and returns one :class:`Finding`. Where it looks at a sample,
-its finding says so.
-"""
+"""Checks of labelled texts before any training; where one looks at a sample, its finding says so."""
 
 from __future__ import annotations
 
@@ -19,7 +15,6 @@ import pandas as pd
 
 from helpers import data, text
 
-FINE = "It would change nothing."
 LOOSELY = "when punctuation, width and case are ignored"
 PROBLEM = 0.01  # share of the rows from which a fault counts as a problem; below it is a note
 SAMPLE = 20_000  # texts that a classifier or a search for the labels' words reads at most
@@ -57,10 +52,7 @@ def slow_checks(splits: data.Splits, seed: int = 42) -> list[Finding]:
 
 
 def together(splits: data.Splits) -> pd.DataFrame:
-    """Returns all rows in one frame, the training rows first, in file order.
-
-    Columns: ``part`` (train, validation or test), ``row``, ``text``, ``label``, and ``key`` (see :func:`loose`).
-    """
+    """Returns all rows, training rows first: ``part`` (such as test), ``row``, ``text``, ``label``, ``key`` (loose)."""
     learned = pd.concat([splits.train.assign(part="train"), splits.validation.assign(part="validation")])
     rows = pd.concat([learned.sort_values("row", kind="stable"), splits.test.assign(part="test")], ignore_index=True)
     return rows.assign(key=rows["text"].map(loose))[["part", "row", "text", "label", "key"]]
@@ -96,7 +88,7 @@ def _finding(
     """A finding; ``level`` may be how many rows have the fault, and of how many. What is fine needs no advice."""
     if not isinstance(level, str):
         level = "fine" if not level[0] else "note" if level[0] < PROBLEM * level[1] else "problem"
-    return Finding(name, level, finding, FINE if level == "fine" else advice, shown, figures)
+    return Finding(name, level, finding, "It would change nothing." if level == "fine" else advice, shown, figures)
 
 
 def _of(count: int, total: int) -> str:
@@ -152,7 +144,7 @@ def look_alikes(rows: pd.DataFrame) -> Finding:
     """Finds labels that differ in case, width, white space, invisible characters or the spelling of a number only."""
     labels = rows["label"].drop_duplicates().sort_values()
     alike = [list(group) for _, group in labels.groupby(labels.map(_spelt), sort=False) if len(group) > 1]
-    listed = "; ".join(" and ".join(repr(x) if x.isascii() else ascii(x) for x in group) for group in alike[:5])
+    listed = "; ".join(" and ".join(map(ascii, group)) for group in alike[:5])
     finding = f"{len(alike):,} groups of labels look alike{': ' * bool(alike)}{listed}."
     advice = "They stay classes of their own: if they are one, spell them alike, or the model cannot tell them apart."
     shown = _shown(rows[rows["label"].isin({x for group in alike for x in group})].drop_duplicates("label"))
@@ -186,16 +178,16 @@ def lengths(rows: pd.DataFrame) -> Finding:
 def languages(rows: pd.DataFrame) -> Finding:
     """Counts the scripts of the texts, and whether Latin ones look English (share of its commonest function words)."""
     scripts = rows["text"].map(text.script)
-    shares = {name: (scripts == name).mean() for name in SCRIPTS}
-    main = max(list(SCRIPTS)[:-1], key=lambda name: shares[name])
-    lettered = max(1 - shares["none"], 1e-9)
+    counts = scripts.value_counts().reindex(list(SCRIPTS), fill_value=0)
+    lettered = counts.drop("none")
+    main = lettered.idxmax()
     tokens = [token for t in rows["text"][scripts == "Latin"].iloc[:SAMPLE] for token in text.tokenize(t)]
     english = sum(token in ENGLISH for token in tokens) >= 0.03 * max(len(tokens), 1)
-    latin = "English" if english else "Latin script, perhaps not English"
-    language = {"Latin": latin, "Chinese": "Chinese"}.get(main, "another script")
-    language = language if shares[main] >= 0.9 * lettered else "a mix of scripts"
+    known = {"Latin": "English" if english else "Latin script, perhaps not English", "Chinese": "Chinese"}
+    alone = counts[main] >= 0.9 * max(lettered.sum(), 1)
+    language = known.get(main, "another script") if alone else "a mix of scripts"
     strangers, fits = rows[~scripts.isin((main, "none"))], language == "English"
-    listed = ", ".join(f"{share:.1%} {SCRIPTS[name]}" for name, share in shares.items() if share)
+    listed = ", ".join(f"{count / len(rows):.1%} {SCRIPTS[name]}" for name, count in counts.items() if count)
     model = "MiniLM, the default of notebook 04, is an English model: for another language name one of it (PRESET)."
     odd = f"Check the {len(strangers):,} texts in another script than most."
     advice = " ".join([model] * (not fits) + [odd] * bool(len(strangers)))
@@ -204,10 +196,7 @@ def languages(rows: pd.DataFrame) -> Finding:
 
 
 def label_words(rows: pd.DataFrame, seed: int) -> Finding:
-    """Finds classes whose own name stands in their training texts: in 5 % or more, 5 times as often as elsewhere.
-
-    A name is compared token by token, Chinese by character, so that "art" is not found in "party".
-    """
+    """Finds classes whose own name stands in their training texts: in 5 % or more, 5 times as often as elsewhere."""
     learned = data.sample(_learned(rows), SAMPLE, seed)
     names, lines, told = sorted(set(learned["label"])), [_spaced(t) for t in learned["text"]], []
     for name in names:
@@ -226,6 +215,7 @@ def label_words(rows: pd.DataFrame, seed: int) -> Finding:
 
 
 def _spaced(content: str) -> str:
+    """Tokens between spaces, Chinese by character, so that "art" is not found in "party"."""
     return f" {' '.join(text.tokenize(content, 'character'))} "
 
 
@@ -249,41 +239,35 @@ def _few_classes(rows: pd.DataFrame, labels: pd.Series, seed: int) -> tuple[pd.D
 
 
 def score_without_leaks(rows: pd.DataFrame, seed: int) -> Finding:
-    """Measures the accuracy of TF-IDF on all test texts, and on those that do not stand in training.
-
-    A sample keeps whatever repeats its test texts in training, so that the share of the overlap stays as it is.
-    """
+    """Measures the accuracy of TF-IDF on all test texts, and on those that do not stand in training."""
     total = (rows["part"] == "test").sum()
     rows, size = _few_classes(rows, rows.loc[rows["part"] == "test", "label"], seed)
     learned, test = _learned(rows), rows[rows["part"] == "test"]
     if len(rows) > size:
         few = max(TEST_TEXTS, round(size * len(test) / len(rows)))
         test = test.sample(min(few, len(test)), random_state=seed)
-        repeats = learned["key"].isin(test["key"])
+        repeats = learned["key"].isin(test["key"])  # all stay, so that the share of the overlap is as it was
         others = data.sample(learned[~repeats], round(size * (~repeats).sum() / len(rows)), seed)
         learned = pd.concat([learned[repeats], others])
     seen = test["key"].isin(learned["key"])
+    if seen.all():
+        finding = "Every test text stands in training, so there is no score without them."
+        advice = "Whatever is measured here says nothing about new texts: get other ones to test with."
+        return _finding("score without them", "problem", finding, advice, pd.DataFrame())
     model = _classifier(learned["text"], seed).fit(learned["text"], learned["label"])
     right = test["label"] == model.predict(test["text"])
+    gap = abs(right.mean() - right[~seen].mean())
     finding = f"TF-IDF and logistic regression reach {right.mean():.1%} on {_of(len(test), total)} test texts"
-    level, advice = "fine", FINE
-    if seen.all():
-        finding, level = "Every test text stands in training, so there is no score without them", "problem"
-        advice = "Whatever is measured here says nothing about new texts: get other ones to test with."
-    elif seen.any():
-        gap = abs(right.mean() - right[~seen].mean())
+    if seen.any():
         finding += f", {right[~seen].mean():.1%} on the {(~seen).sum():,} that do not stand in training"
-        level = "problem" if gap >= PROBLEM else "note"
-        advice = f"Report the score without them: it differs by {100 * gap:.1f} points."
+    advice = f"Report the score without them: it differs by {100 * gap:.1f} points."
+    level = "fine" if not seen.any() else "problem" if gap >= PROBLEM else "note"
     return _finding("score without them", level, f"{finding}.", advice, pd.DataFrame())
 
 
 def doubtful_labels(rows: pd.DataFrame, seed: int) -> Finding:
-    """Finds training rows whose label is doubtful, by confident learning (Northcutt et al. 2021, cleanlab).
-
-    Probabilities are those of TF-IDF and logistic regression in 3-fold cross-validation, without repeated texts and
-    without classes of fewer than 3 of them.
-    """
+    """Finds training rows whose label is doubtful, by confident learning (Northcutt et al. 2021, cleanlab)."""
+    from sklearn.metrics import balanced_accuracy_score
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     total, learned = len(_learned(rows)), _learned(rows).drop_duplicates("key")
@@ -297,17 +281,16 @@ def doubtful_labels(rows: pd.DataFrame, seed: int) -> Finding:
     vectorizer, classifier = (step for _, step in _classifier(learned["text"], seed).steps)
     features, folds = vectorizer.fit_transform(learned["text"]), StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     chances = cross_val_predict(classifier, features, targets, cv=folds, method="predict_proba")
+    said = chances.argmax(axis=1)
+    if balanced_accuracy_score(targets, said) < 1 / len(names) + len(targets) ** -0.5:  # or by luck
+        finding = "A TF-IDF classifier only guesses here, so doubtful labels cannot be looked for."
+        return _finding("doubtful labels", "note", finding, "See what the models make of it.", _shown(learned.iloc[:0]))
     with warnings.catch_warnings(action="ignore"):
         from cleanlab.filter import find_label_issues
 
         # Of four of cleanlab's filters the most precise one on labels that were flipped at random for a trial.
         options = {"filter_by": "low_normalized_margin", "return_indices_ranked_by": "self_confidence", "n_jobs": 1}
         found = find_label_issues(targets, chances, **options)
-    said = chances.argmax(axis=1)
-    right = np.mean([(said == k)[targets == k].mean() for k in range(len(names))])  # balanced accuracy
-    if right < 1 / len(names) + len(targets) ** -0.5:  # or by luck
-        finding = "A TF-IDF classifier only guesses here, so doubtful labels cannot be looked for."
-        return _finding("doubtful labels", "note", finding, "See what the models make of it.", _shown(learned.iloc[:0]))
     finding = f"{len(found):,} of {_of(len(learned), total)} training labels look doubtful to a TF-IDF classifier"
     finding += f" (cleanlab), which is right for {(said == targets).mean():.1%} of them."
     advice = "Read these rows, the most doubtful first, and mend wrong labels; some are errors of the classifier."

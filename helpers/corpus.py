@@ -1,7 +1,4 @@
-"""Plain text to learn words or a language from: installed docstrings, text files, columns of tables.
-
-Used by ``01_embeddings_and_similarity``, ``02_language_modeling`` and ``07_pretraining``.
-"""
+"""Plain text to learn words or a language from: docstrings, text files, columns of tables. Notebooks 01, 02, 07."""
 
 from __future__ import annotations
 

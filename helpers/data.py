@@ -36,23 +36,20 @@ class Splits:
 
 
 def read_labelled(
-    source: str, text_column: str = "text", label_column: str = "label", as_in: str = ""
+    source: str,
+    text_column: str = "text",
+    label_column: str = "label",
+    way_out: str = "set TEXT_COLUMN and LABEL_COLUMN",
 ) -> tuple[pd.DataFrame, list[str]]:
     """Returns labelled texts, ``row`` (record number, from 1), ``text`` and ``label`` (both str), and notes.
 
-    An InputError tells of a missing column, header or label, a text that is empty or of over a million characters, a
-    quote that was not closed, or that no text has a letter or a digit; of a test file, that its columns are not those
-    of the file that it is for, ``as_in``.
+    An InputError tells of a missing column (and the ``way_out``), header or label, a text that is empty or of over a
+    million characters, a quote that was not closed, or that no text has a letter or a digit.
     """
     table, notes = read_table(source)
     if text_column == label_column:
         raise InputError(f"Text and label are both the column {text_column!r}: set TEXT_COLUMN or LABEL_COLUMN.")
-    way = (
-        f"a test file has the columns of {as_in}, and labels; without labels, use predict"
-        if as_in
-        else "set TEXT_COLUMN and LABEL_COLUMN"
-    )
-    texts, labels = column(table, text_column, source, way), column(table, label_column, source, way)
+    texts, labels = (column(table, name, source, way_out) for name in (text_column, label_column))
     is_csv = not re.search(r"^hf:|\.(jsonl|parquet)(\?|$)", source, re.IGNORECASE)
     if is_csv:
         notes += _check_header(texts, labels, source)
@@ -113,7 +110,8 @@ def load(source: str, test: str = "", text_column: str = "text", label_column: s
     if len(counts) < 2:
         raise InputError(f"{source} has one class only, {counts.index[0]!r}: a classifier needs two or more.")
     if test:
-        held_out, more = read_labelled(test, text_column, label_column, source)
+        way_out = f"a test file has the columns of {source}, and labels; without labels, use predict"
+        held_out, more = read_labelled(test, text_column, label_column, way_out)
         notes, known = notes + more, set(held_out["label"])
         if unseen := ", ".join(sorted(known - set(counts.index))[:3]):
             way_out = "add training rows of them, or remove those test rows."
@@ -132,11 +130,8 @@ def load(source: str, test: str = "", text_column: str = "text", label_column: s
 
 
 def stratified_split(frame: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns the kept and the held-out rows, in file order: ``share`` of every class, at least one row, never all.
-
-    scikit-learn's splitter refuses small classes; a CSV of the real world has them.
-    """
-    counts = frame["label"].value_counts()
+    """Returns the kept and the held-out rows, in file order: ``share`` of every class, at least one row, never all."""
+    counts = frame["label"].value_counts()  # scikit-learn's splitter refuses small ones
     held = _draw(frame["label"], {c: min(max(1, round(share * n)), n - 1) for c, n in counts.items()}, seed)
     return frame[~held].reset_index(drop=True), frame[held].reset_index(drop=True)
 
@@ -183,10 +178,8 @@ def guess_columns(table: pd.DataFrame) -> tuple[str, str]:
     texts = texts or [name for name in longest if name not in labels[:1]]
     if texts and labels:
         return texts[0], labels[0]
-    said = (
-        f"It cannot be said which of the columns {', '.join(map(str, columns[:12]))} holds the text and which the label"
-    )
-    raise InputError(f"{said}: name them as TEXT_COLUMN and LABEL_COLUMN, or --text-column and --label-column.")
+    said = f"It cannot be said which of the columns {', '.join(map(str, columns[:12]))} holds the text and which the"
+    raise InputError(f"{said} label: name them as TEXT_COLUMN and LABEL_COLUMN, or --text-column and --label-column.")
 
 
 def _named(columns: Sequence[str], names: str) -> list[str]:

@@ -28,16 +28,12 @@ CHUNK = 4096
 def load_classifier(
     run: str | Path, model: str = "", export: bool = False, int8: bool = False
 ) -> tuple[Classify, list[str]]:
-    """Returns a function from texts to probabilities (n, classes), and the class names.
+    """Returns a function from texts to probabilities (n, classes), and the class names, of a run of 03, 04 or 06.
 
-    An InputError says that the folder holds no such classifier, or one whose files do not belong together.
-
-    Args:
-        run: a run folder of 03, 04 or 06.
-        model: the name of one of the run's other models, such as ``"tfidf"`` or ``"frozen"``; ``""`` is its own.
-        export: write the engine of :mod:`helpers.onnx_engine` beside a network that has none; where there is one it
-            answers, without TensorFlow.
-        int8: let the engine round to eight bits: faster on most processors, and nearly the same.
+    ``model`` names one of the run's others, such as ``"tfidf"`` or ``"frozen"``. ``export`` writes the engine of
+    :mod:`helpers.onnx_engine` beside a network that has none; where there is one it answers, without TensorFlow, and
+    with ``int8`` rounds to eight bits: faster on most processors, and nearly the same. An InputError says that the
+    folder holds no such classifier, or one whose files do not belong together.
     """
     folder = find_run(run) / "model"
     if not (folder / "classifier.json").is_file():
@@ -148,10 +144,8 @@ def predict_file(
 
 def _mark(run: str, choices: tuple, table: pd.DataFrame) -> str:
     """Stands for the rows of a table and what labels them: the files of a run's models, and the choices made."""
-    inside = sorted(
-        p for p in (find_run(run) / "model").rglob("*") if not p.parent.name.startswith("onnx") and p.is_file()
-    )
-    known = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in inside]
+    inside = (p for p in sorted((find_run(run) / "model").rglob("*")) if not p.parent.name.startswith("onnx"))
+    known = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in inside if p.is_file()]
     rows = pd.util.hash_pandas_object(table.astype(str), index=False).to_numpy().tobytes()
     return hashlib.sha256(repr((known, choices, CHUNK, list(table.columns))).encode() + rows).hexdigest()[:12]
 

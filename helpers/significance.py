@@ -48,8 +48,8 @@ def intervals(targets: np.ndarray, probabilities: np.ndarray, repeats: int = 100
     found = pd.DataFrame(rows, columns=["metric", "value", "low", "high"]).set_index("metric")
     found.loc[found["low"] == found["high"], ["low", "high"]] = np.nan
     if np.isnan(found.loc["accuracy", "low"]):
-        right, n = round(value["accuracy"][0] * len(targets)), len(targets)
-        found.loc["accuracy", ["low", "high"]] = list(binomtest(right, n).proportion_ci(method="wilson"))
+        right = int((probabilities.argmax(axis=1) == targets).sum())
+        found.loc["accuracy", ["low", "high"]] = [*binomtest(right, len(targets)).proportion_ci(method="wilson")]
     return found
 
 
@@ -69,8 +69,8 @@ def paired_interval(targets: np.ndarray, right_a: np.ndarray, right_b: np.ndarra
     """
     gaps = right_a.astype(np.int8) - right_b.astype(np.int8)
     varies = pd.Series(gaps).groupby(targets).nunique().max() > 1
-    drawn = [gaps[rows].mean(axis=1) for rows in resamples(targets if varies else np.zeros_like(targets), 1000, 0)]
-    drawn = np.concatenate(drawn)
+    blocks = resamples(targets if varies else np.zeros_like(targets), 1000, 0)
+    drawn = np.concatenate([gaps[rows].mean(axis=1) for rows in blocks])
     return tuple(np.quantile(drawn, [0.025, 0.975]).tolist())
 
 
@@ -82,13 +82,12 @@ def pairs(table: pd.DataFrame) -> pd.DataFrame:
     pairs (Holm 1979), and ``verdict`` says it in words.
     """
     right, truth = right_by_model(table[table["split"] == "test"])
-    columns = ["better", "worse", "difference", "low", "high", "only_better", "only_worse", "p"]
-    rows = []
+    columns, rows = ["better", "worse", "low", "high", "only_better", "only_worse", "p"], []
     for a, b in combinations(sorted(right, key=lambda name: -right[name].mean()), 2):
         only = int((right[a] & ~right[b]).sum()), int((~right[a] & right[b]).sum())
-        gap = (only[0] - only[1]) / len(truth)
-        rows.append((a, b, gap, *paired_interval(truth, right[a], right[b]), *only, mcnemar(right[a], right[b])))
+        rows.append((a, b, *paired_interval(truth, right[a], right[b]), *only, mcnemar(right[a], right[b])))
     found = pd.DataFrame(rows, columns=columns)
+    found.insert(2, "difference", (found["only_better"] - found["only_worse"]) / len(truth))
     found["p_holm"] = multipletests(found["p"], method="holm")[1]
     return found.assign(verdict=[_verdict(row) for row in found.itertuples()])
 
@@ -171,10 +170,8 @@ def recommend(
     model, rule = names[0], "the best (costs were not measured)"
     if model in seconds:
         close = [name for name in names if held_out[model] - held_out[name] <= MARGIN + 1e-9]
-        model, rule = (
-            min(close, key=lambda name: seconds.get(name, np.inf)),
-            "the cheapest within one point of the best",
-        )
+        model = min(close, key=lambda name: seconds.get(name, np.inf))
+        rule = "the cheapest within one point of the best"
     compared = pairs(table)
     own = compared[(compared["better"] == model) | (compared["worse"] == model)]
     share, how_often = _share(table, model)
@@ -183,9 +180,9 @@ def recommend(
     chosen = f"Measured: {share}. It was chosen on validation texts: {rule}."
     if (always := guess["guess"].iloc[0]) > 0.8:
         chosen += f" Always giving the most frequent answer is right on {100 * always:.1f} %."
-    words = [f"{verdict}." for verdict in own["verdict"]]
     but = [f"But: {fault}" for fault in faults]
-    return Recommendation(model, [first, *but, chosen, _how_sure(own, model), *words, *gone, *_costs(model, costs)])
+    sure = [_how_sure(own, model), *(f"{verdict}." for verdict in own["verdict"])]
+    return Recommendation(model, [first, *but, chosen, *sure, *gone, *_costs(model, costs)])
 
 
 def _share(table: pd.DataFrame, model: str) -> tuple[str, str]:

@@ -1,7 +1,4 @@
-"""Tables of texts in, as they are: from a file, an address or the hub, in the encodings that people really save.
-
-Everything that can be wrong with one is said in one sentence (:class:`helpers.InputError`).
-"""
+"""Tables of texts in, as they are: from a file, an address or the hub, in the encodings that people really save."""
 
 from __future__ import annotations
 
@@ -123,15 +120,13 @@ def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
         return _read_hub(source), [f"{source} was read through the datasets library."]
     source = f"data/{source}.csv" if source in SHIPPED else source
     remote = re.match(r"https?://", source, re.IGNORECASE)
-    shown = without_password(source) if remote else source
+    path, shown = (None, without_password(source)) if remote else (find_file(source), source)
     if Path(shown).suffix.lower() not in SUFFIXES:
-        if not remote:
-            find_file(source)
         ways = {".gz": "unpack it", ".zip": "unpack it", ".json": "write an object a line and name it .jsonl"}
         way = ways.get(Path(shown).suffix.lower(), "export it as CSV")
         raise InputError(f"{shown} is none of {', '.join(SUFFIXES)}: {way}.")
     try:
-        raw = download(source) if remote else find_file(source).read_bytes()
+        raw = path.read_bytes() if path else download(source)
     except OSError as error:
         raise InputError(f"{shown} cannot be read ({error.strerror}): allow it, or copy the file.") from None
     frame, notes = _parse(raw, Path(shown))
@@ -240,7 +235,7 @@ def _parse_csv(text: str, suffix: str, name: str, notes: list[str]) -> pd.DataFr
     return frame.loc[:, (frame.columns != "") | frame.notna().any().to_numpy()]
 
 
-def column(table: pd.DataFrame, name: str, source: str, way_out: str = "set TEXT_COLUMN and LABEL_COLUMN") -> pd.Series:
+def column(table: pd.DataFrame, name: str, source: str, way_out: str) -> pd.Series:
     """Returns a column of a table; an InputError tells that there is none, or that its cells are lists and the like."""
     if name in table.columns:
         nested = table[name].map(lambda cell: hasattr(cell, "__len__") and not isinstance(cell, str))

@@ -19,7 +19,8 @@ def folder(tmp_path):
         parts.append(evaluation.predictions(frame, split, "bert", shares, labels))
     pd.concat(parts).to_csv(tmp_path / "predictions.csv", index=False)
     record = {"notebook": "04_bert_finetune", "name": "default", "versions": {"python": "3.12"}}
-    record |= {"parameters": {"DATA": "my_[x](y).csv"}, "metrics": {"train_texts": 300.0}}
+    record |= {"parameters": {"DATA": "/home/me/my_[x](y).csv", "TEST": "other/test.csv"}}
+    record["metrics"] = {"train_texts": 300.0}
     (tmp_path / "metrics.json").write_text(json.dumps(record), "utf-8")
     return tmp_path
 
@@ -35,14 +36,7 @@ def test_a_card_holds_the_recorded_figures(folder):
     assert "## Cost" not in text  # nothing was measured, so nothing is said
     assert "<img" not in text and "&lt;img src=x&gt;" in text
     assert "a\\|b" in text and "[x](y)" not in text
-
-
-def test_folders_of_the_machine_stay_out(folder):
-    record = json.loads((folder / "metrics.json").read_text("utf-8"))
-    record["parameters"] = {"DATA": "/home/me/data/my.csv", "TEST": "other/test.csv"}
-    (folder / "metrics.json").write_text(json.dumps(record), "utf-8")
-    text = cards.write(folder, "bert").read_text("utf-8")
-    assert "- DATA: my.csv" in text and "- TEST: other/test.csv" in text and "/home" not in text
+    assert "- DATA: my" in text and "- TEST: other/test.csv" in text and "/home" not in text
 
 
 def test_costs_are_told_where_they_were_measured(folder, tmp_path_factory):

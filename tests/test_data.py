@@ -15,6 +15,15 @@ from helpers import InputError, data, tables
 
 ROOT = Path(__file__).resolve().parent.parent
 LONG = "A sentence of a dozen words, which nobody would take for a header,"
+ODD = [  # content, suffix, text and label as they are read, and a part of the note
+    *((f'label{s}text\r\na{s}"say {s} 1"\r\nb{s}"two"', "csv", [f"say {s} 1", "a", "two", "b"], "") for s in ",;\t|"),
+    ("sep=;\r\ntext;label;;\r\ngoal;x;;\r\nrain;y;;\r\n", "csv", ["goal", "x", "rain", "y"], ""),
+    ('text\tlabel\n"hello\tx\n5" tall\ty\n', "tsv", ['"hello', "x", '5" tall', "y"], "quotes were read as plain"),
+    ('text\tlabel\n"a"\tx\n5"\ty\n', "tsv", ['"a"', "x", '5"', "y"], "quotes were read as plain"),
+    ('text\tlabel\n"one\ttab"\tx\n"two\nlines"\ty\n', "tsv", ["one\ttab", "x", "two\nlines", "y"], ""),
+    ('text,label\n"said \\"hi\\", twice",a\n"no",b\n', "csv", ['said "hi", twice', "a", "no", "b"], "backslash"),
+    ('text,label\n"a\rb\r\nc\nd",x\none,y\n', "csv", ["a\nb\nc\nd", "x", "one", "y"], ""),
+]
 
 
 def write(folder, content, name="my.csv"):
@@ -23,20 +32,11 @@ def write(folder, content, name="my.csv"):
     return str(path)
 
 
-@pytest.mark.parametrize(
-    ("encoding", "said"), [("utf-8", ""), ("utf-8-sig", "byte order mark"), ("gbk", "GBK"), ("utf-16", "utf-16")]
-)
-def test_the_encoding_is_said(tmp_path, encoding, said):
-    rows = "".join(f"第{i}条新闻，标题“很长”,{'甲乙'[i % 2]}\n" for i in range(12))
-    splits = data.load(write(tmp_path, f"text,label\n{rows}".encode(encoding)))
-    assert splits.labels == sorted("甲乙") and said in " ".join(splits.notes) and bool(splits.notes) == bool(said)
-
-
-@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
-def test_separators_quotes_and_line_ends(tmp_path, separator):
-    rows = [["label", "text"], ["a", f'"say {separator} 1"'], ["b", '"two"']]
-    frame, _ = data.read_labelled(write(tmp_path, "\r\n".join(separator.join(row) for row in rows)))
-    assert frame.to_numpy().tolist() == [[1, f"say {separator} 1", "a"], [2, "two", "b"]]
+@pytest.mark.parametrize(("content", "suffix", "cells", "note"), ODD)
+def test_separators_quotes_and_line_ends(tmp_path, content, suffix, cells, note):
+    frame, notes = data.read_labelled(write(tmp_path, content, f"my.{suffix}"))
+    assert frame.to_numpy().tolist() == [[1, *cells[:2]], [2, *cells[2:]]]
+    assert note in " ".join(notes) and bool(notes) == bool(note)
 
 
 def test_jsonl_and_parquet(tmp_path):
@@ -78,9 +78,8 @@ def test_shipped_split_sizes_from_anywhere(monkeypatch, tmp_path):
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(2, 40), min_size=2, max_size=8), st.floats(0.05, 0.6), st.integers(0, 9))
 def test_split_keeps_every_row_once_and_every_class(sizes, share, seed):
-    frame = pd.DataFrame({"label": np.repeat([f"c{i}" for i in range(len(sizes))], sizes)}).assign(
-        row=range(sum(sizes))
-    )
+    labels = np.repeat([f"c{i}" for i in range(len(sizes))], sizes)
+    frame = pd.DataFrame({"label": labels, "row": range(len(labels))})
     kept, held = data.stratified_split(frame, share, seed)
     assert sorted([*kept["row"], *held["row"]]) == list(range(sum(sizes)))
     assert set(kept["label"]) == set(held["label"]) == set(frame["label"])
@@ -91,8 +90,8 @@ def test_split_keeps_every_row_once_and_every_class(sizes, share, seed):
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=30), st.integers(1, 400), st.integers(0, 9))
 def test_a_sample_has_its_size_and_two_rows_of_every_class(sizes, size, seed):
-    frame = pd.DataFrame({"label": np.repeat([f"c{i}" for i in range(len(sizes))], sizes)})
-    frame["row"] = range(len(frame))
+    labels = np.repeat([f"c{i}" for i in range(len(sizes))], sizes)
+    frame = pd.DataFrame({"label": labels, "row": range(len(labels))})
     part = data.sample(frame, size, seed)
     least = frame["label"].value_counts().clip(upper=2)
     assert len(part) == min(len(frame), max(size, least.sum()))
@@ -115,20 +114,6 @@ def test_data_card_figures(place, name):
     assert counts.min() == counts.max() and all(f" {label} " in card for label in counts.index)
 
 
-def test_spreadsheets_leave_empty_columns_and_a_hint(tmp_path):
-    (tmp_path / "excel.csv").write_text("sep=;\r\ntext;label;;\r\ngoal;x;;\r\nrain;y;;\r\n", "utf-8")
-    frame, _ = data.read_table(str(tmp_path / "excel.csv"))
-    assert frame.columns.tolist() == ["text", "label"] and frame.to_numpy().tolist() == [["goal", "x"], ["rain", "y"]]
-
-
-def test_quotes_in_a_tsv_are_characters(tmp_path):
-    frame, notes = data.read_table(write(tmp_path, 'text\tlabel\n"hello\tx\n5" tall\ty\n"a"\tx\n', "my.tsv"))
-    assert frame["text"].tolist() == ['"hello', '5" tall', '"a"'] and "quotes were read as plain" in notes[0]
-    quoted = 'text\tlabel\n"one\ttab"\tx\n"two\nlines"\ty\n'
-    frame, notes = data.read_table(write(tmp_path, quoted, "my.tsv"))
-    assert frame["text"].tolist() == ["one\ttab", "two\nlines"] and notes == []
-
-
 @pytest.mark.parametrize(
     "text",
     ["one, a\ntwo, b", "roses are red,\nviolets,\nblue", 'he said "yes"\nand,no', "a\nb\na", "x,a,b\ny", "a,c\nd,e\nf"],
@@ -147,11 +132,6 @@ def test_what_may_be_an_open_quote_or_a_missing_header_is_noted(tmp_path):
     assert "is 'spam' a column's name?" in notes[0]
     _, notes = data.read_labelled(write(tmp_path, f'"{LONG}",label\none,a\ntwo,b\n'), LONG)
     assert "dozen words" in notes[0]
-
-
-def test_line_ends_inside_a_text_become_one_kind(tmp_path):
-    found, _ = data.read_labelled(write(tmp_path, b'text,label\n"a\rb\r\nc\nd",x\none,y\n'))
-    assert found["text"][0] == "a\nb\nc\nd"
 
 
 @pytest.fixture

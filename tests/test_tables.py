@@ -27,6 +27,8 @@ SAMPLES = {
     "Chinese": "text,label\n这个产品很好用,正面\n配送太慢了，很失望,负面\n",
     "two Chinese": "text,label\n好,正\n坏,负\n",
 }
+SAID = {"utf-8": "", "utf-8-sig": "UTF-8 with a byte order mark", "gbk": "GBK", "gb18030": "GBK (GB18030)"}
+SAID |= {"utf-16": "utf-16", "cp1252": "cp1252"}
 READ = [(n, "cp1252") for n in ("French", "German", "Spanish", "Portuguese", "Swedish", "English")]
 READ += [(n, e) for n in ("Chinese", "two Chinese") for e in ("gbk", "gb18030")]
 READ += [(n, e) for n in SAMPLES for e in ("utf-8", "utf-8-sig", "utf-16")]
@@ -40,7 +42,8 @@ REFUSED += [("Greek", "cp1253"), ("Turkish", "cp1254"), ("French", "mac_roman"),
 @pytest.mark.parametrize("times", [1, 30])
 def test_an_encoding_is_read_exactly(name, encoding, times):
     content = SAMPLES[name] * times
-    assert tables.decode(content.encode(encoding))[0] == content
+    found, notes = tables.decode(content.encode(encoding))
+    assert found == content and SAID[encoding] in " ".join(notes) and bool(notes) == (encoding != "utf-8")
 
 
 @pytest.mark.parametrize(("name", "encoding"), REFUSED)
@@ -66,10 +69,3 @@ def test_a_table_written_by_pandas_comes_back_or_is_refused(tmp_path_factory, te
         assert "\n" not in str(error)
     else:
         assert found["text"].tolist() == frame["text"].tolist() and found["label"].tolist() == frame["label"].tolist()
-
-
-def test_quotes_after_a_backslash_are_read(tmp_path):
-    path = tmp_path / "my.csv"
-    path.write_text('text,label\n"he said \\"hi\\", twice",a\n"no",b\n', "utf-8")
-    found, notes = data.read_labelled(str(path))
-    assert found["text"].tolist() == ['he said "hi", twice', "no"] and "backslash" in notes[0]
