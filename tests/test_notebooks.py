@@ -228,8 +228,8 @@ def test_09_explains_the_model_of_another_run(small_runs, source):
 
 @pytest.mark.slow
 def test_04_says_that_a_folder_is_no_model(small_csv, tmp_path):
-    given = ["run", "04", "-p", "DATA", small_csv, *COLUMNS[:-2], "-p", "PRESET", tmp_path]
-    done = run(*given, runs=tmp_path / "runs", ok=False)
+    given = ["run", "04", "-p", "DATA", small_csv, *COLUMNS[:-2], "-p", "PRESET", small_csv.parent]
+    done = run(*given, runs=tmp_path, ok=False)
     assert done.returncode == 2 and "no readable config.json" in done.stderr and "Traceback" not in done.stderr
 
 
