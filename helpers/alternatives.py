@@ -10,14 +10,7 @@ from matplotlib.axes import Axes
 
 
 def describe(ax: Axes) -> str:
-    """Returns a figure in words: the title of each part, what its axes show, and the values drawn in it.
-
-    Examples:
-        >>> import pandas as pd
-        >>> from helpers import plots
-        >>> describe(plots.bars(pd.Series({"tfidf": 0.64, "bert": 0.83}), "bert leads", "accuracy"))
-        'bert leads (accuracy); bars: tfidf 0.64, bert 0.83'
-    """
+    """Returns a figure in words: the title of each part, what its axes show, and the values drawn in it."""
     parts = [a for a in ax.figure.axes if a.get_title(loc="left")] or ax.figure.axes
     return "; ".join(said for part in parts for said in _part(part))
 

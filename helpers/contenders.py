@@ -7,7 +7,6 @@ arrays, saved as JSON and ``.npz`` without pickle, so that a run folder can be p
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from collections.abc import Sequence
@@ -90,11 +89,8 @@ def fit_frozen(
 
 def refit(fitted: Fitted, inputs: Sequence[str] | np.ndarray, y: np.ndarray, balanced: bool = False) -> Fitted:
     """Returns the same classifier, with the same C, fitted anew on n texts or vectors (n, width), all choices made."""
-    clock, counts = time.monotonic(), fitted.counts
-    if fitted.kind == "frozen":
-        x = _unit(inputs)
-    else:
-        counts, x = _count(inputs, [part["settings"] for part in counts], int(max(y)) + 1)
+    clock, choice = time.monotonic(), [part["settings"] for part in fitted.counts]
+    counts, x = _count(inputs, choice, int(max(y)) + 1) if choice else ([], _unit(inputs))
     coef, intercept = _fit(fitted.kind, x, y, fitted.C, balanced)
     spent = fitted.seconds + time.monotonic() - clock
     return replace(fitted, coef=coef, intercept=intercept, counts=counts, texts=len(y), seconds=spent)
@@ -216,9 +212,8 @@ def save(folder: Path, name: str, fitted: Fitted, **settings: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {"coef": fitted.coef.astype("float16"), "intercept": fitted.intercept}
     arrays |= {f"idf_{i}": part["counter"].idf_.astype("float32") for i, part in enumerate(fitted.counts)}
-    raw = io.BytesIO()
-    np.savez_compressed(raw, **arrays)
-    files.write_atomic(folder / f"{name}.npz", raw.getvalue())
+    with files.whole(folder / f"{name}.npz") as file:
+        np.savez_compressed(file, **arrays)
     kept = [{"settings": part["settings"], "terms": part["terms"]} for part in fitted.counts]
     files.write_json(folder / f"{name}.json", {"kind": fitted.kind, "C": fitted.C, "counts": kept} | settings)
 

@@ -70,14 +70,8 @@ class CountedWords:
 def count_words(documents: Iterable[Sequence[str]], min_count: int = 5, most: int = 100_000) -> CountedWords:
     """Returns the words of tokenised documents, counted, and the documents as one row of numbers.
 
-    Words rarer than ``min_count`` are left out, as if they were not there; ``most`` are kept.
-
-    Raises:
-        InputError: there are fewer than two words to learn from.
-
-    Examples:
-        >>> count_words([["b", "a", "b"], ["a", "b"]], min_count=2).ids.tolist()
-        [1, 2, 1, 0, 2, 1, 0]
+    Words rarer than ``min_count`` are left out, as if they were not there; ``most`` are kept. An InputError says that
+    fewer than two are left to learn from.
     """
     documents = list(documents)
     counts = Counter(word for document in documents for word in document)

@@ -29,10 +29,6 @@ def split_tokens(document: str, unit: str) -> list[str]:
     """Returns the tokens of a document as :func:`helpers.text.tokenize` does, but two units keep everything.
 
     ``"space"`` is for text that is tokenised already; ``"character"`` takes every character, spaces included.
-
-    Examples:
-        >>> split_tokens("the <unk> 's", "space"), split_tokens("a b", "character")
-        (['the', '<unk>', "'s"], ['a', ' ', 'b'])
     """
     if unit == "character":
         return list(document)
@@ -59,10 +55,8 @@ def _read_part(folder: Path, names: tuple[str, ...]) -> list[str]:
 def to_streams(parts: dict[str, list[str]], unit: str, size: int) -> tuple[dict[str, np.ndarray], list[str]]:
     """Returns one stream of ids (tokens,) int32 a part, and the vocabulary, from the training part alone.
 
-    It has at most ``size`` entries: EOS, UNKNOWN, then tokens by falling frequency.
-
-    Raises:
-        InputError: a part with hardly any text, fewer than two different tokens, or a part without a known one.
+    It has at most ``size`` entries: EOS, UNKNOWN, then tokens by falling frequency. An InputError says that a part has
+    hardly any text or no known token, or that there are fewer than two different ones.
     """
     tokens = {name: [split_tokens(document, unit) for document in parts[name]] for name in PARTS}
     for name, documents in tokens.items():
@@ -86,14 +80,10 @@ def to_streams(parts: dict[str, list[str]], unit: str, size: int) -> tuple[dict[
 class KneserNey:
     """An n-gram model with interpolated, modified Kneser-Ney smoothing (Chen and Goodman 1998, section 3).
 
+    It counts ``ids`` (tokens,), has n-grams of ``order`` tokens, 1 or more, and a vocabulary of ``size`` entries.
     p(w | h) = max(c(h w) - D(c), 0) / c(h) + gamma(h) p(w | h'), where h' is h without its first token. Before the text
     stands EOS, and contexts reach over one. A context of k tokens is kept as a number: that of its last k - 1 tokens,
     times ``size``, plus its first token.
-
-    Args:
-        ids: (tokens,), the training stream.
-        order: tokens in an n-gram, 1 or more.
-        size: entries of the vocabulary.
 
     Examples:
         >>> model = KneserNey(np.array([2, 3, 2, 4, 2, 3]), order=2, size=5)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,8 +70,7 @@ class Network:
         best, spent = int(self.history["val_accuracy"].argmax()) + 1, 0.9 * self.seconds  # none is held out
         if time.monotonic() + spent * best / len(self.history) * (1 + len(others) / len(ids)) <= end:
             model.set_weights(self._start)
-            width = max(ids.shape[1], others.shape[1])
-            both = np.vstack([training.pad(part, width) for part in (ids, others)])
+            both = training.pad([*ids, *others], max(ids.shape[1], others.shape[1]))
             batches = self._batches(both, np.r_[y, y_others])
             again = training.fit(model, batches, None, best, f"{name}, all rows", monitor="loss")
             self.seconds, self.texts = self.seconds + again["seconds"].iloc[-1], len(both)
@@ -113,16 +113,13 @@ def fit_lstm(
     ]
     model = keras.Sequential(parts)
 
-    def encode(some: Sequence[str]) -> np.ndarray:
-        return training.encode(some, vocabulary, unit, length)
-
     def batches(ids: np.ndarray, y: np.ndarray) -> Any:
         model.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy", metrics=["accuracy"])
         return training.bucketed(ids, y, 32, seed)
 
-    def save(folder: Path) -> None:
-        training.save_classifier(folder, model, vocabulary, labels, unit=unit, length=length)
-
+    read = {"vocabulary": vocabulary, "unit": unit, "length": length}
+    encode = partial(training.encode, **read)
+    save = partial(training.save_classifier, model=model, labels=labels, **read)
     network = Network(model, encode, (), batches, save)
     rows, held = (encode(texts), y.astype("int32")), (encode(held_texts), y_held.astype("int32"))
     first = batches(*rows)
@@ -165,10 +162,8 @@ def fit_bert(
         pretrained.compile_adamw(model, BERT_RATE, epochs * -(-len(ids) // BERT_BATCH))
         return pretrained.batches(ids, y, BERT_BATCH, seed)
 
-    def save(folder: Path) -> None:
-        pretrained.save_classifier(folder, model, words, labels, length)
-
-    network = Network(model, lambda some: words(some, length), (64, pretrained.inputs), batches, save)
+    save = partial(pretrained.save_classifier, model=model, words=words, labels=labels, length=length)
+    network = Network(model, partial(words, length=length), (64, pretrained.inputs), batches, save)
     learn = network.epoch_seconds(batches(ids, y))
     read = 0.4 * learn / len(ids)  # a text forward only takes about this share of a step
     end = clock + seconds - 1.2 * read * others - 12

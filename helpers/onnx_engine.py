@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from helpers import InputError, files, pretrained, training, weights
+from helpers.pretrained import arrays_of
 
 if TYPE_CHECKING:
     import keras
@@ -48,10 +49,7 @@ class Graph:
         return made[-1]
 
     def dense(self, x: str, kernel: Any, bias: np.ndarray | None = None, exact: bool = False) -> str:
-        """Adds a product with a kernel (in, out), or with each of several one after the other, and its bias.
-
-        One that is ``exact`` stays float32 when the others become int8.
-        """
+        """Adds a product with a kernel (in, out) or several in a row, and its bias; an ``exact`` one stays float32."""
         for part in kernel if isinstance(kernel, (tuple, list)) else (kernel,):
             x = self("MatMul", x, part)
             self.exact += [x] * exact
@@ -67,13 +65,6 @@ class Graph:
         graph = helper.make_graph(self.nodes, " ".join(["classifier", *self.exact]), [read], [told], self.weights)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(FUSED, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=8)
-
-
-def arrays_of(backbone: keras.Model) -> dict[str, np.ndarray]:
-    """Returns the weights of a KerasHub BERT by their paths, kernels as (in, out)."""
-    found = {v.path.split("backbone/")[-1]: np.array(v, "float32") for v in backbone.weights}
-    width = backbone.hidden_dim
-    return {k: a.reshape(width, width) if a.ndim == 3 else a.ravel() if "bias" in k else a for k, a in found.items()}
 
 
 def bert(
@@ -96,10 +87,8 @@ def bert(
     x = g("LayerNormalization", x, arrays[f"{norm}/gamma"], arrays[f"{norm}/beta"], epsilon=1e-12)
     for layer in range(len({name.split("/")[0] for name in arrays if name.startswith("transformer_layer_")})):
         part = {n.split("/", 1)[1]: a for n, a in arrays.items() if n.startswith(f"transformer_layer_{layer}/")}
-        packed = [
-            np.concatenate([part[f"self_attention_layer/{name}/{kind}"] for name in ("query", "key", "value")], axis=-1)
-            for kind in ("kernel", "bias")
-        ]
+        names = [f"self_attention_layer/{name}" for name in ("query", "key", "value")]
+        packed = [np.concatenate([part[f"{name}/{kind}"] for name in names], axis=-1) for kind in ("kernel", "bias")]
         seen = g("Attention", x, *packed, mask, num_heads=heads, domain=FUSED)
         x = _add_norm(g, part, x, seen, "self_attention_layer/attention_output", "self_attention_layer_norm")
         wide = g.dense(x, part["feedforward_intermediate_dense/kernel"])
@@ -139,12 +128,11 @@ def lstm(network: keras.Sequential, int8_table: bool = False) -> onnx.ModelProto
         if isinstance(layer, layers.Embedding) and layer.mask_zero:
             x = g("Transpose", _table(g, arrays[0], int8_table), perm=[1, 0, 2])
         elif isinstance(layer, (layers.LSTM, layers.Bidirectional)):
-            count, sequence = len(arrays) // 3, layer.return_sequences
-            units = arrays[1].shape[0]
+            sequence, units = layer.return_sequences, arrays[1].shape[0]
             order = np.r_[:units, 3 * units : 4 * units, units : 3 * units]  # ONNX has the gates i o f c, Keras i f c o
             kernel, recurrent = (np.stack([a[:, order].T for a in arrays[i::3]]) for i in (0, 1))
             bias = np.stack([np.r_[a[order], np.zeros_like(a)] for a in arrays[2::3]])
-            way = "bidirectional" if count == 2 else "forward"
+            way = "bidirectional" if len(arrays) == 6 else "forward"
             x = g("LSTM", x, kernel, recurrent, bias, lengths, outputs=1 if sequence else 2, direction=way,
                   hidden_size=units)  # fmt: skip
             perm = [2, 0, 1, 3] if sequence else [1, 0, 2]  # text first: (n, length, ways, units) or (n, ways, units)

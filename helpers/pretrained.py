@@ -77,7 +77,7 @@ def _read_backbone(folder: Path) -> keras.Model:
     try:
         backbone = keras_hub.models.BertBackbone(**{ours: config[theirs] for ours, theirs in SIZES.items()})
         for variable in backbone.weights:
-            array = tensors[_name(variable)]
+            array = tensors[_name(variable.path)]
             variable.assign((array.T if variable.name == "kernel" else array).reshape(variable.shape))
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(f"{folder.name} is no whole BERT: {error} is missing or has another size.") from None
@@ -85,12 +85,19 @@ def _read_backbone(folder: Path) -> keras.Model:
     return backbone
 
 
-def _name(variable: Any) -> str:
+def _name(path: str) -> str:
     """What Hugging Face calls a variable of KerasHub's backbone."""
-    layer, kind = variable.path.rsplit("/", 1)
+    layer, kind = path.rsplit("/", 1)
     for ours, theirs in NAMES.items():
         layer = re.sub(f"(?:^|(?<=[.])){ours}", theirs, layer)
     return f"{layer}.{'bias' if kind in ('bias', 'beta') else 'weight'}"
+
+
+def arrays_of(backbone: keras.Model) -> dict[str, np.ndarray]:
+    """Returns the weights of a KerasHub BERT by their paths, kernels as (in, out)."""
+    found = {v.path.split("backbone/")[-1]: np.array(v, "float32") for v in backbone.weights}
+    width = backbone.hidden_dim
+    return {k: a.reshape(width, width) if a.ndim == 3 else a.ravel() if "bias" in k else a for k, a in found.items()}
 
 
 def save_backbone(
@@ -102,20 +109,15 @@ def save_backbone(
     """
     from safetensors.numpy import save_file
 
-    tensors = {name: np.ascontiguousarray(array, "float16") for name, array in (others or {}).items()}
-    for variable in backbone.weights:
-        array = np.asarray(variable, "float16")
-        if variable.name == "kernel":  # attention's have an axis for the heads
-            array = array.reshape((-1, array.shape[-1]) if "attention_output" in variable.path else (len(array), -1)).T
-        elif variable.name == "bias":
-            array = array.reshape(-1)
-        tensors[_name(variable)] = np.ascontiguousarray(array)
+    arrays = dict(others or {})
+    for path, array in arrays_of(backbone).items():
+        arrays[_name(path)] = array.T if path.endswith("kernel") else array
     config = {"model_type": "bert", "hidden_act": "gelu", "type_vocab_size": 2}
-    sizes = {theirs: getattr(backbone, ours) for ours, theirs in SIZES.items()}
+    config |= {theirs: getattr(backbone, ours) for ours, theirs in SIZES.items()}
     read = {"do_lower_case": words.lowercase, "tokenizer_class": "BertTokenizer"}
     with whole_folder(folder) as part:
-        save_file(tensors, part / "model.safetensors")
-        write_json(part / "config.json", config | sizes)
+        save_file({k: np.ascontiguousarray(a, "float16") for k, a in arrays.items()}, part / "model.safetensors")
+        write_json(part / "config.json", config)
         write_json(part / "tokenizer_config.json", read)
         (part / "vocab.txt").write_text("\n".join(words.pieces) + "\n", "utf-8")
 

@@ -59,10 +59,7 @@ def encode(texts: Sequence[str], vocabulary: Sequence[str], unit: str, length: i
 
 
 def dataset(generator: Callable[[], Iterator[Any]], signature: Any, count: int) -> tf.data.Dataset:
-    """Returns a data set of ``count`` elements, without tf.data's tuner: its thread makes every epoch wait for it.
-
-    ``generator`` is called once an epoch; ``signature`` has the shapes and types of an element, as ``tf.TensorSpec``.
-    """
+    """Returns a data set of ``count`` elements, without tf.data's tuner: its thread makes every epoch wait for it."""
     tf = import_tensorflow()
     options = tf.data.Options()
     options.autotune.enabled = False

@@ -31,7 +31,7 @@ def test_saved_without_pickle_and_loaded_the_same(fitted, tmp_path):
     again, settings = contenders.load(tmp_path, "tfidf")
     assert settings == {"labels": ["a"], "length": 3}
     assert np.allclose(again.predict_proba(texts), model.predict_proba(texts), atol=5e-3)
-    assert not [p for p in tmp_path.iterdir() if p.suffix not in (".json", ".npz")]
+    assert {p.suffix for p in tmp_path.iterdir()} == {".json", ".npz"}
     with pytest.raises(InputError, match="no model 'frozen'"):
         contenders.load(tmp_path, "frozen")
     np.savez(tmp_path / "tfidf.npz", coef=np.zeros((2, 3)), intercept=np.zeros(2))

@@ -62,9 +62,7 @@ def test_bert_answers_as_keras_does(bert_run):
 
 
 def test_a_frozen_encoder_answers_as_its_contender(bert_run, monkeypatch):
-    model, words = pretrained.load_classifier(
-        bert_run / "model", weights.read_json(bert_run / "model" / "classifier.json")
-    )
+    model, words = tiny_bert(len(PIECES), True), weights.Tokenizer(PIECES, True)
     monkeypatch.setattr(pretrained, "load", lambda preset: (model.backbone, words))
     y = np.arange(9) % 3
     vectors = pretrained.encode_ids(model.backbone, words(TEXTS, 32))
@@ -73,20 +71,18 @@ def test_a_frozen_encoder_answers_as_its_contender(bert_run, monkeypatch):
     place = onnx_engine.export(bert_run, "frozen")
     expected = contenders.load(bert_run / "model", "frozen")[0].predict_proba(vectors)
     assert np.abs(onnx_engine.Engine(place)(TEXTS) - expected).max() < 1e-4
-    start = pretrained.mean_classifier()(model.backbone, 3, activation="softmax")  # where 06 begins to fine-tune
-    start.output_dense.set_weights([fitted.coef.T, fitted.intercept])
-    said = training.predict_proba(start, words(TEXTS, 32), 64, pretrained.inputs)
+    model.output_dense.set_weights([fitted.coef.T, fitted.intercept])  # where 06 begins to fine-tune
+    said = training.predict_proba(model, words(TEXTS, 32), 64, pretrained.inputs)
     assert np.abs(said - fitted.predict_proba(vectors)).max() < 1e-5
     by_name, _ = predict.load_classifier(bert_run, "frozen", export=True)
     assert isinstance(by_name, onnx_engine.Engine)
 
 
-def test_low_rank_is_equal_where_nothing_is_cut(bert_run):
+def test_low_rank_is_equal_where_nothing_is_cut():
     import onnxruntime
 
-    said = weights.read_json(bert_run / "model" / "classifier.json")
-    model, words = pretrained.load_classifier(bert_run / "model", said)
-    arrays, ids = onnx_engine.arrays_of(model.backbone), words(TEXTS, 32)
+    backbone, ids = tiny_bert(len(PIECES), True).backbone, weights.Tokenizer(PIECES, True)(TEXTS, 32)
+    arrays = onnx_engine.arrays_of(backbone)
     name = "transformer_layer_1/feedforward_output_dense/kernel"
     left, middle, right = np.linalg.svd(arrays[name], full_matrices=False)
     answers = []
@@ -94,7 +90,7 @@ def test_low_rank_is_equal_where_nothing_is_cut(bert_run):
         raw = onnx_engine.bert(arrays | {name: kernel}, 2).SerializeToString()
         session = onnxruntime.InferenceSession(raw, providers=["CPUExecutionProvider"])
         answers.append(session.run(None, {"ids": ids})[0])
-    assert np.abs(answers[0] - pretrained.encode_ids(model.backbone, ids)).max() < 1e-4
+    assert np.abs(answers[0] - pretrained.encode_ids(backbone, ids)).max() < 1e-4
     assert np.abs(answers[1] - answers[0]).max() < 1e-4
 
 

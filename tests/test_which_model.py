@@ -10,7 +10,7 @@ import pytest
 from conftest import record, wait_for
 from test_notebooks import ROOT, run
 
-from helpers import InputError, files
+from helpers import files
 from helpers.commands import compare
 
 
@@ -74,13 +74,6 @@ def test_names_come_from_the_file_and_are_numbered(tmp_path, capsys):
     assert compare._free_name(tmp_path, "d1/my.csv") == "my"
     assert compare._free_name(tmp_path, "d2/my.csv") == "my-2"
     assert "belongs to d1/my.csv" in capsys.readouterr().out
-
-
-def test_what_is_wrong_is_said_before_any_work(tmp_path):
-    with pytest.raises(InputError, match=r"none\.csv"):
-        compare.compare(str(tmp_path / "none.csv"), {})
-    with pytest.raises(InputError, match="MINUTES"):
-        compare.compare("news_en", {"MINUTES": 0.01})
 
 
 @pytest.mark.slow
