@@ -140,8 +140,9 @@ def intervals(table: pd.DataFrame, title: str, xlabel: str, ax: Axes, highlight:
 
 @styled
 def histogram(values: Sequence[float], title: str, xlabel: str, ax: Axes, ylabel: str = "texts") -> Axes:
-    """Draws a histogram of ``values`` in 30 bins."""
-    ax.hist(values, bins=30, color=PALETTE[0])
+    """Draws a histogram of ``values`` in 30 bins; of fewer than 60 equal steps, such as counts, each has its bar."""
+    steps = np.ptp(values) / np.diff(np.unique(values)).min(initial=np.inf)
+    ax.hist(values, bins=round(steps) + 1 if steps < 60 else 30, color=PALETTE[0])
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     return ax
 
@@ -257,11 +258,9 @@ def diagram(
 ) -> Axes:
     """Draws a computation graph, an architecture or a pipeline: boxes on a grid, joined by arrows.
 
-    ``boxes`` gives each name ``(column, row)``, ``(column, row, kind)`` or ``(column, row, kind, columns wide)``; row 0
-    is at the top, fractions are fine, and of the KINDS, op is a circle and text has no border. The name is what is
-    written; a part from ``#`` on is not, so that ``"×#2"`` is a second circle ``×``. ``arrows`` are ``(from, to)``,
-    ``(from, to, label)`` or ``(from, to, label, bend)``; a bend of .3 or -.3 curves it. A row takes ``height`` inches;
-    the figure is made for the grid where no ``ax`` is given.
+    ``boxes`` gives each name ``(column, row)`` and maybe a kind, one of KINDS, and how many columns wide; row 0 is at
+    the top, fractions are fine. The name is what is written; a part from ``#`` on is not, so that ``"×#2"`` is a second
+    circle ``×``. ``arrows`` are ``(from, to)`` and maybe a label and a bend such as .3; a row takes ``height`` inches.
     """
     boxes = {name: (*box, *("plain", 1)[len(box) - 2 :])[:4] for name, box in boxes.items()}
     left, right = (f(x + s * w / 2 for x, _, _, w in boxes.values()) for f, s in ((min, -1), (max, 1)))
