@@ -141,7 +141,7 @@ def intervals(table: pd.DataFrame, title: str, xlabel: str, ax: Axes, highlight:
 @styled
 def histogram(values: Sequence[float], title: str, xlabel: str, ax: Axes, ylabel: str = "texts") -> Axes:
     """Draws a histogram of ``values`` in 30 bins; of fewer than 60 equal steps, such as counts, each has its bar."""
-    steps = np.ptp(values) / np.diff(np.unique(values)).min(initial=np.inf)
+    steps = np.ptp(values) / np.diff(np.unique(np.asarray(values, float))).min(initial=np.inf)
     ax.hist(values, bins=round(steps) + 1 if steps < 60 else 30, color=PALETTE[0])
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     return ax
