@@ -30,7 +30,7 @@ check: $(READY)  ## the fast half of the tests: ruff, and tests that neither tra
 
 test: $(READY)  ## ruff, unit tests, nbval on every notebook, papermill runs with small parameters
 	@$(VENV)/bin/ruff check --quiet . && $(VENV)/bin/ruff format --quiet --check .
-	@$(PY) -m pytest --doctest-modules tests $(EXAMPLES)
+	@$(PY) -m pytest -n 2 --dist loadfile --doctest-modules tests $(EXAMPLES)
 	@$(PY) -m pytest -c pyproject.toml --nbval --nbval-current-env --nbval-cell-timeout 600 -p tests.nbval_plugin notebooks
 
 test-colab:  ## notebooks with small parameters on the versions that Colab ships, in .venv-colab (Python 3.12)

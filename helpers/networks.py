@@ -37,22 +37,32 @@ class Network:
         self, model: keras.Model, encode: Callable[[Sequence[str]], np.ndarray], how: tuple, batches: Callable,
         save: Callable[[Path], None],
     ) -> None:  # fmt: skip
-        """Takes what makes ids of texts, batches of ids and classes (and compiles), and ``how`` ids are classified."""
+        """Takes what makes ids of texts, and batches of ids and classes, and ``how`` ids are classified."""
         self._model, self._encode, self._how, self._batches, self.save = model, encode, how, batches, save
-        self._start, self.parameters = [np.array(w) for w in model.get_weights()], model.count_params()
+        self.parameters = model.count_params()
 
     def classify(self, texts: Sequence[str]) -> np.ndarray:
         """Returns the probabilities (n, classes) of n texts."""
         return training.predict_proba(self._model, self._encode(texts), *self._how)
 
     def epoch_seconds(self, batches: Any) -> float:
-        """Returns the seconds of an epoch of these batches, from eight of them; the weights are put back."""
+        """Returns the seconds of an epoch of these batches, from eight of them; then all is as it was."""
+        training.build(self._model, batches)
+        self._start = [np.array(variable) for variable in self._variables()]
         self._model.fit(batches.take(2), epochs=1, verbose=0, shuffle=False)
         clock = time.monotonic()
         self._model.fit(batches.take(8), epochs=1, verbose=0, shuffle=False)
         spent = time.monotonic() - clock
-        self._model.set_weights(self._start)
+        self._restart()
         return spent / min(8, len(batches)) * len(batches)
+
+    def _variables(self) -> list:
+        return [*self._model.weights, *self._model.optimizer.variables]
+
+    def _restart(self) -> None:
+        """Puts weights and optimizer back: compiled anew, each training would be translated into a graph again."""
+        for variable, value in zip(self._variables(), self._start, strict=True):
+            variable.assign(value)
 
     def learn(
         self, name: str, first: Any, rows: Sequence[np.ndarray], held: Sequence[np.ndarray], held_batches: Any,
@@ -69,7 +79,7 @@ class Network:
         self.seconds, self.texts = self.history["seconds"].iloc[-1], len(ids)
         best, spent = int(self.history["val_accuracy"].argmax()) + 1, 0.9 * self.seconds  # none is held out
         if time.monotonic() + spent * best / len(self.history) * (1 + len(others) / len(ids)) <= end:
-            model.set_weights(self._start)
+            self._restart()
             both = training.pad([*ids, *others], max(ids.shape[1], others.shape[1]))
             batches = self._batches(both, np.r_[y, y_others])
             again = training.fit(model, batches, None, best, f"{name}, all rows", monitor="loss")
@@ -112,11 +122,8 @@ def fit_lstm(
         layers.Dense(len(labels), activation="softmax"),
     ]
     model = keras.Sequential(parts)
-
-    def batches(ids: np.ndarray, y: np.ndarray) -> Any:
-        model.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy", metrics=["accuracy"])
-        return training.bucketed(ids, y, 32, seed)
-
+    model.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    batches = partial(training.bucketed, batch_size=32, seed=seed)
     read = {"vocabulary": vocabulary, "unit": unit, "length": length}
     encode = partial(training.encode, **read)
     save = partial(training.save_classifier, model=model, labels=labels, **read)
@@ -157,9 +164,11 @@ def fit_bert(
     model.backbone.token_embedding.trainable = False  # half of all weights: AdamW would move them all in each step
     y, y_held, length = y.astype("int32"), y_held.astype("int32"), ids.shape[1]
     epochs = BERT_EPOCHS  # for the schedule of the steps that are timed
+    steps = keras.Variable(1.0, trainable=False)
+    pretrained.compile_adamw(model, BERT_RATE, steps)
 
     def batches(ids: np.ndarray, y: np.ndarray) -> Any:
-        pretrained.compile_adamw(model, BERT_RATE, epochs * -(-len(ids) // BERT_BATCH))
+        steps.assign(epochs * -(-len(ids) // BERT_BATCH))
         return pretrained.batches(ids, y, BERT_BATCH, seed)
 
     save = partial(pretrained.save_classifier, model=model, words=words, labels=labels, length=length)

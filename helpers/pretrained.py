@@ -230,8 +230,8 @@ def read_state(model: keras.Model, states: Any, real: Any) -> Any:
     return mean_state(states, real, True) if reads_mean(model) else model.backbone.pooled_dense(states[:, 0])
 
 
-def compile_adamw(model: keras.Model, learning_rate: float, steps: int, weight_decay: float = 0.01) -> None:
-    """Compiles with AdamW, 10 % warm-up and linear decay to 0 over ``steps`` (Devlin et al. 2019)."""
+def compile_adamw(model: keras.Model, learning_rate: float, steps: Any, weight_decay: float = 0.01) -> None:
+    """Compiles with AdamW, 10 % warm-up and linear decay to 0 over ``steps`` (Devlin et al. 2019), or a variable's."""
     import keras
 
     def rate() -> Any:
@@ -246,8 +246,8 @@ def warmup_linear(step: Any, peak: float, steps: int, share: float = 0.1) -> Any
     """Returns the learning rate at ``step``: up to ``peak`` in the first ``share`` of the steps, then down to 0."""
     from keras import ops
 
-    up = max(steps * share, 1.0)
-    return peak * ops.minimum((step + 1) / up, ops.maximum((steps - step) / max(steps - up, 1.0), 0.0))
+    up = ops.maximum(steps * share, 1.0)
+    return peak * ops.minimum((step + 1) / up, ops.maximum((steps - step) / ops.maximum(steps - up, 1.0), 0.0))
 
 
 def batches(token_ids: np.ndarray, targets: np.ndarray, batch_size: int, seed: int | None = None) -> Any:

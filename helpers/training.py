@@ -124,6 +124,21 @@ def bar(total: int, label: str, unit: str = "it") -> Any:
     return tqdm(total=total, desc=label, unit=f" {unit}", leave=False, disable=bool(os.environ.get("TQDM_DISABLE")))
 
 
+def build(model: keras.Model, batches: tf.data.Dataset) -> None:
+    """Builds a compiled model, its optimizer and its metrics, on zeros in the form of ``batches``.
+
+    Keras leaves that to the first step, which TensorFlow then has to translate into a graph twice.
+    """
+    if model.optimizer.built:
+        return
+    tf = import_tensorflow()
+    zeros = tf.nest.map_structure(lambda spec: tf.zeros([n or 2 for n in spec.shape], spec.dtype), batches.element_spec)
+    output = model(zeros[0])
+    model.optimizer.build(model.trainable_variables)
+    model.compute_metrics(*zeros[:2], output)
+    model.reset_metrics()
+
+
 def fit(
     model: keras.Model, train: tf.data.Dataset, validation: tf.data.Dataset | None, epochs: int, label: str,
     patience: int | None = None, class_weight: dict[int, float] | None = None, monitor: str = "val_accuracy",
@@ -147,8 +162,7 @@ def fit(
 
     folder, sign = runs.checkpoint(label), 1 if monitor.endswith("loss") else -1
     state, rows, best = folder and folder / "state.npz", [], []
-    if not model.built:
-        model(next(iter(train))[0])
+    build(model, train)
 
     def variables() -> list:
         return [*model.weights, *model.optimizer.variables]
@@ -159,7 +173,6 @@ def fit(
     if state and state.exists():
         told, *arrays = np.load(state).values()
         rows, best = json.loads(str(told)), arrays[: len(model.weights)]
-        model.optimizer.build(model.trainable_variables)
         for variable, array in zip(variables(), arrays[len(best) :], strict=True):
             variable.assign(array)
     clock = time.monotonic() - (rows[-1]["seconds"] if rows else 0.0)

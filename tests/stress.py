@@ -11,20 +11,49 @@ import argparse
 import contextlib
 import csv
 import hashlib
+import http.client
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from urllib import request
 
+import nbformat
 from filelock import FileLock
+from nbformat.v4 import new_code_cell, new_notebook
+
+TRAINING = """# What is killed: a small training of ten epochs that keeps its state.
+import numpy as np
+from helpers import data, runs, text, training
+training.import_tensorflow()
+import keras
+run = runs.start("small", globals())
+
+splits = data.load("news_en", seed=SEED)
+known = ["", "[UNK]", *sorted({word for some in splits.train["text"] for word in text.tokenize(some, "word")})]
+x = [training.encode(part["text"], known, "word", 20) for part in (splits.train, splits.test)]
+y = [np.searchsorted(splits.labels, part["label"]).astype("int32") for part in (splits.train, splits.test)]
+keras.utils.set_random_seed(SEED)
+vectors, last = keras.layers.Embedding(len(known), 16, mask_zero=True), keras.layers.Dense(10, "softmax")
+model = keras.Sequential([keras.Input((None,), dtype="int32"), vectors, keras.layers.LSTM(16), last])
+model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
+
+batches = [training.bucketed(some, truth, 64, SEED) for some, truth in zip(x, y)]
+history = training.fit(model, *batches, 10, "lstm")
+
+run.record(accuracy=history["val_accuracy"].max(), epochs=len(history))
+run.finish()"""
 
 
 def finished(root: Path) -> dict[str, str]:
@@ -46,8 +75,6 @@ def finished(root: Path) -> dict[str, str]:
 
 def check(file: Path) -> bytes:
     """The content of a file that is whole; any other fails."""
-    import nbformat
-
     content = file.read_bytes()
     if file.suffix == ".json":
         json.loads(content)
@@ -127,9 +154,11 @@ def settle(root: Path) -> None:
             lock.unlink(missing_ok=True)
 
 
-def start(command: Sequence[str], root: Path) -> subprocess.Popen:
+def start(command: Sequence[str], root: Path, **how: Any) -> subprocess.Popen:
     words, environment = [sys.executable, "-m", "helpers", *command], os.environ | {"HELPERS_RUNS": str(root)}
-    return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        words, env=environment, **{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | how
+    )
 
 
 def table(root: Path) -> dict[str, dict[str, str]]:
@@ -150,38 +179,60 @@ def compare(calm: Path, stormy: Path) -> None:
     assert apart <= spread + 1e-9
 
 
+def correct(run: Path, root: Path, kills: int, seed: int = 0) -> None:
+    """Kills a server while corrections arrive: each that was acknowledged stands in the file, and no half line."""
+    chance, kept = random.Random(seed), []
+    for number in range(1, kills + 1):
+        process = start(["serve", str(run), "--port", "0"], root, stdout=subprocess.PIPE, text=True)
+        address = re.search(r"http://\S+", process.stdout.readline())[0] + "correct"
+        clock = threading.Timer(chance.uniform(0, 2), process.kill)
+        clock.start()
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            while True:
+                told = json.dumps({"text": f'number {len(kept)}, "said"\nso', "label": "sport"}).encode()
+                request.urlopen(request.Request(address, told, {"Content-Type": "application/json"})).read()
+                kept.append(f'number {len(kept)}, "said"\nso')
+        process.wait()
+        with (run / "corrections.csv").open(encoding="utf-8", newline="") as file:
+            head, *rows = csv.reader(file)
+        assert head == ["text", "label"] and {len(row) for row in rows} == {2}
+        assert set(kept) <= {text for text, _ in rows}
+        print(f"serve, kill {number}: {len(kept)} corrections kept", flush=True)
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--notebook", default="03_lstm_classifier")
-    options.add_argument("--kills", type=int, default=20)
+    options.add_argument("--kills", type=int, default=24, help="a sixth for each command")
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("-p", nargs=2, action="append", default=[], help="a small parameter, such as -p EPOCHS 3")
     given = options.parse_args()
-    small = [word for name, value in given.p or [("EPOCHS", "3"), ("LENGTH", "30")] for word in ("-p", name, value)]
+    few = [given.kills // 6 + (part < given.kills % 6) for part in range(6)]
     with tempfile.TemporaryDirectory(prefix="helpers-stress-") as place:
-        grid = Path(place, "seeds.yaml")
+        grid, book, small = (Path(place, name) for name in ("seeds.yaml", "small.ipynb", "few.csv"))
         grid.write_text("SEED: [1, 2, 3, 4]\n", "utf-8")
-        one, calm, stormy = (Path(place, name) for name in ("one", "calm", "stormy"))
-        run = ["run", given.notebook, *small, "--resume"]
-        attack(run, one, given.kills // 5, undisturbed(run, Path(place, "alone")), given.seed)
-        sweep = ["sweep", given.notebook, str(grid), *small, "--jobs", "2"]
-        seconds = undisturbed(sweep, calm)
-        attack(sweep, stormy, given.kills // 5, seconds / 2, given.seed + 1)
+        cells = [new_code_cell("SEED: int = 0  # decides weights and order", metadata={"tags": ["parameters"]})]
+        cells += [new_code_cell(part) for part in TRAINING.split("\n\n")]
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+        nbformat.write(new_notebook(cells=cells, metadata=kernel), book)
+        lines = Path("data", "news_en.csv").read_text("utf-8").splitlines()
+        small.write_text("\n".join([lines[0], *lines[1::20]]), "utf-8")
+        alone, one, calm, stormy, answers = (Path(place, n) for n in ("alone", "one", "calm", "stormy", "answers"))
+        run = ["run", str(book), "--resume"]
+        attack(run, one, few[0], undisturbed(run, alone), given.seed)
+        sweep = ["sweep", str(book), str(grid), "--jobs", "2"]
+        attack(sweep, stormy, few[1], undisturbed(sweep, calm) / 2, given.seed + 1)
         records = [
             json.loads(path.read_text("utf-8")) for root in (one, stormy) for path in root.glob("*/*/metrics.json")
         ]
         assert any(record["resumed"] for record in records), "no run went on from a checkpoint"
         compare(calm, stormy)
-        few, answers = Path(place, "few.csv"), Path(place, "answers")
-        lines = Path("data", "news_en.csv").read_text("utf-8").splitlines()
-        few.write_text("\n".join([lines[0], *lines[1::20]]), "utf-8")
-        question = ["compare", str(few), "--minutes", "0.5", "--name", "few"]
-        attack(question, answers, given.kills // 5, undisturbed(question, Path(place, "asked")), given.seed + 2)
+        question = ["compare", str(small), "--minutes", "0.5", "--name", "few"]
+        attack(question, answers, few[2], undisturbed(question, alone), given.seed + 2)
         (finished_run,) = answers.glob("06_*/few")
-        label = ["predict", str(finished_run), str(few), "--out", str(Path(place, "labelled.csv"))]
-        shoot(label, Path(label[-1]), answers, given.kills // 5, undisturbed(label, answers), given.seed + 3)
+        label = ["predict", str(finished_run), str(small), "--out", str(Path(place, "labelled.csv"))]
+        shoot(label, Path(label[-1]), answers, few[3], undisturbed(label, answers), given.seed + 3)
         pages = ["report", str(one), str(stormy), str(answers), "--out", str(Path(place, "pages"))]
-        shoot(pages, Path(pages[-1]), answers, given.kills // 5, undisturbed(pages, answers), given.seed + 4)
+        shoot(pages, Path(pages[-1]), answers, few[4], undisturbed(pages, answers), given.seed + 4)
+        correct(finished_run, answers, few[5], given.seed + 5)
 
 
 if __name__ == "__main__":

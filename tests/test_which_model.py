@@ -24,7 +24,7 @@ def answered(tmp_path_factory):
         for i in range(40)
     ]
     pd.DataFrame(rows, columns=["body", "kind"]).to_csv(place / "my.csv", index=False)
-    done = run("compare", place / "my.csv", "--minutes", 1.5, runs=place / "runs")
+    done = run("compare", place / "my.csv", "--minutes", 0.7, runs=place / "runs")
     return place, done
 
 
@@ -33,7 +33,7 @@ def test_a_file_gets_an_answer_with_all_its_rows(answered):
     place, done = answered
     folder = place / "runs" / "06_which_model" / "my"
     said = record(folder)
-    assert said["status"] == "completed" and said["parameters"]["MINUTES"] == 1.5 and said["seconds"] < 60 * 1.5 + 120
+    assert said["status"] == "completed" and said["parameters"]["MINUTES"] == 0.7 and said["seconds"] < 60 * 0.7 + 120
     assert {"accuracy", "log_loss", "tfidf_accuracy", "first_line_seconds"} <= set(said["metrics"])
     board = pd.read_csv(folder / "leaderboard.csv").set_index("model")
     table = pd.read_csv(folder / "predictions.csv")
@@ -58,7 +58,7 @@ def test_the_winner_and_the_cheap_model_label_new_texts(answered, tmp_path):
 @pytest.mark.slow
 def test_the_same_command_changes_nothing_and_a_name_of_other_data_is_kept(answered, tmp_path):
     place, _ = answered
-    again = run("compare", place / "my.csv", "--minutes", 1.5, runs=place / "runs")
+    again = run("compare", place / "my.csv", "--minutes", 0.7, runs=place / "runs")
     assert "unchanged" in again.stdout + again.stderr
     (tmp_path / "my.csv").write_text("text,label\na,x\n", "utf-8")
     other = run("compare", tmp_path / "my.csv", "--name", "my", runs=place / "runs", ok=False)
@@ -79,7 +79,7 @@ def test_names_come_from_the_file_and_are_numbered(tmp_path, capsys):
 @pytest.mark.slow
 def test_an_interrupted_run_holds_the_answer_so_far_and_goes_on(answered, tmp_path):
     place, _ = answered
-    words = ["compare", place / "my.csv", "--minutes", 1.5, "--name", "stopped"]
+    words = ["compare", place / "my.csv", "--minutes", 0.7, "--name", "stopped"]
     started, folder = [sys.executable, "-m", "helpers", *map(str, words)], tmp_path / "06_which_model"
     environment = os.environ | {"HELPERS_RUNS": str(tmp_path)}
     with subprocess.Popen(started, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
