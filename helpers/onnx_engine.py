@@ -221,23 +221,15 @@ def write(
     return out
 
 
-def export(folder: str | Path, name: str = "") -> Path:
-    """Writes the classifier of a run of 03, 04 or 06, or of its ``model/``, as an engine beside it; returns its folder.
+def export(folder: str | Path, saved: dict[str, Any] | None = None, fitted: Any = None) -> Path:
+    """Writes the network of a run of 03, 04 or 08, or in its ``model/``, as an engine beside it; returns its folder.
 
-    ``name`` is ``bert``, ``lstm`` or ``frozen`` of a run of 06; ``""`` is the run's own, or the recommended one. An
-    InputError where there is no such classifier, or it is no network.
+    ``saved`` and ``fitted`` are those of :func:`load_network`. An InputError where there is no network.
     """
     folder = Path(folder) / "model" if (Path(folder) / "model").is_dir() else Path(folder)
-    fitted, saved = None, {} if name == "frozen" else weights.read_json(folder / "classifier.json")
-    name = name or saved.get("recommended", "")
-    if name == "frozen":
-        from helpers import contenders  # scipy is not needed to answer
-
-        fitted, saved = contenders.load(folder, name)
-    elif name and (folder / name / "classifier.json").exists():
-        return export(folder / name)
-    elif name or saved["kind"] not in ("bert", "lstm"):
-        raise InputError(f"{name or 'It'} is no network and needs no engine: predict and serve read it as it is.")
+    saved = saved or weights.read_json(folder / "classifier.json")
+    if not fitted and saved.get("kind") not in ("bert", "lstm"):
+        raise InputError(f"{folder} holds no network of its own: name the folder of one in it.")
     network, words, answer = load_network(folder, saved, fitted)
     said = {"labels": saved["labels"], "length": saved["length"]}
     if not words:

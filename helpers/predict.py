@@ -59,7 +59,7 @@ def _model(folder: Path, name: str, settings: dict[str, Any], how: tuple[bool, b
     if not name:
         if settings["kind"] not in ("bert", "lstm"):
             raise ValueError(f"it is of the unknown kind {settings['kind']!r}")
-        return _engine(folder, "", "onnx", settings, how) or onnx_engine.load_network(folder, settings)[2]
+        return _network(folder, settings, how)
     powers = settings.get("mixture", {})
     if name == "mixture" and powers:
         parts = [_model(folder, part, {}, how) for part in powers]
@@ -73,18 +73,18 @@ def _model(folder: Path, name: str, settings: dict[str, Any], how: tuple[bool, b
     fitted, said = contenders.load(folder, name)
     if fitted.kind == "words":
         return fitted.predict_proba
-    return _engine(folder, name, "onnx-frozen", said, how) or onnx_engine.load_network(folder, said, fitted)[2]
+    return _network(folder, said, how, fitted)
 
 
-def _engine(folder: Path, name: str, place: str, settings: dict, how: tuple[bool, bool]) -> Classify | None:
-    """The engine of a network, or None where there is none and none can be written."""
-    export, int8 = how
-    if export and not (folder / place).is_dir():
+def _network(folder: Path, settings: dict[str, Any], how: tuple[bool, bool], fitted: Any = None) -> Classify:
+    """A network's engine, which is written if that is asked for and possible; where there is none, Keras answers."""
+    (export, int8), place = how, folder / ("onnx-frozen" if fitted else "onnx")
+    if export and not place.is_dir():
         with contextlib.suppress(OSError, InputError):  # a folder that cannot be written, a network of another form
-            onnx_engine.export(folder, name)
-    if not (folder / place).is_dir():
-        return None
-    engine = onnx_engine.Engine(folder / place, int8)
+            onnx_engine.export(folder, settings, fitted)
+    if not place.is_dir():
+        return onnx_engine.load_network(folder, settings, fitted)[2]
+    engine = onnx_engine.Engine(place, int8)
     if any(settings.get(key, value) != value for key, value in engine.settings.items()):
         raise ValueError("its engine was made of another model")
     return engine
