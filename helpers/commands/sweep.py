@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import itertools
 import json
-import math
 import os
 import re
 import subprocess
@@ -34,7 +33,6 @@ from helpers.commands import overview
 from helpers.commands import report as reports
 from helpers.commands.run import Plan, plan, signals, stops
 
-MAX_RUNS = 10_000
 _stopped, _processes = threading.Event(), set()
 
 
@@ -43,8 +41,6 @@ def read_grid(path: Path) -> list[dict[str, Any]]:
     found = parameters.load_file(path, object)
     if isinstance(found, dict) and found:
         columns = [value if isinstance(value, list) else [value] for value in found.values()]
-        if math.prod(map(len, columns)) > MAX_RUNS:
-            raise InputError(f"The grid {path.name} has more than {MAX_RUNS:,} points: thin it out.")
         found = [dict(zip(found, values, strict=True)) for values in itertools.product(*columns)]
     if not (isinstance(found, list) and found and all(isinstance(point, dict) and point for point in found)):
         raise InputError(f"The grid {path.name} has no points: write NAME: [value, ...] for each parameter.")
