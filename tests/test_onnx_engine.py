@@ -68,8 +68,9 @@ def test_a_frozen_encoder_answers_as_its_contender(bert_run, monkeypatch):
     vectors = pretrained.encode_ids(model.backbone, words(TEXTS, 32))
     fitted = contenders.fit_frozen(vectors, y, vectors, y)
     contenders.save(bert_run / "model", "frozen", fitted, labels=["x", "y", "z"], preset="toy", length=32)
-    place = onnx_engine.export(bert_run, "frozen")
-    expected = contenders.load(bert_run / "model", "frozen")[0].predict_proba(vectors)
+    loaded, saved = contenders.load(bert_run / "model", "frozen")
+    place = onnx_engine.export(bert_run, saved, loaded)
+    expected = loaded.predict_proba(vectors)
     assert np.abs(onnx_engine.Engine(place)(TEXTS) - expected).max() < 1e-4
     model.output_dense.set_weights([fitted.coef.T, fitted.intercept])  # where 06 begins to fine-tune
     said = training.predict_proba(model, words(TEXTS, 32), 64, pretrained.inputs)
@@ -109,8 +110,8 @@ def test_what_cannot_be_exported_is_named(lstm_runs, tmp_path, monkeypatch):
     shutil.rmtree(run / "model" / "onnx", ignore_errors=True)
     path = run / "model" / "classifier.json"
     said = json.loads(path.read_text("utf-8"))
-    path.write_text(json.dumps(said | {"recommended": "tfidf"}), "utf-8")
-    with pytest.raises(InputError, match="tfidf is no network"):
+    path.write_text(json.dumps({"labels": said["labels"], "recommended": "tfidf"}), "utf-8")
+    with pytest.raises(InputError, match="holds no network of its own"):
         onnx_engine.export(run)
     path.write_text(json.dumps(said), "utf-8")
     monkeypatch.setattr(training, "predict_proba", lambda *a: np.zeros((len(onnx_engine.ODD), 3)))
