@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import stress
 from bs4 import BeautifulSoup
-from conftest import free_port, start, wait_for
+from conftest import free_port, names, start, wait_for
 from test_runs import full
 
 from helpers import InputError, files
@@ -62,30 +62,11 @@ def metrics(monkeypatch):
     return waiting
 
 
-def test_a_grid_is_every_combination_or_a_list_of_runs(tmp_path):
-    path = write(tmp_path / "g.yaml", "UNIT: [word, character]\nRATE: [1e-3, 0.1]\nEPOCHS: 4\n")
-    expected = [{"UNIT": u, "RATE": r, "EPOCHS": "4"} for u in ("word", "character") for r in ("1e-3", "0.1")]
-    assert sweep.read_grid(path) == expected
-    points = [{"EPOCHS": 1}, {"EPOCHS": 2, "RATE": 0.5}]
-    assert sweep.read_grid(write(tmp_path / "g.json", points)) == points
-
-
-BAD = dict.fromkeys(["", "a", "[]", "{}", "[1]", "[{}]", "EPOCHS: []", "[[1]]"], "has no points")
-BAD |= {'[{"EPOCHS": 2}, {"EPOCHS": "2"}]': "twice: keep one"}
-BAD |= {json.dumps({name: list(range(30)) for name in "ABC"}): "more than 10,000 points"}
-
-
-@pytest.mark.parametrize(("text", "said"), BAD.items(), ids=range(len(BAD)))
-def test_a_grid_that_is_no_grid_is_refused(notebook, tmp_path, text, said):
-    with pytest.raises(InputError, match=said):
-        sweep.plan_all(notebook(WORK), write(tmp_path / "g.json", text), {})
-
-
 def test_names_tell_the_point_and_never_clash(notebook, tmp_path):
-    grid = write(tmp_path / "g.yaml", "RATE: [0.003, 0.3]\nNOTE: [新闻, '../../x', '']\n")
+    grid = write(tmp_path / "g.yaml", "RATE: [0.003, 0.3]\nNOTE: [新闻, '../../x', '']\nEPOCHS: 4\n")
     found, varied = sweep.plan_all(notebook(WORK), grid, {})
-    assert varied == ["RATE", "NOTE"]
-    assert len(found) == 6
+    assert varied == ["RATE", "NOTE", "EPOCHS"]
+    assert len(found) == 6 and {run.values["EPOCHS"] for run in found.values()} == {4}
     assert all(re.fullmatch(r"g-[a-z0-9_-]+-[0-9a-f]{12}", name) for name in found)
     assert list(found) == list(sweep.plan_all(notebook(WORK), grid, {})[0])
 
@@ -102,7 +83,7 @@ def test_the_page_shows_the_mean_by_each_parameter_and_links_each_run(notebook, 
     (image,) = page.find_all("img")
     assert image["alt"] == "Mean accuracy by SIZES (accuracy); bars: SIZES [1, 2] 0.1, SIZES [3] 0.2"
     assert "2 runs: 2 completed; runs/toy/sweep-g/report.html" in capsys.readouterr().out
-    assert sorted(p.name for p in folder.iterdir()) == ["report.html", "results.csv", "sweep.ipynb"]
+    assert names(folder) == ["report.html", "results.csv", "sweep.ipynb"]
 
 
 def test_what_no_run_has_is_not_drawn_and_texts_are_only_text(notebook, here, runs_folder, metrics):
@@ -155,7 +136,7 @@ def test_a_sweep_runs_all_and_then_only_what_is_missing(notebook, here, runs_fol
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_sweep_goes_on_where_it_was(number, notebook, here, runs_folder):
     path, top = notebook(WORK), runs_folder / "toy"
-    process = start("sweep", path, write(here / "g.yaml", "SIZES: [[1], [40], [41]]\n"), "--jobs", "2")
+    process = start("sweep", path, write(here / "g.yaml", "SIZES: [[1], [40], [41]]\n"), "--jobs", "2", "--no-report")
     wait_for(lambda: list(top.glob("g-*/metrics.json")) and list(top.glob(".g-*.partial/step")))
     process.send_signal(number)
     process.communicate(timeout=60)
@@ -204,7 +185,7 @@ def test_a_cluster_that_loses_a_worker_runs_all(cluster, notebook, here, tiny_cs
     address, workers = cluster
     path = notebook("from helpers import data\nassert len(data.load(NOTE).train)", WORK)
     grid = write(here / "g.yaml", "SIZES: [[10], [11], [12]]\nUNIT: [word]\n")
-    process = start("sweep", path, grid, "--backend", "dask", "--scheduler", address, "-p", "NOTE", "tiny.csv")
+    process = start("sweep", path, grid, "--backend", "dask", "--scheduler", address, "--no-report", NOTE="tiny.csv")
     wait_for(lambda: len(list(runs_folder.glob("toy/.g-*.partial/step"))) == 2)
     workers[0].kill()
     _, said = process.communicate(timeout=120)
