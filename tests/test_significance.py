@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
-from statsmodels.stats.contingency_tables import mcnemar
 
 from helpers import evaluation, significance
 
@@ -52,40 +51,6 @@ def test_the_seven_metrics_equal_scikit_learn(seed, classes, n):
     expected["log_loss"] = metrics.log_loss(y, p, labels=every)
     expected["brier"] = ((p - np.eye(classes)[y]) ** 2).sum(axis=1).mean()
     assert {name: pytest.approx(value) for name, value in expected.items()} == ours.to_dict()
-
-
-def test_the_interval_covers_the_truth_as_often_as_it_says():
-    covered = 0
-    for seed in range(100):
-        truth = np.repeat(np.arange(3), 120)
-        right = np.random.default_rng(seed).random(len(truth)) < 0.8
-        found = significance.intervals(truth, answers(truth, right), repeats=300, seed=seed).loc["accuracy"]
-        covered += found["low"] <= 0.8 <= found["high"]
-    assert 89 <= covered <= 100
-
-
-def test_the_intervals_are_seeded_and_keep_the_classes():
-    truth = np.array([0] * 30 + [1] * 5)
-    blocks = np.concatenate(list(significance.resamples(truth, 7, 3)))
-    assert blocks.shape == (7, 35) and (np.sort(truth[blocks], axis=1) == truth).all()
-    p = answers(truth, np.arange(35) % 3 > 0)
-    pd.testing.assert_frame_equal(significance.intervals(truth, p), significance.intervals(truth, p))
-
-
-@pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (3, 9), (10, 10), (1, 0), (40, 15)])
-def test_mcnemar_equals_statsmodels(only_a, only_b):
-    a = np.array([True] * only_a + [False] * only_b + [True] * 20 + [False] * 5)
-    b = np.array([False] * only_a + [True] * only_b + [True] * 20 + [False] * 5)
-    expected = mcnemar([[20, only_a], [only_b, 5]], exact=True).pvalue
-    assert np.isclose(significance.mcnemar(a, b), expected)
-
-
-def test_pairs_tell_a_difference_from_luck():
-    found = significance.pairs(exact({"good": 0.9, "same": 0.895, "bad": 0.5})).set_index(["better", "worse"])
-    row, same = found.loc[("good", "bad")], found.loc[("good", "same")]
-    assert "is better than bad by" in row["verdict"] and "p < .001" in row["verdict"]
-    assert "do not settle" in same["verdict"] or same["difference"] == 0
-    assert row["low"] < row["difference"] < row["high"] and row["p"] <= row["p_holm"]
 
 
 CHEAP = {"tfidf": 0.1, "frozen": 11.0, "bert": 124.0, "bert (2,000 texts)": 124.0, "mixture": 140.0, "bilstm": 25.0}
