@@ -60,18 +60,13 @@ def pytest_collectstart(collector: Any) -> None:
         collector.skip_compare += ("stderr",)
 
 
-def tolerance(cell: Any) -> float | None:
-    """The number in a cell's tag ``nbval-tolerance-<number>``, or None."""
-    tags = [t for t in cell.metadata.get("tags", []) if t.startswith("nbval-tolerance-")]
-    return float(tags[0].removeprefix("nbval-tolerance-")) if tags else None
-
-
 def sanitize(self: Any, text: Any) -> Any:
-    """nbval's own clean-up, then a text that compares with the cell's tolerance."""
+    """nbval's own clean-up, then a text that compares with the tolerance that a tag of the cell names."""
     text = _plain_sanitize(self, text)
-    if isinstance(text, str) and (near := tolerance(self.cell)) is not None:
+    tags = [t for t in self.cell.metadata.get("tags", []) if t.startswith("nbval-tolerance-")]
+    if tags and isinstance(text, str):
         text = Approximate(text)
-        text.tolerance = near
+        text.tolerance = float(tags[0].removeprefix("nbval-tolerance-"))
     return text
 
 

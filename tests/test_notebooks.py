@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import pandas as pd
 import psutil
 import pytest
@@ -20,17 +21,13 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def source(cell):
-    return "".join(cell["source"])
-
-
 @pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda p: p.stem)
 def book(request):
     """A notebook's cells, its cells of code, and the texts of code and prose."""
-    cells = json.loads(request.param.read_text("utf-8"))["cells"]
-    code = [c for c in cells if c["cell_type"] == "code"]
-    prose = [source(c) for c in cells if c["cell_type"] == "markdown"]
-    return SimpleNamespace(path=request.param, cells=cells, code=code, lines=[*map(source, code)], prose=prose)
+    cells = nbformat.read(request.param, 4).cells
+    code = [c for c in cells if c.cell_type == "code"]
+    prose = [c.source for c in cells if c.cell_type == "markdown"]
+    return SimpleNamespace(path=request.param, cells=cells, code=code, lines=[c.source for c in code], prose=prose)
 
 
 def test_the_form_is_that_of_a_chapter(book):
@@ -63,7 +60,7 @@ def test_every_figure_is_followed_by_words(book):
     for cell, after in pairwise([*book.cells, book.cells[-1]]):
         shown = [set(o.get("data", {})) for o in cell.get("outputs", [])]
         if any({"image/png", "image/svg+xml"} & kinds for kinds in shown):
-            told = after["cell_type"] == "markdown" and not source(after).startswith("#")
+            told = after["cell_type"] == "markdown" and not after.source.startswith("#")
             silent += [] if told or "text/markdown" in shown[-1] else [cell["id"]]
     assert not silent
 
@@ -74,8 +71,8 @@ def test_the_first_cells_hold_the_contract(book):
     assert 1 <= len(declared) <= 12
     assert all(name.isupper() and p.meaning for name, p in declared.items())
     assert "=" not in "".join(p.meaning + str(p.default) for p in declared.values())
-    first = json.loads(NOTEBOOKS[0].read_text("utf-8"))["cells"]
-    assert book.lines[0] == next(source(c) for c in first if c["cell_type"] == "code")
+    first = nbformat.read(NOTEBOOKS[0], 4).cells
+    assert book.lines[0] == next(c.source for c in first if c.cell_type == "code")
     assert "google.colab" in book.lines[0]
 
 
