@@ -369,5 +369,4 @@ def test_what_a_process_is_given(line, status, said, bad_place, runs_folder):
 
 
 def test_there_are_more_than_two_hundred_rows():
-    tables = (TYPED, LONG_ONES, CONTENTS, CELLS, RUN_FILES, MODEL_FILES, PROCESSES)
-    assert sum(map(len, tables)) > 200
+    assert sum(map(len, (TYPED, LONG_ONES, CONTENTS, CELLS, RUN_FILES, MODEL_FILES, PROCESSES))) > 200

@@ -123,7 +123,6 @@ def test_03_runs_on_another_csv(classifiers):
     said = record(folder)
     assert said["status"] == "completed" and said["parameters"]["EPOCHS"] == 1
     assert {"accuracy", "macro_f1", "log_loss", "tfidf_accuracy", "train_seconds"} <= set(said["metrics"])
-    assert all(isinstance(v, (int, float)) for v in said["metrics"].values())
     table = pd.read_csv(folder / "predictions.csv")
     assert table.columns[:6].tolist() == ["row", "split", "model", "text", "label", "prediction"]
     shares = table.filter(like="p_")
