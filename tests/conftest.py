@@ -80,21 +80,19 @@ def notebook(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def start(*words: object, runs: object = None, **more: Any) -> subprocess.Popen:
+def start(*words: object, runs: object = None, how: Callable = subprocess.Popen, **more: Any) -> Any:
     """Begins ``python -m helpers`` in a process of its own; names in upper case, as ``EPOCHS=5``, are parameters."""
     given = [word for name, value in more.items() if name.isupper() for word in ("-p", name, value)]
     more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {k: v for k, v in more.items() if not k.isupper()}
     known = os.environ | ({"HELPERS_RUNS": str(runs)} if runs else {})
-    words = [sys.executable, "-m", "helpers", *map(str, [*words, *given])]
-    return subprocess.Popen(words, env=known, text=True, **more)
+    return how([sys.executable, "-m", "helpers", *map(str, [*words, *given])], env=known, text=True, **more)
 
 
-def command(*words: object, status: int = 0, **more: Any) -> SimpleNamespace:
-    """Runs ``python -m helpers``, as :func:`start`, to its end, which must be of that status; what it told."""
-    with start(*words, **more) as process:
-        out, err = process.communicate(timeout=900)
-    assert process.returncode == status, out[-2000:] + err[-3000:]
-    return SimpleNamespace(out=out, err=err)
+def command(*words: object, status: int = 0, **more: Any) -> subprocess.CompletedProcess:
+    """Runs ``python -m helpers``, as :func:`start`, to its end, which must be of that status."""
+    done = start(*words, how=subprocess.run, timeout=900, **more)
+    assert done.returncode == status, done.stdout[-2000:] + done.stderr[-3000:]
+    return done
 
 
 def topics(rows: int, **words: str) -> pd.DataFrame:

@@ -188,7 +188,7 @@ def test_it_answers_many_and_ends_in_order(server, run):
     assert "Stopped." in told and "goal" not in told
     taken = socket.create_server(("127.0.0.1", 0))
     again = command("serve", run, "--port", taken.getsockname()[1], status=2)
-    assert "give another --port" in again.err and "Traceback" not in again.err
+    assert "give another --port" in again.stderr and "Traceback" not in again.stderr
 
 
 @pytest.mark.kernel

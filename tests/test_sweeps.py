@@ -57,10 +57,10 @@ def metrics(monkeypatch):
 
 
 def test_names_tell_the_point_and_never_clash(notebook, tmp_path):
-    grid = write(tmp_path, "RATE: [0.003, 0.3]\nNOTE: [新闻, '../../x', '']\nEPOCHS: 4\n")
+    grid = write(tmp_path, "RATE: [0.003, 0.3]\nNOTE: [新闻, '../../x', '']\nEPOCHS: 40\n")
     found, varied = sweep.plan_all(notebook(WORK), grid, {})
     assert varied == ["RATE", "NOTE", "EPOCHS"]
-    assert len(found) == 6 and {run.values["EPOCHS"] for run in found.values()} == {4}
+    assert len(found) == 6 and {run.values["EPOCHS"] for run in found.values()} == {40}
     assert all(re.fullmatch(r"g-[a-z0-9_-]+-[0-9a-f]{12}", name) for name in found)
     assert list(found) == list(sweep.plan_all(notebook(WORK), grid, {})[0])
 

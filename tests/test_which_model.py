@@ -35,7 +35,7 @@ def test_a_file_gets_an_answer_with_all_its_rows(answered):
     for part in ("validation", "test"):
         assert (table[table["split"] == part]["text"] == ":)").any()
     answer = (folder / "answer.txt").read_text("utf-8")
-    assert answer.splitlines()[0] in done.out and "tfidf" in done.out and "report.html" in done.out
+    assert answer.splitlines()[0] in done.stdout and "tfidf" in done.stdout and "report.html" in done.stdout
 
 
 @pytest.mark.slow
@@ -52,10 +52,10 @@ def test_the_winner_and_the_cheap_model_label_new_texts(answered, tmp_path):
 def test_the_same_command_changes_nothing_and_a_name_of_other_data_is_kept(answered, tmp_path):
     place, _ = answered
     again = command("compare", place / "my.csv", "--minutes", 1.5, runs=place / "runs")
-    assert "unchanged" in again.out + again.err
+    assert "unchanged" in again.stdout + again.stderr
     (tmp_path / "my.csv").write_text("text,label\na,x\n", "utf-8")
     other = command("compare", tmp_path / "my.csv", "--name", "my", runs=place / "runs", status=2)
-    assert "belongs to" in other.err
+    assert "belongs to" in other.stderr
 
 
 def test_names_come_from_the_file_and_are_numbered(tmp_path, capsys):
