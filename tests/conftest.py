@@ -10,18 +10,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import settings
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from helpers import pretrained, training
+from helpers import evaluation, pretrained, training
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, and so inherited, in a background job
 settings.register_profile("any_machine", deadline=None, derandomize=True)
@@ -53,11 +54,10 @@ def runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def tiny_csv(tmp_path: Path) -> Path:
     """A CSV of 36 short texts in three classes."""
-    words = {"sport": "ball goal team", "trade": "bank price market", "weather": "rain wind cloud"}
-    lines = [f"{text} number {i},{label}" for i in range(12) for label, text in words.items()]
-    path = tmp_path / "tiny.csv"
-    path.write_text("text,label\n" + "\n".join(lines) + "\n", "utf-8")
-    return path
+    classes = {"sport": "ball goal team match win", "trade": "bank price market share loan"}
+    frame = topics(12, **classes, weather="rain wind cloud sun storm")
+    frame.set_axis(["label", "text"], axis="columns").to_csv(tmp_path / "tiny.csv", index=False)
+    return tmp_path / "tiny.csv"
 
 
 @pytest.fixture
@@ -80,22 +80,42 @@ def notebook(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture
-def command(tmp_path: Path) -> Callable[..., SimpleNamespace]:
-    """Runs ``python -m helpers`` in a process of its own: ``command("run", path, "-p", "EPOCHS", 5)``."""
-
-    def call(*arguments: object, timeout: float = 120) -> SimpleNamespace:
-        words = [sys.executable, "-m", "helpers", *map(str, arguments)]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=timeout, cwd=tmp_path, check=False)
-        return SimpleNamespace(status=done.returncode, out=done.stdout, err=done.stderr)
-
-    return call
+def start(*words: object, runs: object = None, how: Callable = subprocess.Popen, **more: Any) -> Any:
+    """Begins ``python -m helpers`` in a process of its own; names in upper case, as ``EPOCHS=5``, are parameters."""
+    given = [word for name, value in more.items() if name.isupper() for word in ("-p", name, value)]
+    more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {k: v for k, v in more.items() if not k.isupper()}
+    known = os.environ | ({"HELPERS_RUNS": str(runs)} if runs else {})
+    return how([sys.executable, "-m", "helpers", *map(str, [*words, *given])], env=known, text=True, **more)
 
 
-def start(*words: object) -> subprocess.Popen:
-    """Begins ``python -m helpers run`` or ``sweep`` in a process of its own."""
-    arguments = [sys.executable, "-m", "helpers", *map(str, words), "--no-report"]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def command(*words: object, status: int = 0, **more: Any) -> subprocess.CompletedProcess:
+    """Runs ``python -m helpers``, as :func:`start`, to its end, which must be of that status."""
+    done = start(*words, how=subprocess.run, timeout=900, **more)
+    assert done.returncode == status, done.stdout[-2000:] + done.stderr[-3000:]
+    return done
+
+
+def topics(rows: int, **words: str) -> pd.DataFrame:
+    """So many texts of each class, in three to six of its words: columns ``kind`` and ``body``."""
+    drawn = [(kind, " ".join(said.split()[(i + j) % 5] for j in range(3 + i % 4)))
+             for kind, said in words.items() for i in range(rows)]  # fmt: skip
+    return pd.DataFrame(drawn, columns=["kind", "body"])
+
+
+def make_run(
+    folder: Path, labels: Sequence[str] = ("x", "y"), truth: Sequence[int] = (0, 1, 0), p: Any = (0.7, 0.3),
+    model: str = "m", text: str = "t", first: int = 1, **told: Any,
+) -> str:  # fmt: skip
+    """Writes a finished run: predictions of one model, the same for both splits, a history and a record."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = {"row": np.arange(len(truth)) + first, "text": text, "label": np.array(labels)[list(truth)]}
+    p = np.broadcast_to(p, (len(truth), len(labels)))
+    parts = [evaluation.predictions(pd.DataFrame(rows), s, model, p, labels) for s in ("validation", "test")]
+    pd.concat(parts).to_csv(folder / "predictions.csv", index=False)
+    pd.DataFrame({"model": [model], "epoch": [1]}).to_csv(folder / "history.csv", index=False)
+    told = {"notebook": "03_lstm_classifier", "name": folder.name, "parameters": {}, "metrics": {}} | told
+    (folder / "metrics.json").write_text(json.dumps(told), "utf-8")
+    return str(folder)
 
 
 def free_port() -> int:
@@ -151,6 +171,11 @@ def record(folder: Path) -> dict:
 def states(folder: Path) -> list[str]:
     """What papermill's record says of each cell of a run's notebook."""
     return [c.metadata.papermill["status"] for c in nbformat.read(folder / "notebook.ipynb", 4).cells]
+
+
+def names(folder: Path) -> list[str]:
+    """What lies in a folder, hidden things too."""
+    return sorted(path.name for path in folder.iterdir())
 
 
 def left(folder: Path) -> list[str]:

@@ -12,9 +12,9 @@ import threading
 
 import nbformat
 import numpy as np
-import pandas as pd
 import pytest
-from conftest import PARAMETERS, left
+from conftest import PARAMETERS, left, make_run
+from nbformat.v4 import new_code_cell, new_notebook
 
 # What is typed (``P`` is ``run toy.ipynb -p``, ``D`` is ``run data.ipynb -p DATA``), and a part of what is said.
 COMMANDS = r"""
@@ -104,6 +104,9 @@ report . | holds no finished or failed run
 sweep toy.ipynb | required: grid
 sweep toy.ipynb nowhere.yaml | nowhere.yaml cannot be read
 sweep toy.ipynb none.yaml | has no points
+sweep toy.ipynb word.yaml | has no points
+sweep toy.ipynb points.json | has no points
+sweep toy.ipynb twice.json | has the point {"EPOCHS": "2"} twice: keep one
 sweep toy.ipynb unknown.yaml | did you mean EPOCHS?
 sweep toy.ipynb values.yaml | EPOCHS=many is not of the type int
 sweep toy.ipynb 'a b.yaml' | cannot name a sweep
@@ -245,26 +248,26 @@ PROCESSES = [  # a shell's line, with $H for ``python -m helpers``; its status; 
 ]
 
 
+def write_book(path, *cells, tagged=1):
+    """Writes a notebook of code cells, of which the first are tagged ``parameters``."""
+    made = [new_code_cell(c, metadata={"tags": ["parameters"] * (i < tagged)}) for i, c in enumerate(cells)]
+    nbformat.write(new_notebook(cells=made), path)
+
+
 @pytest.fixture(scope="module")
 def bad_place(tmp_path_factory):
     """A folder of files that are not what they should be, and of a run that is."""
-    from helpers import contenders, evaluation
+    from helpers import contenders
 
-    folder, tag = tmp_path_factory.mktemp("bad"), ("parameters",)
-
-    def book(name, *cells, tags=(tag,)):
-        tags = [*tags, *[()] * (len(cells) - len(tags))]
-        made = [nbformat.v4.new_code_cell(c, metadata={"tags": list(t)}) for c, t in zip(cells, tags, strict=True)]
-        nbformat.write(nbformat.v4.new_notebook(cells=made), folder / f"{name}.ipynb")
-
+    folder = tmp_path_factory.mktemp("bad")
     data = ['DATA: str = "tiny.csv"', 'TEST: str = ""', 'TEXT_COLUMN: str = "text"', 'LABEL_COLUMN: str = "label"']
     data += ['PRESET: str = "minilm"', "SEED: int = 1  # 0 to 4294967295"]
-    book("toy", PARAMETERS, "1")
-    book("untagged", PARAMETERS, tags=[()])
-    book("twice", PARAMETERS, PARAMETERS, tags=[tag, tag])
-    book("overwrites", PARAMETERS, "EPOCHS = 9")
-    book("data", "\n".join(data))
-    book("many", "RUNS: list[str] = []")
+    write_book(folder / "toy.ipynb", PARAMETERS, "1")
+    write_book(folder / "untagged.ipynb", PARAMETERS, tagged=0)
+    write_book(folder / "twice.ipynb", PARAMETERS, PARAMETERS, tagged=2)
+    write_book(folder / "overwrites.ipynb", PARAMETERS, "EPOCHS = 9")
+    write_book(folder / "data.ipynb", "\n".join(data))
+    write_book(folder / "many.ipynb", "RUNS: list[str] = []")
     rows = "".join(f"some text {i} of {label},{label}\n" for i in range(8) for label in "ab")
     steps = zip("abcdefg", "bcdefgh", strict=True)
     levels = "".join(f"- &{name} [{', '.join([f'*{low}'] * 9)}]\n" for low, name in steps)
@@ -275,6 +278,7 @@ def bad_place(tmp_path_factory):
         "null.json": '{"EPOCHS": null}', "nested.yaml": "EPOCHS: {a: 1}",
         "bomb.yaml": f"NOTE:\n- &a [x, x, x]\n{levels}", "grid.yaml": "EPOCHS: [1, 2]\n",
         "unknown.yaml": "EPOCH: [1]\n", "values.yaml": "EPOCHS: [1, many]\n", "none.yaml": "EPOCHS: []\n",
+        "points.json": "[[1], {}]", "twice.json": '[{"EPOCHS": 2}, {"EPOCHS": "2"}]',
         "a b.yaml": "EPOCHS: [1]\n", "tiny.csv": f"text,label\n{rows}", "tiny.docx": "x", "empty.csv": "",
         "unseen.csv": "text,label\nfive,zebra\nsix,a\n", "oneclass.csv": "text,label\nfive,a\nsix,a\n",
         "columns.csv": "a,b,c\n" + "one,x,u\ntwo,y,v\n" * 4,
@@ -288,12 +292,7 @@ def bad_place(tmp_path_factory):
     words, y = ["good one", "good two", "bad one", "bad two"] * 3, np.array([0, 0, 1, 1] * 3)
     contenders.save(folder / "run" / "model", "tfidf", contenders.fit_words(words, y, words, y, "word"))
     (folder / "run/model/classifier.json").write_text(json.dumps({"labels": ["a", "b"], "recommended": "tfidf"}))
-    frame = pd.DataFrame({"row": [1, 2, 3], "text": "t", "label": ["x", "y", "x"]})
-    p = np.tile([0.7, 0.3], (3, 1))
-    parts = [evaluation.predictions(frame, split, "m", p, ["x", "y"]) for split in ("validation", "test")]
-    pd.concat(parts).to_csv(folder / "run" / "predictions.csv", index=False)
-    record = {"notebook": "03_lstm_classifier", "name": "run", "parameters": {}, "metrics": {}}
-    (folder / "run" / "metrics.json").write_text(json.dumps(record))
+    make_run(folder / "run")
     return folder
 
 
@@ -336,8 +335,7 @@ def test_what_a_file_of_data_holds(row, refused, bad_place, tmp_path):
 
 @pytest.mark.parametrize(("cell", "sentence"), CELLS)
 def test_what_a_cell_of_parameters_holds(cell, sentence, refused, tmp_path):
-    made = nbformat.v4.new_code_cell(cell, metadata={"tags": ["parameters"]})
-    nbformat.write(nbformat.v4.new_notebook(cells=[made]), tmp_path / "cell.ipynb")
+    write_book(tmp_path / "cell.ipynb", cell)
     refused(["params", "cell.ipynb"], sentence, tmp_path)
 
 
@@ -369,5 +367,4 @@ def test_what_a_process_is_given(line, status, said, bad_place, runs_folder):
 
 
 def test_there_are_more_than_two_hundred_rows():
-    tables = (TYPED, LONG_ONES, CONTENTS, CELLS, RUN_FILES, MODEL_FILES, PROCESSES)
-    assert sum(map(len, tables)) > 200
+    assert sum(map(len, (TYPED, LONG_ONES, CONTENTS, CELLS, RUN_FILES, MODEL_FILES, PROCESSES))) > 200

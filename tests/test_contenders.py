@@ -49,16 +49,6 @@ def test_texts_without_words_and_two_classes(unit, texts):
     assert np.isfinite(model.predict_proba(["\u200b", "unseen"])).all()
 
 
-def test_frozen_vectors_have_length_one():
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 200)
-    x = np.eye(3)[y] * 5 + rng.normal(size=(200, 3))
-    model = contenders.fit_frozen(x[:150], y[:150], x[150:], y[150:])
-    p = model.predict_proba(x[150:])
-    assert (p.argmax(1) == y[150:]).mean() > 0.9
-    assert np.allclose(p, model.predict_proba(10 * x[150:]), atol=1e-5)
-
-
 def test_fitted_again_on_more_rows_with_the_same_strength(fitted):
     model, _ = fitted
     splits = data.load("news_en")
@@ -87,7 +77,7 @@ def test_weights_by_class_find_the_rare_one():
     texts = [("rare " if label and rng.random() < 0.7 else "") + f"w{rng.integers(20)}" for label in y]
     fitted = [contenders.fit_words(texts, y, texts, y, "word", balanced) for balanced in (False, True)]
     found = [model.predict_proba(texts).argmax(1)[y == 1].mean() for model in fitted]
-    assert found[1] >= found[0] > 0
+    assert found[1] > found[0] > 0
 
 
 def test_threads_share_a_matrix_that_none_of_them_changes(monkeypatch):

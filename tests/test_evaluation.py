@@ -1,10 +1,9 @@
-"""Metrics by hand (against scikit-learn: test_significance); reading runs (what is refused: test_bad_inputs)."""
-
-import json
+"""Metrics by hand (against scikit-learn: test_significance) and reading runs (what is refused: test_bad_inputs)."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import make_run
 
 from helpers import InputError, evaluation
 
@@ -12,28 +11,6 @@ from helpers import InputError, evaluation
 def test_very_small_probabilities_cost_what_they_are_and_no_more():
     small = evaluation.metrics(np.array([0, 1]), np.array([[1, 1e-9]] * 2, dtype=np.float32))
     assert small["log_loss"] == pytest.approx(-np.log(1e-9) / 2)
-
-
-def test_calibration_by_hand():
-    targets = np.array([0, 0, 1, 1, 1])
-    p = np.array([[0.95, 0.05], [0.92, 0.08], [0.97, 0.03], [0.42, 0.58], [0.5, 0.5]])
-    bins = evaluation.calibration_bins(targets, p, 10)
-    assert bins["texts"].tolist() == [1, 1, 3]
-    high = abs((0.95 + 0.92 + 0.97) / 3 - 2 / 3)
-    assert evaluation.calibration_error(targets, p, 10) == pytest.approx((3 * high + 1 * (1 - 0.58) + 1 * 0.5) / 5)
-
-
-def make_run(folder, rows=(1, 2, 3), text="t", p=(0.7, 0.3)):
-    """A run with one model and a history."""
-    folder.mkdir(parents=True)
-    frame = pd.DataFrame({"row": rows, "text": text, "label": ["x", "y", "x"]})
-    p = np.tile(p, (len(rows), 1))
-    tables = [evaluation.predictions(frame, split, "m", p, ["x", "y"]) for split in ("validation", "test")]
-    pd.concat(tables).to_csv(folder / "predictions.csv", index=False)
-    pd.DataFrame({"model": ["m"], "epoch": [1]}).to_csv(folder / "history.csv", index=False)
-    record = {"notebook": "03_lstm_classifier", "name": folder.name, "parameters": {}, "metrics": {}}
-    (folder / "metrics.json").write_text(json.dumps(record))
-    return str(folder)
 
 
 def test_runs_are_joined_once_each_and_equal_names_told_apart(tmp_path):
@@ -45,10 +22,27 @@ def test_runs_are_joined_once_each_and_equal_names_told_apart(tmp_path):
     assert evaluation.targets(table).tolist() == [0, 1, 0] * 4 and [r["name"] for r in records] == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("change", [{"rows": (4, 5, 6)}, {"text": "other"}])
+@pytest.mark.parametrize("change", [{"first": 4}, {"text": "other"}])
 def test_runs_on_other_rows_or_texts_are_refused(tmp_path, change):
     with pytest.raises(InputError, match="same DATA"):
         evaluation.read_runs([make_run(tmp_path / "a"), make_run(tmp_path / "b", **change)])
+
+
+def test_a_threshold_is_reached_by_ten_answers_or_more():
+    p = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
+    y = np.array([0, 1, 1, 0])  # right, wrong, right, right, by confidence 0.9, 0.8, 0.7, 0.6
+    many_p, many_y = np.repeat(p, 10, axis=0), np.repeat(y, 10)
+    assert [evaluation.reject_threshold(many_y, many_p, share) for share in (0.99, 0.70)] == [0.9, 0.6]
+    assert evaluation.reject_threshold(y, p, 0.99) is None  # too few texts to trust
+
+
+def test_calibration_by_hand():
+    targets = np.array([0, 0, 1, 1, 1])
+    p = np.array([[0.95, 0.05], [0.92, 0.08], [0.97, 0.03], [0.42, 0.58], [0.5, 0.5]])
+    bins = evaluation.calibration_bins(targets, p, 10)
+    assert bins["texts"].tolist() == [1, 1, 3]
+    high = abs((0.95 + 0.92 + 0.97) / 3 - 2 / 3)
+    assert evaluation.calibration_error(targets, p, 10) == pytest.approx((3 * high + 1 * (1 - 0.58) + 1 * 0.5) / 5)
 
 
 def test_a_temperature_mends_confidence_and_keeps_the_answers():
@@ -64,16 +58,11 @@ def test_a_temperature_mends_confidence_and_keeps_the_answers():
     assert after < 0.03 < 0.1 < before
 
 
-def test_coverage_by_hand_and_a_threshold_that_is_reached():
+def test_coverage_by_hand():
     p = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
-    y = np.array([0, 1, 1, 0])  # right, wrong, right, right, by confidence 0.9, 0.8, 0.7, 0.6
-    table = evaluation.coverage(y, p)
+    table = evaluation.coverage(np.array([0, 1, 1, 0]), p)
     assert table["coverage"].tolist() == [0.25, 0.5, 0.75, 1.0]
     assert np.allclose(table["accuracy"], [1, 1 / 2, 2 / 3, 3 / 4])
-    many_p, many_y = np.repeat(p, 10, axis=0), np.repeat(y, 10)
-    assert evaluation.reject_threshold(many_y, many_p, 0.99) == 0.9
-    assert evaluation.reject_threshold(many_y, many_p, 0.70) == 0.6
-    assert evaluation.reject_threshold(y, p, 0.99) is None  # too few texts to trust
 
 
 def test_the_most_frequent_mistakes_come_with_an_example():

@@ -2,20 +2,18 @@
 
 import ast
 import json
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import pandas as pd
 import psutil
 import pytest
 import recording
-from conftest import record
+from conftest import command, record, topics
 
 from helpers import parameters
 
@@ -23,17 +21,13 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def source(cell):
-    return "".join(cell["source"])
-
-
 @pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda p: p.stem)
 def book(request):
     """A notebook's cells, its cells of code, and the texts of code and prose."""
-    cells = json.loads(request.param.read_text("utf-8"))["cells"]
-    code = [c for c in cells if c["cell_type"] == "code"]
-    prose = [source(c) for c in cells if c["cell_type"] == "markdown"]
-    return SimpleNamespace(path=request.param, cells=cells, code=code, lines=[*map(source, code)], prose=prose)
+    cells = nbformat.read(request.param, 4).cells
+    code = [c for c in cells if c.cell_type == "code"]
+    prose = [c.source for c in cells if c.cell_type == "markdown"]
+    return SimpleNamespace(path=request.param, cells=cells, code=code, lines=[c.source for c in code], prose=prose)
 
 
 def test_the_form_is_that_of_a_chapter(book):
@@ -66,7 +60,7 @@ def test_every_figure_is_followed_by_words(book):
     for cell, after in pairwise([*book.cells, book.cells[-1]]):
         shown = [set(o.get("data", {})) for o in cell.get("outputs", [])]
         if any({"image/png", "image/svg+xml"} & kinds for kinds in shown):
-            told = after["cell_type"] == "markdown" and not source(after).startswith("#")
+            told = after["cell_type"] == "markdown" and not after.source.startswith("#")
             silent += [] if told or "text/markdown" in shown[-1] else [cell["id"]]
     assert not silent
 
@@ -77,8 +71,8 @@ def test_the_first_cells_hold_the_contract(book):
     assert 1 <= len(declared) <= 12
     assert all(name.isupper() and p.meaning for name, p in declared.items())
     assert "=" not in "".join(p.meaning + str(p.default) for p in declared.values())
-    first = json.loads(NOTEBOOKS[0].read_text("utf-8"))["cells"]
-    assert book.lines[0] == next(source(c) for c in first if c["cell_type"] == "code")
+    first = nbformat.read(NOTEBOOKS[0], 4).cells
+    assert book.lines[0] == next(c.source for c in first if c.cell_type == "code")
     assert "google.colab" in book.lines[0]
 
 
@@ -97,57 +91,44 @@ def test_no_forbidden_code(book):
     assert not any(isinstance(node, ast.Delete) for node in ast.walk(ast.parse(text)))
 
 
-def run(*arguments, runs, ok=True):
-    words, environment = [sys.executable, "-m", "helpers", *map(str, arguments)], {"HELPERS_RUNS": str(runs)}
-    done = subprocess.run(words, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=900)
-    assert (done.returncode == 0) == ok, done.stdout[-2000:] + done.stderr[-3000:]
-    return done
-
-
 @pytest.fixture(scope="module")
-def small_csv(tmp_path_factory):
+def small(tmp_path_factory):
+    """Three classes of a few texts, one of them hostile: parameters that name them."""
     path = tmp_path_factory.mktemp("data") / "my.csv"
-    words = {"体育": "goal team match coach win", "money": "bank rate loan share price"}
-    rows = [
-        (label, " ".join(tokens.split()[(i + j) % 5] for j in range(3 + i % 4)) + f" {i}")
-        for label, tokens in (words | {"<b>&x": "rain wind sun cloud storm"}).items()
-        for i in range(20)
-    ]
-    frame = pd.DataFrame(rows, columns=["kind", "body"])
+    classes = {"体育": "goal team match coach win", "money": "bank rate loan share price"}
+    frame = topics(20, **classes, **{"<b>&x": "rain wind sun cloud storm"})
     frame.loc[0, "body"] = "goal <script>alert(1)</script> team"
     frame.to_csv(path, index=False)
-    return path
+    return {"DATA": path, "TEXT_COLUMN": "body", "LABEL_COLUMN": "kind"}
 
 
-COLUMNS = ("-p", "TEXT_COLUMN", "body", "-p", "LABEL_COLUMN", "kind", "--name", "small")
+def run(number, runs, name="small", **given):
+    """Executes a notebook with these parameters, and returns the run's folder."""
+    command("run", number, "--name", name, runs=runs, **given)
+    (folder,) = runs.glob(f"{number}_*/{name}")
+    return folder
 
 
 @pytest.fixture(scope="module")
-def small_runs(small_csv, tmp_path_factory):
-    """03 and 04 on the same few texts, and 05 on both: each notebook is executed once for all tests below."""
+def classifiers(small, tmp_path_factory):
+    """03 and 04 on the same few texts: each is executed once for all tests below."""
     runs = tmp_path_factory.mktemp("runs")
-    run("run", "03", "-p", "DATA", small_csv, *COLUMNS, "-p", "EPOCHS", 1, "-p", "BALANCED", "true", "-p", "LENGTH", 8,
-        runs=runs)  # fmt: skip
-    run("run", "04", "-p", "DATA", small_csv, *COLUMNS, "-p", "EPOCHS", 1, "-p", "SEQUENCE_LENGTH", 8, runs=runs)
-    both = [runs / name / "small" for name in ("03_lstm_classifier", "04_bert_finetune")]
-    run("run", "05", "-p", "RUNS", both[0], "-p", "RUNS", both[1], "-p", "BINS", 5, "--name", "small", runs=runs)
-    return runs
+    lstm = run("03", runs, **small, EPOCHS=1, BALANCED=True, LENGTH=8)
+    return {"03": lstm, "04": run("04", runs, **small, EPOCHS=1, SEQUENCE_LENGTH=8)}
 
 
 @pytest.mark.slow
-def test_03_runs_on_another_csv(small_runs):
-    folder = small_runs / "03_lstm_classifier" / "small"
+def test_03_runs_on_another_csv(classifiers):
+    folder = classifiers["03"]
     said = record(folder)
     assert said["status"] == "completed" and said["parameters"]["EPOCHS"] == 1
     assert {"accuracy", "macro_f1", "log_loss", "tfidf_accuracy", "train_seconds"} <= set(said["metrics"])
-    assert all(isinstance(v, (int, float)) for v in said["metrics"].values())
     table = pd.read_csv(folder / "predictions.csv")
     assert table.columns[:6].tolist() == ["row", "split", "model", "text", "label", "prediction"]
     shares = table.filter(like="p_")
     assert shares.columns.tolist() == ["p_<b>&x", "p_money", "p_体育"]
     assert shares.sum(axis=1).sub(1).abs().max() < 1e-4
     assert set(table["split"]) == {"validation", "test"}
-    assert "<script>alert(1)" not in (folder / "report.html").read_text("utf-8")
     card = (folder / "model_card.md").read_text("utf-8")
     assert card.startswith("# Model card") and "macro F1" in card and "&lt;b&gt;&amp;x" in card and "<b>" not in card
     costs = pd.read_csv(folder / "costs.csv")
@@ -155,24 +136,18 @@ def test_03_runs_on_another_csv(small_runs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("notebook_name", "model"),
-    [("03_lstm_classifier", ""), ("03_lstm_classifier", "tfidf"), ("04_bert_finetune", "frozen")],
-)
-def test_a_run_labels_new_texts(small_runs, tmp_path, notebook_name, model):
-    new = tmp_path / "new.csv"
-    new.write_text("body\nteam goal coach\nbank loan\n", "utf-8")
-    chosen = ["--model", model] if model else []
-    done = ["predict", small_runs / notebook_name / "small", new, "--out", tmp_path / "out.csv"]
-    run(*done, "--text-column", "body", *chosen, runs=small_runs)
+def test_a_run_of_04_labels_new_texts(classifiers, tmp_path):
+    (tmp_path / "new.csv").write_text("body\nteam goal coach\nbank loan\n", "utf-8")
+    words = [classifiers["04"], tmp_path / "new.csv", "--out", tmp_path / "out.csv", "--text-column", "body"]
+    command("predict", *words, "--model", "frozen")
     labelled = pd.read_csv(tmp_path / "out.csv")
     assert labelled.columns.tolist() == ["body", "label", "p_<b>&x", "p_money", "p_体育"]
     assert labelled.filter(like="p_").sum(axis=1).sub(1).abs().max() < 1e-4
 
 
 @pytest.mark.slow
-def test_05_compares_both_and_draws_chinese_labels(small_runs):
-    folder = small_runs / "05_evaluation_plots" / "small"
+def test_05_compares_both_and_draws_chinese_labels(classifiers, tmp_path):
+    folder = run("05", tmp_path, RUNS=list(map(str, classifiers.values())), BINS=5)
     found = record(folder)["metrics"]
     assert {"tfidf_accuracy", "bert_accuracy", "frozen_accuracy", "ece", "macro_auc", "temperature"} <= set(found)
     page = (folder / "report.html").read_text("utf-8")
@@ -181,10 +156,7 @@ def test_05_compares_both_and_draws_chinese_labels(small_runs):
 
 @pytest.mark.slow
 def test_07_learns_from_chinese_characters(tmp_path):
-    small = {"STEPS": 32, "BATCH_SIZE": 16, "WIDTH": 32, "LAYERS": 1, "VOCABULARY": 800}
-    given = [x for name, value in small.items() for x in ("-p", name, value)]
-    run("run", "07", "-p", "CORPUS", "news_zh", *given, "--name", "small", runs=tmp_path)
-    folder = tmp_path / "07_pretraining" / "small"
+    folder = run("07", tmp_path, CORPUS="news_zh", STEPS=32, BATCH_SIZE=16, WIDTH=32, LAYERS=1, VOCABULARY=800)
     found = record(folder)["metrics"]
     assert {"pretrained_accuracy", "scratch_accuracy", "frozen_accuracy", "order_pretrained_accuracy"} <= set(found)
     pieces = (folder / "docs_bert" / "vocab.txt").read_text("utf-8").splitlines()
@@ -192,45 +164,31 @@ def test_07_learns_from_chinese_characters(tmp_path):
 
 
 @pytest.mark.slow
-def test_08_compresses_the_model_of_04(small_runs):
-    given = ["-p", "RUN", small_runs / "04_bert_finetune" / "small", "-p", "COPIES", 1, "--name", "small"]
-    run("run", "08", *given, runs=small_runs)
-    folder = small_runs / "08_compression_and_serving" / "small"
+def test_08_compresses_the_model_of_04(classifiers, tmp_path):
+    folder = run("08", tmp_path, RUN=classifiers["04"], COPIES=1)
     found = record(folder)["metrics"]
     assert found["int8_size_mb"] < 0.3 * found["size_mb"] and found["int8_speedup"] > 0
     table = pd.read_csv(folder / "compression.csv", index_col="variant")
     assert table["agreement"]["original"] == 1 and (table["texts/s"] > 0).all()
-    assert "alert(1)" not in (folder / "report.html").read_text("utf-8").replace("&lt;script&gt;alert(1)", "")
     assert (folder / "model" / "onnx" / "int8.onnx").is_file() and (folder / "model_card.md").is_file()
 
 
 @pytest.mark.slow
-def test_10_trains_on_many_and_ends_what_it_started(small_csv, tmp_path):
-    run("run", "10", "-p", "DATA", small_csv, *COLUMNS, "-p", "STEPS", 12, "-p", "BATCH", 8, "-p", "WIDTH", 8,
-        runs=tmp_path)  # fmt: skip
-    said = record(tmp_path / "10_scaling_out" / "small")
+def test_10_trains_on_many_and_ends_what_it_started(small, tmp_path):
+    said = record(run("10", tmp_path, **small, STEPS=12, BATCH=8, WIDTH=8))
     assert said["status"] == "completed" and said["metrics"]["loss_difference"] < 1e-4
     started = [" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])]
     assert not [line for line in started if str(tmp_path) in line and "worker" in line]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("source", ["03_lstm_classifier", "04_bert_finetune"])
-def test_09_explains_the_model_of_another_run(small_runs, source):
-    given = ["-p", "RUN", small_runs / source / "small", "-p", "TEXTS", 10, "--name", source]
-    run("run", "09", *given, runs=small_runs)
-    folder = small_runs / "09_interpretability" / source
+@pytest.mark.parametrize("source", ["03", "04"])
+def test_09_explains_the_model_of_another_run(classifiers, tmp_path, source):
+    folder = run("09", tmp_path, RUN=classifiers[source], TEXTS=10)
     found = record(folder)["metrics"]
     assert 0 <= found["flip_rate"] <= 1 and 0 <= found["shortcut_found"] <= 1
     assert pd.read_csv(folder / "words.csv").columns.tolist() == ["text", "word", "integrated"]
     assert "alert(1)" not in (folder / "report.html").read_text("utf-8").replace("&lt;script&gt;alert(1)", "")
-
-
-@pytest.mark.slow
-def test_04_says_that_a_folder_is_no_model(small_csv, tmp_path):
-    given = ["run", "04", "-p", "DATA", small_csv, *COLUMNS[:-2], "-p", "PRESET", small_csv.parent]
-    done = run(*given, runs=tmp_path, ok=False)
-    assert done.returncode == 2 and "no readable config.json" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_recorded_metrics_are_what_the_readme_shows():

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -93,16 +91,6 @@ def test_low_rank_is_equal_where_nothing_is_cut():
         answers.append(session.run(None, {"ids": ids})[0])
     assert np.abs(answers[0] - pretrained.encode_ids(backbone, ids)).max() < 1e-4
     assert np.abs(answers[1] - answers[0]).max() < 1e-4
-
-
-def test_an_engine_needs_no_tensorflow(bert_run, tmp_path):
-    place = shutil.copytree(onnx_engine.export(bert_run), tmp_path / "engine")
-    program = (
-        "import sys; from helpers.onnx_engine import Engine; p = Engine(sys.argv[1])(['goal', 'bank']); "
-        "print(p.shape, {'tensorflow', 'keras', 'onnx', 'scipy'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", program, str(place)], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "(2, 3) set()"
 
 
 def test_what_cannot_be_exported_is_named(lstm_runs, tmp_path, monkeypatch):

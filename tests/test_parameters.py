@@ -12,13 +12,6 @@ from helpers import InputError, parameters
 DECLARED = parameters.parse(PARAMETERS)
 
 
-def test_reads_name_type_default_and_meaning():
-    assert list(DECLARED) == ["EPOCHS", "RATE", "UNIT", "SHUFFLE", "NOTE", "SIZES", "LIMIT"]
-    assert DECLARED["EPOCHS"] == parameters.Parameter("EPOCHS", "int", 3, "passes over the texts, 1 to 500")
-    assert DECLARED["UNIT"].type == "Literal['word', 'character']"
-    assert DECLARED["LIMIT"].default is None
-
-
 VALUES = {
     "EPOCHS": [("5", 5), (5.0, 5)],
     "RATE": [("1e-3", 0.001), (1, 1.0)],
@@ -146,11 +139,3 @@ def test_any_value_is_accepted_as_declared_or_refused_in_one_sentence(name, valu
     assert parameter.accept(found) == found
     assert ast.literal_eval(repr(found)) == found
     assert not isinstance(found, float) or math.isfinite(found)
-
-
-@given(strategies.text(max_size=200))
-def test_any_text_is_a_cell_or_gets_one_sentence(source):
-    try:
-        parameters.parse(source)
-    except InputError as error:
-        assert "\n" not in str(error)

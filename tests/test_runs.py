@@ -8,11 +8,10 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import RECORD, left, record, start, states, wait_for
+from conftest import RECORD, left, names, record, start, states, wait_for
 from jupyter_client.manager import AsyncKernelManager
 
 from helpers import InputError, files, runs, tables
@@ -42,28 +41,27 @@ def quick(monkeypatch):
     return errors
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
 @pytest.mark.kernel
-def test_a_run_is_whole(notebook, runs_folder):
+def test_a_run_is_whole(notebook, runs_folder, tmp_path, capsys):
     before = dict(os.environ)
     look = "import sys, ipykernel\nprint('ipc' in ipykernel.get_connection_info(), sys.executable)"
     path = notebook(look, RECORD)
     path.write_text(path.read_text("utf-8").replace('"name": "python3"', '"name": "conda-env-x"'), "utf-8")
-    assert run.execute(path, {"EPOCHS": "5", "NOTE": "新闻"}) == 0
-    folder = runs_folder / "toy" / "default"
-    assert left(runs_folder) == [f"toy/default/{n}" for n in ("metrics.json", "notebook.ipynb", "report.html")]
+    (tmp_path / "p.yaml").write_text("RATE: 1e-3\nEPOCHS: 9\n", "utf-8")
+    given = ["-f", str(tmp_path / "p.yaml"), "-p", "EPOCHS", "5", "-p", "NOTE", "新闻"]
+    assert main(["run", str(path), *given, "--name", "mine"]) == 0
+    assert capsys.readouterr().out.startswith("toy (mine): done in ")
+    folder = runs_folder / "toy" / "mine"
+    assert left(runs_folder) == [f"toy/mine/{n}" for n in ("metrics.json", "notebook.ipynb", "report.html")]
     found = record(folder)
-    assert (found["notebook"], found["name"], found["status"]) == ("toy", "default", "completed")
+    assert (found["notebook"], found["name"], found["status"]) == ("toy", "mine", "completed")
     assert (found["parameters"]["EPOCHS"], found["metrics"]) == (5, {"accuracy": 0.5})
     assert found["seconds"] > 0 and found["versions"]["papermill"]
     assert set(states(folder)) == {"completed"}
     book = nbformat.read(folder / "notebook.ipynb", 4)
     nbformat.validate(book)
     injected = next(c for c in book.cells if "injected-parameters" in c.metadata.get("tags", []))
-    assert injected.source == "# Parameters\nEPOCHS = 5\nNOTE = '新闻'\n"
+    assert injected.source == "# Parameters\nRATE = 0.001\nEPOCHS = 5\nNOTE = '新闻'\n"
     assert book.cells[-2].outputs[0].text == f"True {sys.executable}\n", "pipes, not ports; this Python"
     assert str(runs_folder.parent) not in (folder / "notebook.ipynb").read_text("utf-8")
     assert dict(os.environ) == before
@@ -186,7 +184,7 @@ def test_a_missing_kernel_is_told_and_nothing_counts_as_run(notebook, runs_folde
     [(signal.SIGINT, 130, "stopped by the user"), (signal.SIGTERM, 143, "stopped from outside (signal 15)")],
 )
 def test_a_signal_ends_a_run_in_order(number, status, error, notebook, runs_folder):
-    process = start("run", notebook(SLEEP, AFTER))
+    process = start("run", notebook(SLEEP, AFTER), "--no-report")
     wait_for(lambda: list(runs_folder.glob("toy/.*.partial/reached")))
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
@@ -261,7 +259,7 @@ for epoch in range(done + 1, EPOCHS + 1):
 def test_a_killed_run_has_no_final_name_and_goes_on_from_its_checkpoint(notebook, runs_folder, monkeypatch):
     path, folder = notebook(TRAINING, RECORD), runs_folder / "toy" / "default"
     monkeypatch.setenv("PAUSE", "0.2")
-    process = start("run", path, "-p", "EPOCHS", "60")
+    process = start("run", path, "--no-report", EPOCHS=60)
     (state,) = wait_for(lambda: list(runs_folder.glob("toy/.*.partial/checkpoint/model-1/state.json")))
     wait_for(lambda: json.loads(state.read_text("utf-8"))["done"] >= 3)
     process.kill()
@@ -321,14 +319,3 @@ def test_help_and_the_start_of_a_run_need_nothing_that_is_slow_to_import():
     script += f"print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-
-
-@pytest.mark.kernel
-def test_a_run_on_the_command_line(notebook, command, runs_folder, tmp_path):
-    (tmp_path / "p.yaml").write_text("RATE: 1e-3\nEPOCHS: 9\n", "utf-8")
-    done = command("run", notebook(), "-f", "p.yaml", "-p", "EPOCHS", "7", "--name", "mine", "--no-report")
-    assert done.status == 0, done.err
-    assert done.out.startswith("toy (mine): done in ")
-    found = record(runs_folder / "toy" / "mine")["parameters"]
-    assert (found["RATE"], found["EPOCHS"]) == (0.001, 7)
-    assert re.search(r"^EPOCHS +int +3 ", command("params", notebook()).out, re.MULTILINE)

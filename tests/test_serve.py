@@ -5,19 +5,16 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import pandas as pd
 import pytest
-from conftest import free_port, tiny_lstm
+from conftest import command, free_port, make_run, start, tiny_lstm
 from test_reports import asked, browser, narrow_width  # noqa: F401
 
-from helpers import data, evaluation, training
+from helpers import data, training
 from helpers.commands import serve
 
 fastapi = pytest.importorskip("fastapi")
@@ -42,8 +39,7 @@ def run(tmp_path_factory):
     sure = np.arange(40) < 20  # of the others it is less sure, and they are wrong
     p = np.full((40, 3), 0.05)
     p[np.arange(40), np.arange(40) % 2] = np.where(sure, 0.9, 0.6)
-    frame = pd.DataFrame({"row": range(40), "text": "t", "label": np.array(LABELS)[np.where(sure, p.argmax(1), 2)]})
-    evaluation.predictions(frame, "validation", "lstm", p, LABELS).to_csv(folder / "predictions.csv", index=False)
+    make_run(folder, LABELS, np.where(sure, p.argmax(1), 2), p, "lstm")
     (folder / "model_card.md").write_text("# Card\nNot meant for </script><b>bold</b>\n", "utf-8")
     return folder
 
@@ -160,8 +156,7 @@ def test_requests_that_come_together_are_one_batch(run):
 def server(run, tmp_path):
     """A server in a process of its own; gives its address and the process."""
     errors = (tmp_path / "errors.txt").open("w+")
-    words = [sys.executable, "-m", "helpers", "serve", str(run), "--port", str(free_port())]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=errors, text=True)
+    process = start("serve", run, "--port", free_port(), stderr=errors)
     line = process.stdout.readline()
     errors.seek(0)
     assert "http://127.0.0.1:" in line, errors.read()
@@ -192,9 +187,8 @@ def test_it_answers_many_and_ends_in_order(server, run):
     told = process.stdout.read()
     assert "Stopped." in told and "goal" not in told
     taken = socket.create_server(("127.0.0.1", 0))
-    words = [sys.executable, "-m", "helpers", "serve", str(run), "--port", str(taken.getsockname()[1])]
-    again = subprocess.run(words, capture_output=True, text=True, timeout=60)
-    assert again.returncode == 2 and "give another --port" in again.stderr and "Traceback" not in again.stderr
+    again = command("serve", run, "--port", taken.getsockname()[1], status=2)
+    assert "give another --port" in again.stderr and "Traceback" not in again.stderr
 
 
 @pytest.mark.kernel

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import stress
 from bs4 import BeautifulSoup
-from conftest import free_port, start, wait_for
+from conftest import free_port, names, start, wait_for
 from test_runs import full
 
 from helpers import InputError, files
@@ -33,15 +33,9 @@ def table(folder: Path) -> list[dict]:
     return list(stress.table(folder.parent.parent).values())
 
 
-def write(path: Path, grid: object) -> Path:
-    path.write_text(grid if isinstance(grid, str) else json.dumps(grid), "utf-8")
+def write(folder: Path, grid: object) -> Path:
+    (path := folder / "g.yaml").write_text(grid if isinstance(grid, str) else json.dumps(grid), "utf-8")
     return path
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture
@@ -62,35 +56,17 @@ def metrics(monkeypatch):
     return waiting
 
 
-def test_a_grid_is_every_combination_or_a_list_of_runs(tmp_path):
-    path = write(tmp_path / "g.yaml", "UNIT: [word, character]\nRATE: [1e-3, 0.1]\nEPOCHS: 4\n")
-    expected = [{"UNIT": u, "RATE": r, "EPOCHS": "4"} for u in ("word", "character") for r in ("1e-3", "0.1")]
-    assert sweep.read_grid(path) == expected
-    points = [{"EPOCHS": 1}, {"EPOCHS": 2, "RATE": 0.5}]
-    assert sweep.read_grid(write(tmp_path / "g.json", points)) == points
-
-
-BAD = dict.fromkeys(["", "a", "[]", "{}", "[1]", "[{}]", "EPOCHS: []", "[[1]]"], "has no points")
-BAD |= {'[{"EPOCHS": 2}, {"EPOCHS": "2"}]': "twice: keep one"}
-
-
-@pytest.mark.parametrize(("text", "said"), BAD.items(), ids=range(len(BAD)))
-def test_a_grid_that_is_no_grid_is_refused(notebook, tmp_path, text, said):
-    with pytest.raises(InputError, match=said):
-        sweep.plan_all(notebook(WORK), write(tmp_path / "g.json", text), {})
-
-
 def test_names_tell_the_point_and_never_clash(notebook, tmp_path):
-    grid = write(tmp_path / "g.yaml", "RATE: [0.003, 0.3]\nNOTE: [新闻, '../../x', '']\n")
+    grid = write(tmp_path, "RATE: [0.003, 0.3]\nNOTE: [新闻, '../../x', '']\nEPOCHS: 40\n")
     found, varied = sweep.plan_all(notebook(WORK), grid, {})
-    assert varied == ["RATE", "NOTE"]
-    assert len(found) == 6
+    assert varied == ["RATE", "NOTE", "EPOCHS"]
+    assert len(found) == 6 and {run.values["EPOCHS"] for run in found.values()} == {40}
     assert all(re.fullmatch(r"g-[a-z0-9_-]+-[0-9a-f]{12}", name) for name in found)
     assert list(found) == list(sweep.plan_all(notebook(WORK), grid, {})[0])
 
 
-def test_the_page_shows_the_mean_by_each_parameter_and_links_each_run(notebook, here, runs_folder, metrics, capsys):
-    grid = write(here / "g.json", {"SIZES": [[1, 2], [3]], "EPOCHS": [1]})
+def test_the_page_shows_the_mean_by_each_parameter_and_links_each_run(notebook, tmp_path, runs_folder, metrics, capsys):
+    grid = write(tmp_path, {"SIZES": [[1, 2], [3]], "EPOCHS": [1]})
     metrics += [{"accuracy": 0.2, "own": 1}, {"accuracy": 0.1, "own": 1}]
     assert sweep.execute(notebook(WORK), grid, {}) == 0
     folder = runs_folder / "toy" / "sweep-g"
@@ -101,24 +77,24 @@ def test_the_page_shows_the_mean_by_each_parameter_and_links_each_run(notebook, 
     (image,) = page.find_all("img")
     assert image["alt"] == "Mean accuracy by SIZES (accuracy); bars: SIZES [1, 2] 0.1, SIZES [3] 0.2"
     assert "2 runs: 2 completed; runs/toy/sweep-g/report.html" in capsys.readouterr().out
-    assert sorted(p.name for p in folder.iterdir()) == ["report.html", "results.csv", "sweep.ipynb"]
+    assert names(folder) == ["report.html", "results.csv", "sweep.ipynb"]
 
 
-def test_what_no_run_has_is_not_drawn_and_texts_are_only_text(notebook, here, runs_folder, metrics):
+def test_what_no_run_has_is_not_drawn_and_texts_are_only_text(notebook, tmp_path, runs_folder, metrics):
     metrics += [{EVIL: None}, {EVIL: float("nan")}]
-    assert sweep.execute(notebook(WORK), write(here / "g.json", [{"NOTE": EVIL}, {"NOTE": "b"}]), {}) == 0
+    assert sweep.execute(notebook(WORK), write(tmp_path, [{"NOTE": EVIL}, {"NOTE": "b"}]), {}) == 0
     page = (runs_folder / "toy" / "sweep-g" / "report.html").read_text("utf-8")
     assert EVIL not in page and "&lt;script&gt;alert(1)" in page and "<img" not in page
 
 
-def test_code_that_changes_while_a_sweep_runs_is_told(notebook, here, runs_folder, monkeypatch):
+def test_code_that_changes_while_a_sweep_runs_is_told(notebook, tmp_path, runs_folder, monkeypatch):
     monkeypatch.setattr(sweep, "run_one", lambda *_: (0, ""))
-    assert sweep.execute(notebook(WORK), write(here / "g.json", {"EPOCHS": [1]}), {}) == 1
+    assert sweep.execute(notebook(WORK), write(tmp_path, {"EPOCHS": [1]}), {}) == 1
     assert "other code or data" in table(runs_folder / "toy" / "sweep-g")[0]["error"]
 
 
-def test_a_page_and_a_table_that_cannot_be_written(notebook, here, runs_folder, metrics, monkeypatch, capsys):
-    grid, path = write(here / "g.json", {"EPOCHS": [1]}), notebook(WORK)
+def test_a_page_and_a_table_that_cannot_be_written(notebook, tmp_path, runs_folder, metrics, monkeypatch, capsys):
+    grid, path = write(tmp_path, {"EPOCHS": [1]}), notebook(WORK)
     metrics += [{"accuracy": 1}]
     monkeypatch.setattr(report, "render", full)
     assert sweep.execute(path, grid, {}) == 0
@@ -131,11 +107,11 @@ def test_a_page_and_a_table_that_cannot_be_written(notebook, here, runs_folder, 
 
 
 @pytest.mark.kernel
-def test_a_sweep_runs_all_and_then_only_what_is_missing(notebook, here, runs_folder, capsys):
+def test_a_sweep_runs_all_and_then_only_what_is_missing(notebook, tmp_path, runs_folder, capsys):
     die = 'import os\nif NOTE == "die":\n    os.kill(os.getppid(), 9)'
     path, folder = notebook(die, WORK), runs_folder / "toy" / "sweep-g"
     points = [{"EPOCHS": 1}, {"UNIT": "character"}, {"NOTE": "die"}]
-    assert sweep.execute(path, write(here / "g.json", points), {"SIZES": [1]}, jobs=2, report=False) == 1
+    assert sweep.execute(path, write(tmp_path, points), {"SIZES": [1]}, jobs=2, report=False) == 1
     assert [(row["status"], row["accuracy"], row["error"]) for row in table(folder)] == [
         ("completed", "0.1", ""),
         ("failed", "", "AssertionError: no characters today"),
@@ -144,7 +120,7 @@ def test_a_sweep_runs_all_and_then_only_what_is_missing(notebook, here, runs_fol
     (done,) = (p for p in runs_folder.glob("toy/g-*/metrics.json") if "failed" not in str(p))
     stamp = done.stat().st_mtime_ns
     points = [{"EPOCHS": 1}, {"EPOCHS": 2}]
-    assert sweep.execute(path, write(here / "g.json", points), {"SIZES": [1]}, report=False) == 0
+    assert sweep.execute(path, write(tmp_path, points), {"SIZES": [1]}, report=False) == 0
     assert "2 runs, 1 of them done before" in capsys.readouterr().err
     assert done.stat().st_mtime_ns == stamp
     assert [row["status"] for row in table(folder)] == ["completed"] * 2
@@ -152,9 +128,9 @@ def test_a_sweep_runs_all_and_then_only_what_is_missing(notebook, here, runs_fol
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_sweep_goes_on_where_it_was(number, notebook, here, runs_folder):
+def test_a_stopped_sweep_goes_on_where_it_was(number, notebook, tmp_path, runs_folder):
     path, top = notebook(WORK), runs_folder / "toy"
-    process = start("sweep", path, write(here / "g.yaml", "SIZES: [[1], [40], [41]]\n"), "--jobs", "2")
+    process = start("sweep", path, write(tmp_path, "SIZES: [[1], [40], [41]]\n"), "--jobs", "2", "--no-report")
     wait_for(lambda: list(top.glob("g-*/metrics.json")) and list(top.glob(".g-*.partial/step")))
     process.send_signal(number)
     process.communicate(timeout=60)
@@ -164,14 +140,14 @@ def test_a_stopped_sweep_goes_on_where_it_was(number, notebook, here, runs_folde
     if number != signal.SIGKILL:
         assert not list(top.glob(".*.lock")), "what it had begun has ended in order"
     # What a killed sweep has left running is waited for.
-    assert sweep.execute(path, write(here / "g.yaml", "SIZES: [[1], [40]]\n"), {}, report=False) == 0
+    assert sweep.execute(path, write(tmp_path, "SIZES: [[1], [40]]\n"), {}, report=False) == 0
     assert done.stat().st_mtime_ns == stamp
     assert [row["status"] for row in table(top / "sweep-g")] == ["completed"] * 2
 
 
 @pytest.mark.slow
-def test_three_kills_at_random_times_damage_nothing(notebook, here, runs_folder):
-    grid = write(here / "g.yaml", "SIZES: [[4], [5], [6]]\n")
+def test_three_kills_at_random_times_damage_nothing(notebook, tmp_path, runs_folder):
+    grid = write(tmp_path, "SIZES: [[4], [5], [6]]\n")
     command = ["sweep", str(notebook(WORK)), str(grid), "--jobs", "2", "--no-report"]
     stress.attack(command, runs_folder, kills=3, longest=9, seed=1)
     assert [row["status"] for row in stress.table(runs_folder).values()] == ["completed"] * 3
@@ -199,23 +175,23 @@ def cluster(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_cluster_that_loses_a_worker_runs_all(cluster, notebook, here, tiny_csv, runs_folder):
+def test_a_cluster_that_loses_a_worker_runs_all(cluster, notebook, tmp_path, tiny_csv, runs_folder):
     address, workers = cluster
     path = notebook("from helpers import data\nassert len(data.load(NOTE).train)", WORK)
-    grid = write(here / "g.yaml", "SIZES: [[10], [11], [12]]\nUNIT: [word]\n")
-    process = start("sweep", path, grid, "--backend", "dask", "--scheduler", address, "-p", "NOTE", "tiny.csv")
+    grid = write(tmp_path, "SIZES: [[10], [11], [12]]\nUNIT: [word]\n")
+    words = ["sweep", path, grid, "--backend", "dask", "--scheduler", address, "--no-report"]
+    process = start(*words, cwd=tmp_path, NOTE="tiny.csv")
     wait_for(lambda: len(list(runs_folder.glob("toy/.g-*.partial/step"))) == 2)
     workers[0].kill()
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert [row["status"] for row in table(runs_folder / "toy" / "sweep-g")] == ["completed"] * 3
-    assert not list(here.glob("elsewhere/**/metrics.json"))
+    assert not list(tmp_path.glob("elsewhere/**/metrics.json"))
 
 
-def test_a_scheduler_that_is_not_there(notebook, here, runs_folder):
+def test_a_scheduler_that_is_not_there(notebook, tmp_path, runs_folder):
     pytest.importorskip("distributed")
     with pytest.raises(InputError, match="No Dask scheduler with a worker answers at"):
-        sweep.execute(
-            notebook(WORK), write(here / "g.yaml", "EPOCHS: [1]\n"), {}, backend="dask", scheduler="tcp://127.0.0.1:9"
-        )
+        grid = write(tmp_path, "EPOCHS: [1]\n")
+        sweep.execute(notebook(WORK), grid, {}, backend="dask", scheduler="tcp://127.0.0.1:9")
     assert not runs_folder.exists()

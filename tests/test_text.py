@@ -16,10 +16,6 @@ def test_chinese_words_are_cut_quietly(capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_equal_looking_texts_become_equal():
-    assert text.normalise("ＡＢＣ　１２３\u200b cafe\u0301") == "ABC 123 café"
-
-
 def test_unit_is_guessed_by_script():
     assert text.guess_unit(["央行下调利率", "iPhone 新品"]) == "character"
     assert text.guess_unit(["The bank of 中国 cut rates"]) == "word"

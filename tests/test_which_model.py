@@ -1,14 +1,11 @@
 """Notebook 06 and the compare command: an answer for a small file with texts without words, and names kept apart."""
 
-import os
 import signal
 import subprocess
-import sys
 
 import pandas as pd
 import pytest
-from conftest import record, wait_for
-from test_notebooks import ROOT, run
+from conftest import command, record, start, topics, wait_for
 
 from helpers import files
 from helpers.commands import compare
@@ -17,14 +14,10 @@ from helpers.commands import compare
 @pytest.fixture(scope="module")
 def answered(tmp_path_factory):
     place = tmp_path_factory.mktemp("compare")
-    words = {"sport": "goal team match coach win", "money": "bank rate loan share price"}
-    rows = [
-        (" ".join(tokens.split()[(i + j) % 5] for j in range(3 + i % 3)) if i % 5 else ":)", label)
-        for label, tokens in words.items()
-        for i in range(40)
-    ]
-    pd.DataFrame(rows, columns=["body", "kind"]).to_csv(place / "my.csv", index=False)
-    done = run("compare", place / "my.csv", "--minutes", 0.7, runs=place / "runs")
+    rows = topics(40, sport="goal team match coach win", money="bank rate loan share price")
+    rows.loc[::5, "body"] = ":)"
+    rows.to_csv(place / "my.csv", index=False)
+    done = command("compare", place / "my.csv", "--minutes", 0.7, runs=place / "runs")
     return place, done
 
 
@@ -51,18 +44,18 @@ def test_the_winner_and_the_cheap_model_label_new_texts(answered, tmp_path):
     folder = place / "runs" / "06_which_model" / "my"
     (tmp_path / "new.csv").write_text("text\nteam goal coach\nbank loan\n:)\n", "utf-8")
     for model in ([], ["--model", "tfidf"]):
-        run("predict", folder, tmp_path / "new.csv", "--out", tmp_path / "out.csv", *model, runs=place / "runs")
+        command("predict", folder, tmp_path / "new.csv", "--out", tmp_path / "out.csv", *model, runs=place / "runs")
         assert pd.read_csv(tmp_path / "out.csv")["label"].tolist()[:2] == ["sport", "money"]
 
 
 @pytest.mark.slow
 def test_the_same_command_changes_nothing_and_a_name_of_other_data_is_kept(answered, tmp_path):
     place, _ = answered
-    again = run("compare", place / "my.csv", "--minutes", 0.7, runs=place / "runs")
+    again = command("compare", place / "my.csv", "--minutes", 0.7, runs=place / "runs")
     assert "unchanged" in again.stdout + again.stderr
     (tmp_path / "my.csv").write_text("text,label\na,x\n", "utf-8")
-    other = run("compare", tmp_path / "my.csv", "--name", "my", runs=place / "runs", ok=False)
-    assert other.returncode == 2 and "belongs to" in other.stderr
+    other = command("compare", tmp_path / "my.csv", "--name", "my", runs=place / "runs", status=2)
+    assert "belongs to" in other.stderr
 
 
 def test_names_come_from_the_file_and_are_numbered(tmp_path, capsys):
@@ -79,15 +72,13 @@ def test_names_come_from_the_file_and_are_numbered(tmp_path, capsys):
 @pytest.mark.slow
 def test_an_interrupted_run_holds_the_answer_so_far_and_goes_on(answered, tmp_path):
     place, _ = answered
-    words = ["compare", place / "my.csv", "--minutes", 0.7, "--name", "stopped"]
-    started, folder = [sys.executable, "-m", "helpers", *map(str, words)], tmp_path / "06_which_model"
-    environment = os.environ | {"HELPERS_RUNS": str(tmp_path)}
-    with subprocess.Popen(started, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
+    words, folder = ["compare", place / "my.csv", "--minutes", 0.7, "--name", "stopped"], tmp_path / "06_which_model"
+    with start(*words, runs=tmp_path, stdout=subprocess.DEVNULL) as process:
         wait_for(lambda: any("frozen" in p.read_text("utf-8") for p in folder.glob(".stopped*/leaderboard.csv")), 120)
         process.send_signal(signal.SIGINT)
         process.wait(60)
     assert process.returncode
     for table in ("leaderboard.csv", "predictions.csv"):
         assert {"tfidf", "frozen"} <= set(pd.read_csv(folder / "stopped.failed" / table)["model"])
-    run(*words, runs=tmp_path)
+    command(*words, runs=tmp_path)
     assert {"tfidf", "frozen"} <= set(pd.read_csv(folder / "stopped" / "leaderboard.csv")["model"])
