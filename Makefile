@@ -62,8 +62,8 @@ bench: $(READY)  ## speed, as ratios from one run on this machine [PEERS=a Pytho
 	@$(PY) benchmarks/overhead.py
 	@$(PY) benchmarks/peers.py $(if $(PEERS),--peers $(PEERS))
 
-stress: $(READY)  ## 20 kills at random times of run, sweep, compare, predict and report (KILLS=100 for more)
-	@$(PY) tests/stress.py --kills $(or $(KILLS),20)
+stress: $(READY)  ## 24 kills at random times of run, sweep, compare, predict, report and serve (KILLS=100 for more)
+	@$(PY) tests/stress.py --kills $(or $(KILLS),24)
 
 colab:  ## make colab REPO=https://... : write the address of your copy into every notebook's first cell
 	@sed -i.bak 's|REPO = \\"[^\\]*\\"|REPO = \\"$(REPO)\\"|' notebooks/*.ipynb && rm -f notebooks/*.bak

@@ -30,6 +30,7 @@ from typing import Any
 from urllib import request
 
 import nbformat
+from conftest import free_port
 from filelock import FileLock
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -183,13 +184,13 @@ def correct(run: Path, root: Path, kills: int, seed: int = 0) -> None:
     """Kills a server while corrections arrive: each that was acknowledged stands in the file, and no half line."""
     chance, kept = random.Random(seed), []
     for number in range(1, kills + 1):
-        process = start(["serve", str(run), "--port", "0"], root, stdout=subprocess.PIPE, text=True)
+        process = start(["serve", str(run), "--port", str(free_port())], root, stdout=subprocess.PIPE, text=True)
         address = re.search(r"http://\S+", process.stdout.readline())[0] + "correct"
         clock = threading.Timer(chance.uniform(0, 2), process.kill)
         clock.start()
         with contextlib.suppress(OSError, http.client.HTTPException):
             while True:
-                told = json.dumps({"text": f'number {len(kept)}, "said"\nso', "label": "sport"}).encode()
+                told = json.dumps({"text": f'number {len(kept)}, "said"\nso', "label": "sports"}).encode()
                 request.urlopen(request.Request(address, told, {"Content-Type": "application/json"})).read()
                 kept.append(f'number {len(kept)}, "said"\nso')
         process.wait()
