@@ -175,7 +175,7 @@ def fit_bert(
     network = Network(model, partial(words, length=length), (64, pretrained.inputs), batches, save)
     learn = network.epoch_seconds(batches(ids, y))
     read = 0.4 * learn / len(ids)  # a text forward only takes about this share of a step
-    end = clock + seconds - 1.2 * read * others - 12
+    end = clock + seconds - 1.2 * read * others - 6
     available, each = end - time.monotonic(), learn + read * len(held_ids)
     twice = each + learn * (1 + len(held_ids) / len(ids))  # an epoch now, and one on all rows
     both = available + SLACK > 2 * twice  # at least two epochs of both, or all the time for the first
