@@ -23,8 +23,9 @@ from helpers import InputError, files
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
 MANY_TEXTS, CHOICE = 6_000, 20_000  # from here a feature must occur in two texts; C is chosen on so many at most
-# Features of a vectorizer; features times classes; and counts that are not zero (12 bytes each).
-MOST_FEATURES, MOST_WEIGHTS, MOST_COUNTS = 300_000, 20_000_000, 100_000_000
+TERMS = 100_000  # texts from which the terms are taken where there are more
+# Features of a vectorizer; features times classes; and counts that are not zero (12 bytes each, 16 more in each fit).
+MOST_FEATURES, MOST_WEIGHTS, MOST_COUNTS = 300_000, 20_000_000, 28_000_000
 _WORDS = {"token_pattern": r"\w+|[?!]", "ngram_range": (1, 2)}
 _PARTS = {"analyzer": "char_wb", "ngram_range": (2, 5)}
 _CHARACTERS = {"analyzer": "char", "ngram_range": (1, 3)}
@@ -64,16 +65,19 @@ def fit_words(
     The classes ``y`` (n,) of the n texts are from 0, and every one occurs; C is chosen on the held-out rows. A ``unit``
     of ``character`` is for scripts without spaces (:func:`helpers.text.guess_unit`); ``balanced`` weighs classes so
     that rare ones count the same. It should take so many ``seconds``, a quarter of them for the choice of C: else fewer
-    strengths are tried, then fewer rows.
+    strengths are tried, then fewer rows. Where memory does not hold half of them, words alone are counted.
     """
     choice = [_CHARACTERS] if unit == "character" else [_WORDS, _PARTS]
     clock, classes = time.monotonic(), int(max(y)) + 1
     if len(texts) > CHOICE:  # long files: how many of their texts the time and the memory hold
-        some = _count(texts[:: max(1, len(texts) // 1000)], choice, classes)[1]
-        each = (time.monotonic() - clock) / some.shape[0]
-        most = int(min(0.35 * seconds / each, MOST_COUNTS / (some.nnz / some.shape[0])))
-        rows = _some(y, most)
+        few = texts[:: max(1, len(texts) // 1000)]
+        if _count(few, choice, classes)[1].nnz * len(texts) > 2 * MOST_COUNTS * len(few):
+            choice = choice[:1]
+        begun, size = time.monotonic(), _count(few, choice, classes)[1].nnz / len(few)
+        most = int(min(0.35 * seconds * len(few) / (time.monotonic() - begun), MOST_COUNTS / size))
+        rows, held = _some(y, most), _some(y_held, CHOICE)
         texts, y = [texts[i] for i in rows], y[rows]
+        held_texts, y_held = [held_texts[i] for i in held], y_held[held]
     counts, x = _count(texts, choice, classes)
     return _choose("words", x, y, _features(counts, held_texts), y_held, balanced, clock, seconds, counts)
 
@@ -104,7 +108,8 @@ def _count(texts: Sequence[str], choice: list[dict], classes: int) -> tuple[list
     for settings in choice:
         counter = TfidfVectorizer(sublinear_tf=True, dtype=np.float64, min_df=least, max_features=most, **settings)
         try:
-            blocks.append(counter.fit_transform(texts))
+            step = len(texts) // TERMS  # of very many texts some tell the terms: all pairs of words would fill memory
+            blocks.append(counter.fit(texts[::step]).transform(texts) if step else counter.fit_transform(texts))
         except ValueError:  # no text has such a token
             continue
         counts.append({"settings": settings, "terms": counter.get_feature_names_out().tolist(), "counter": counter})

@@ -67,8 +67,10 @@ def test_in_a_short_time_fewer_strengths_and_rows_are_tried(monkeypatch):
     model = contenders.fit_words(texts, y, texts[:50], y[:50], "word", seconds=0.0)
     assert len(model.tried) == 1 and model.texts < len(y) and model.coef.shape[0] == 4
     assert (model.predict_proba(texts).argmax(1) == y)[:-1].mean() > 0.95
-    monkeypatch.setattr(contenders, "MOST_COUNTS", 3000)  # memory, too, has an end
-    assert contenders.fit_words(texts, y, texts[:50], y[:50], "word").texts < len(y)
+    for most, is_all in ((3000, True), (1000, False)):  # memory, too, has an end
+        monkeypatch.setattr(contenders, "MOST_COUNTS", most)
+        model = contenders.fit_words(texts, y, texts[:50], y[:50], "word")
+        assert len(model.counts) == 1 and (model.texts == len(y)) == is_all
 
 
 def test_weights_by_class_find_the_rare_one():
