@@ -25,7 +25,7 @@ STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
 MANY_TEXTS, CHOICE = 6_000, 20_000  # from here a feature must occur in two texts; C is chosen on so many at most
 TERMS = 100_000  # texts from which the terms are taken where there are more
 # Features of a vectorizer; features times classes; and counts that are not zero (12 bytes each, 16 more in each fit).
-MOST_FEATURES, MOST_WEIGHTS, MOST_COUNTS = 300_000, 20_000_000, 28_000_000
+MOST_FEATURES, MOST_WEIGHTS, MOST_COUNTS = 300_000, 20_000_000, 22_000_000
 _WORDS = {"token_pattern": r"\w+|[?!]", "ngram_range": (1, 2)}
 _PARTS = {"analyzer": "char_wb", "ngram_range": (2, 5)}
 _CHARACTERS = {"analyzer": "char", "ngram_range": (1, 3)}
