@@ -116,7 +116,7 @@ def ours(folder, task, how):
     texts = json.loads((folder / "texts.json").read_text())
     if how == "int8":
         backbone, words = pretrained.load()
-        build = partial(onnx_engine.bert, onnx_engine.arrays_of(backbone), backbone.num_heads, None, False, True)
+        build = partial(onnx_engine.bert, pretrained.arrays_of(backbone), backbone.num_heads, None, False, True)
         said = {"labels": [], "length": 256, "lowercase": words.lowercase}
         place = onnx_engine.write(folder / "frozen", build, said, words.pieces, pretrained.encode)
         encode = onnx_engine.Engine(place, int8=True, threads=2)

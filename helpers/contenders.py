@@ -22,8 +22,8 @@ from scipy.special import log_expit, log_softmax, softmax
 from helpers import InputError, files
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
-MANY_TEXTS, CHOICE = 6_000, 20_000  # from here a feature must occur in two texts; C is chosen on so many at most
-TERMS = 100_000  # texts from which the terms are taken where there are more
+# Texts: from here a feature must occur in two of them; on so many at most C is chosen, and from so many come the terms.
+MANY_TEXTS, CHOICE, TERMS = 6_000, 20_000, 100_000
 # Features of a vectorizer; features times classes; and counts that are not zero (12 bytes each, 16 more in each fit).
 MOST_FEATURES, MOST_WEIGHTS, MOST_COUNTS = 300_000, 20_000_000, 22_000_000
 _WORDS = {"token_pattern": r"\w+|[?!]", "ngram_range": (1, 2)}
@@ -67,13 +67,14 @@ def fit_words(
     that rare ones count the same. It should take so many ``seconds``, a quarter of them for the choice of C: else fewer
     strengths are tried, then fewer rows. Where memory does not hold half of them, words alone are counted.
     """
-    choice = [_CHARACTERS] if unit == "character" else [_WORDS, _PARTS]
-    clock, classes = time.monotonic(), int(max(y)) + 1
+    choices = [[_CHARACTERS]] if unit == "character" else [[_WORDS, _PARTS], [_WORDS]]
+    clock, classes, choice = time.monotonic(), int(max(y)) + 1, choices[0]
     if len(texts) > CHOICE:  # long files: how many of their texts the time and the memory hold
         few = texts[:: max(1, len(texts) // 1000)]
-        if _count(few, choice, classes)[1].nnz * len(texts) > 2 * MOST_COUNTS * len(few):
-            choice = choice[:1]
-        begun, size = time.monotonic(), _count(few, choice, classes)[1].nnz / len(few)
+        for choice in choices:
+            begun, size = time.monotonic(), _count(few, choice, classes)[1].nnz / len(few)
+            if size * len(texts) <= 2 * MOST_COUNTS:
+                break
         most = int(min(0.35 * seconds * len(few) / (time.monotonic() - begun), MOST_COUNTS / size))
         rows, held = _some(y, most), _some(y_held, CHOICE)
         texts, y = [texts[i] for i in rows], y[rows]
@@ -109,7 +110,7 @@ def _count(texts: Sequence[str], choice: list[dict], classes: int) -> tuple[list
         counter = TfidfVectorizer(sublinear_tf=True, dtype=np.float64, min_df=least, max_features=most, **settings)
         try:
             step = len(texts) // TERMS  # of very many texts some tell the terms: all pairs of words would fill memory
-            blocks.append(counter.fit(texts[::step]).transform(texts) if step else counter.fit_transform(texts))
+            blocks.append(counter.fit(texts[::step]).transform(texts) if step > 1 else counter.fit_transform(texts))
         except ValueError:  # no text has such a token
             continue
         counts.append({"settings": settings, "terms": counter.get_feature_names_out().tolist(), "counter": counter})

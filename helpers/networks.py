@@ -48,7 +48,7 @@ class Network:
     def epoch_seconds(self, batches: Any) -> float:
         """Returns the seconds of an epoch of these batches, from eight of them; then all is as it was."""
         training.build(self._model, batches)
-        self._start = [np.array(variable) for variable in self._variables()]
+        self._start = [np.array(variable) for variable in training.variables(self._model)]
         self._model.fit(batches.take(2), epochs=1, verbose=0, shuffle=False)
         clock = time.monotonic()
         self._model.fit(batches.take(8), epochs=1, verbose=0, shuffle=False)
@@ -56,12 +56,9 @@ class Network:
         self._restart()
         return spent / min(8, len(batches)) * len(batches)
 
-    def _variables(self) -> list:
-        return [*self._model.weights, *self._model.optimizer.variables]
-
     def _restart(self) -> None:
         """Puts weights and optimizer back: compiled anew, each training would be translated into a graph again."""
-        for variable, value in zip(self._variables(), self._start, strict=True):
+        for variable, value in zip(training.variables(self._model), self._start, strict=True):
             variable.assign(value)
 
     def learn(

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from helpers import InputError, files, pretrained, training, weights
-from helpers.pretrained import arrays_of
 
 if TYPE_CHECKING:
     import keras
@@ -73,7 +72,7 @@ def bert(
 ) -> onnx.ModelProto:  # fmt: skip
     """Returns BERT as an ONNX model of ids, padded on the right with 0.
 
-    ``arrays`` are those of :func:`arrays_of`, of as many layers as they name; a kernel may be a pair of factors (low
+    ``arrays`` are those of ``pretrained.arrays_of``, of as many layers as they name; a kernel may be two factors (low
     rank). ``head`` is a kernel (width, classes) and its bias, for probabilities; None gives the mean vectors of the
     texts. With ``mean`` the head reads these, at length one, and not the pooled [CLS].
     """
@@ -241,7 +240,7 @@ def export(folder: str | Path, saved: dict[str, Any] | None = None, fitted: Any 
         place, backbone, head = "onnx", network.backbone, network.output_dense.get_weights()
         mean = pretrained.reads_mean(network)
     exact = backbone.transformer_layers[0].activation.__name__ == "gelu"
-    build = partial(bert, arrays_of(backbone), backbone.num_heads, head, mean, exact)
+    build = partial(bert, pretrained.arrays_of(backbone), backbone.num_heads, head, mean, exact)
     return write(folder / place, build, said | {"lowercase": words.lowercase}, words.pieces, answer)
 
 

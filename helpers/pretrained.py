@@ -231,7 +231,7 @@ def read_state(model: keras.Model, states: Any, real: Any) -> Any:
 
 
 def compile_adamw(model: keras.Model, learning_rate: float, steps: Any, weight_decay: float = 0.01) -> None:
-    """Compiles with AdamW, 10 % warm-up and linear decay to 0 over ``steps`` (Devlin et al. 2019), or a variable's."""
+    """Compiles with AdamW, 10 % warm-up and linear decay to 0 over ``steps``, a number or a variable (Devlin 2019)."""
     import keras
 
     def rate() -> Any:
@@ -242,7 +242,7 @@ def compile_adamw(model: keras.Model, learning_rate: float, steps: Any, weight_d
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
 
 
-def warmup_linear(step: Any, peak: float, steps: int, share: float = 0.1) -> Any:
+def warmup_linear(step: Any, peak: Any, steps: Any, share: float = 0.1) -> Any:
     """Returns the learning rate at ``step``: up to ``peak`` in the first ``share`` of the steps, then down to 0."""
     from keras import ops
 

@@ -139,6 +139,11 @@ def build(model: keras.Model, batches: tf.data.Dataset) -> None:
     model.reset_metrics()
 
 
+def variables(model: keras.Model) -> list[keras.Variable]:
+    """Returns all that a training changes: weights, then the optimizer's state."""
+    return [*model.weights, *model.optimizer.variables]
+
+
 def fit(
     model: keras.Model, train: tf.data.Dataset, validation: tf.data.Dataset | None, epochs: int, label: str,
     patience: int | None = None, class_weight: dict[int, float] | None = None, monitor: str = "val_accuracy",
@@ -164,16 +169,13 @@ def fit(
     state, rows, best = folder and folder / "state.npz", [], []
     build(model, train)
 
-    def variables() -> list:
-        return [*model.weights, *model.optimizer.variables]
-
     def waited() -> int:  # epochs since the best one, the first of equals
         return len(rows) - 1 - int(np.argmin([sign * row[monitor] for row in rows]))
 
     if state and state.exists():
         told, *arrays = np.load(state).values()
         rows, best = json.loads(str(told)), arrays[: len(model.weights)]
-        for variable, array in zip(variables(), arrays[len(best) :], strict=True):
+        for variable, array in zip(variables(model), arrays[len(best) :], strict=True):
             variable.assign(array)
     clock = time.monotonic() - (rows[-1]["seconds"] if rows else 0.0)
 
@@ -188,7 +190,7 @@ def fit(
             best = model.get_weights()
         if state:
             with whole(state) as file:
-                np.savez(file, json.dumps(rows), *best, *map(np.array, variables()))
+                np.savez(file, json.dumps(rows), *best, *map(np.array, variables(model)))
         shown.set_postfix_str(f"{monitor.replace('val_', 'validation ')} {logs[monitor]:.3f}", refresh=False)
         shown.update()
         model.stop_training = bool(patience) and waited() >= patience

@@ -81,7 +81,7 @@ def test_low_rank_is_equal_where_nothing_is_cut():
     import onnxruntime
 
     backbone, ids = tiny_bert(len(PIECES), True).backbone, weights.Tokenizer(PIECES, True)(TEXTS, 32)
-    arrays = onnx_engine.arrays_of(backbone)
+    arrays = pretrained.arrays_of(backbone)
     name = "transformer_layer_1/feedforward_output_dense/kernel"
     left, middle, right = np.linalg.svd(arrays[name], full_matrices=False)
     answers = []
