@@ -220,7 +220,8 @@ def _how_sure(own: pd.DataFrame, model: str) -> str:
         return f"{told}, so take that if its cost suits you."
     if not len(unsure):
         return "How sure: on the test texts it is better than every other model."
-    others = " and ".join(row.worse if row.better == model else row.better for row in unsure.itertuples())
+    *most, last = (row.worse if row.better == model else row.better for row in unsure.itertuples())
+    others = f"{', '.join(most)} and {last}" if most else last
     return f"How sure: the test texts cannot tell it from {others}; more test texts would."
 
 

@@ -55,10 +55,11 @@ def test_batches_hold_every_text_once_and_cut_only_padding(seed):
 
 
 def test_early_stopping_goes_back_to_the_best_epoch(model):
-    noise = np.random.default_rng(1).integers(0, 2, 50).astype("int32")
-    held, marks = ids(40, seed=9), noise[:40]
-    batches = training.bucketed(TABLE, noise, 16, 1)
+    noise, steps, step = np.random.default_rng(1).integers(0, 2, 50).astype("int32"), [], model.train_step
+    held, marks, batches = ids(40, seed=9), noise[:40], training.bucketed(TABLE, noise, 16, 1)
+    model.train_step = lambda batch: steps.append(1) or step(batch)
     history = training.fit(model, batches, training.bucketed(held, marks, 16), 30, "noise", patience=2)
+    assert len(steps) == 1, "TensorFlow has translated the step into a graph once"
     assert history.columns.tolist() == ["model", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds"]
     assert history["seconds"].is_monotonic_increasing and history["loss"].iloc[-1] < history["loss"].iloc[0]
     assert len(history) == history["val_accuracy"].idxmax() + 3
@@ -74,9 +75,7 @@ def test_a_diverging_run_stops_with_a_sentence(model):
 
 
 @pytest.mark.parametrize(("killed_after", "monitor"), [(1, "val_loss"), (3, "val_accuracy"), (6, "val_loss")])
-def test_an_interrupted_training_goes_on_from_its_last_epoch(
-    keras, model, tmp_path, monkeypatch, killed_after, monitor
-):
+def test_a_stopped_training_goes_on_from_its_last_epoch(keras, model, tmp_path, monkeypatch, killed_after, monitor):
     monkeypatch.setenv(runs.FOLDER_VARIABLE, str(tmp_path))
     start, batches, states = model.get_weights(), training.bucketed(TABLE, TARGETS, 16, 1), []
 
@@ -87,7 +86,7 @@ def test_an_interrupted_training_goes_on_from_its_last_epoch(
         fit = built.fit
 
         def note():
-            states.append([np.array(v) for v in (*built.weights, *built.optimizer.variables)])
+            states.append([np.array(v) for v in training.variables(built)])
 
         @contextlib.contextmanager
         def whole(path):
