@@ -20,6 +20,7 @@ TEXT_NAMES = (
 LABEL_NAMES = (
     "label labels class category target topic sentiment intent tag polarity genre type 标签 类别 分类 情感 主题 意图"
 )
+FEW = 0.05  # the share of rows without text or label that is left out; more are refused
 PLACEHOLDERS = ("n/a", "na", "null", "none", "-", "?", "#n/a")  # that other programs write for no value
 
 
@@ -43,8 +44,9 @@ def read_labelled(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Returns labelled texts, ``row`` (record number, from 1), ``text`` and ``label`` (both str), and notes.
 
-    An InputError tells of a missing column (and the ``way_out``), header or label, a text that is empty or of over a
-    million characters, a quote that was not closed, or that no text has a letter or a digit.
+    Rows without text or label are left out, and counted in the notes. An InputError tells that these are over a
+    twentieth of all, of a missing column (and the ``way_out``) or header, a text of over a million characters, a quote
+    that was not closed, or that no text has a letter or a digit.
     """
     table, notes = read_table(source)
     if text_column == label_column:
@@ -55,16 +57,22 @@ def read_labelled(
         notes += _check_header(texts, labels, source)
     texts, labels = (c.fillna("").astype(str).str.replace(r"\r\n?", "\n", regex=True) for c in (texts, labels))
     labels, huge = labels.str.strip(), texts.str.len() > MAX_CHARACTERS
-    refuse(texts.str.strip() == "", source, "an empty text", "fill or remove the row")
-    refuse(labels.isin(["", "nan", "NaN"]), source, "no label", "fill or remove the row")
+    blank, bare = texts.str.strip() == "", labels.isin(["", "nan", "NaN"])
+    if (gone := blank | bare).mean() > FEW:
+        refuse(blank, source, "an empty text", "fill or remove the row")
+        refuse(bare, source, "no label", "fill or remove the row")
+    if gone.any():
+        first = f"the first is row {gone.to_numpy().argmax() + 1}"
+        notes.append(f"{gone.sum()} rows of {source} have no text or no label and are left out; {first}.")
     refuse(huge, source, f"a text of over {MAX_CHARACTERS:,} characters", "look for a missing quote, or split it")
     if not any(re.search(r"[^\W_]", text) for text in texts):
         raise InputError(f"{source} has no text with a letter or a digit in column {text_column!r}: look at the file.")
     if odd := sorted(set(labels[labels.str.casefold().isin(PLACEHOLDERS)])):
         notes.append(f"{source} has the label {odd[0]!r}: is that a class, or no label? It is read as a class.")
     if is_csv:
-        notes += _check_quotes(texts, set(labels), source, len(table.columns))
-    return pd.DataFrame({"row": range(1, len(table) + 1), "text": texts, "label": labels}), notes
+        notes += _check_quotes(texts, set(labels[~gone]), source, len(table.columns))
+    frame = pd.DataFrame({"row": range(1, len(table) + 1), "text": texts, "label": labels})
+    return frame[~gone.to_numpy()].reset_index(drop=True), notes
 
 
 def _check_header(texts: pd.Series, labels: pd.Series, source: str) -> list[str]:

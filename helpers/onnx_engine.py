@@ -160,6 +160,7 @@ def quantize(model: onnx.ModelProto, path: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     how = {"op_types_to_quantize": ["MatMul", "Attention", "LSTM"], "per_channel": True, "weight_type": QuantType.QInt8}
+    how["reduce_range"] = any(node.op_type == "LSTM" for node in model.graph.node)  # 8 bits overflow without VNNI
     how |= {"nodes_to_exclude": model.graph.name.split()[1:], "extra_options": {"DefaultTensorType": 1}}
     logging.disable(logging.WARNING)  # it advises to optimise the graph first, which is written as it should be
     try:

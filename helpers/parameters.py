@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import dis
-import functools
 import json
 import keyword
 import math
@@ -18,7 +16,6 @@ import operator
 import re
 import reprlib
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -103,22 +100,14 @@ def _scalar(value: Any, kind: type) -> Any:
 
 def read(notebook: Path) -> dict[str, Parameter]:
     """Returns the parameters of a notebook file, in order, or raises InputError where it breaks the contract."""
-    return _declared_and_lost(notebook)[0]
-
-
-def _declared_and_lost(notebook: Path) -> tuple[dict[str, Parameter], set[str]]:
-    """Returns the parameters of a notebook file, and the names that cells further down set again."""
     try:
         cells = [c for c in json.loads(notebook.read_text("utf-8"))["cells"] if c["cell_type"] == "code"]
-        cells = [("".join(c["source"]), c.get("metadata", {}).get("tags", [])) for c in cells]
-        cells = [(source, tags) for source, tags in cells if "injected-parameters" not in tags]  # of another run
-        tagged = [i for i, (_, tags) in enumerate(cells) if "parameters" in tags]
+        tagged = [c for c in cells if "parameters" in c.get("metadata", {}).get("tags", [])]
     except (OSError, *_UNREADABLE, AttributeError):
         raise InputError(f"{notebook.name} is not a notebook that can be read: restore the file.") from None
     if len(tagged) != 1:
         raise InputError(f"{notebook.name} has {len(tagged)} cells tagged parameters: it needs exactly one.")
-    (source, _), *below = cells[tagged[0] :]
-    return parse(source, notebook.name), set().union(*(_set_names(source) for source, _ in below))
+    return parse("".join(tagged[0]["source"]), notebook.name)
 
 
 def parse(source: str, where: str = "the notebook") -> dict[str, Parameter]:
@@ -155,16 +144,13 @@ def _declared(node: ast.stmt, meaning: str, where: str) -> Parameter:
 
 
 def resolve(notebook: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """Returns all parameters of a run, the given values put in; raises InputError where one does not fit or is lost."""
-    declared, lost = _declared_and_lost(notebook)
+    """Returns all parameters of a run, the given values put in; raises InputError where one does not fit."""
+    declared = read(notebook)
     for name in given:
         if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
             raise InputError(f"{_short(name)} is not a parameter name: names are such as {next(iter(declared), 'A')}.")
         if name not in declared:
             raise InputError(f"{notebook.stem} has no parameter {_short(name)}: {near(name, declared)}")
-        if name in lost:
-            said = f"{name} is set again further down in {notebook.name}"
-            raise InputError(f"{said}, so a value given for it would be lost: remove that line.")
     return {name: p.accept(given[name]) if name in given else p.default for name, p in declared.items()}
 
 
@@ -173,23 +159,6 @@ def near(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     known = {k.upper(): k for k in known}
     close = difflib.get_close_matches(name[:80].upper(), known, 1, cutoff)
     return f"did you mean {known[close[0]]}?" if close else f"it has {', '.join(known.values()) or 'none'}."
-
-
-@functools.lru_cache(maxsize=1000)  # the runs of a sweep share a notebook
-def _set_names(source: str) -> frozenset[str]:
-    """Returns the names that a cell sets at its top level, or has as ``global``; IPython's lines are seen through."""
-    plain = re.sub(r"\A%%(time|capture|prun)\b.*|(?m:^%time )", "", source)
-    plain = "" if plain.startswith("%%") else plain  # another language
-    plain = re.sub(r"(?m)^([\w, ]+=) *[!%].*", r"\1 0", plain)
-    plain = re.sub(r"(?m)^ *([!%].*|.*\?)$", "", plain)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            tree = ast.parse(plain)
-            code = compile(tree, "cell", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    except _UNREADABLE:
-        return frozenset()
-    found = {i.argval for i in dis.get_instructions(code) if i.opname in ("STORE_NAME", "DELETE_NAME")}
-    return frozenset(found.union(*(node.names for node in ast.walk(tree) if isinstance(node, ast.Global))))
 
 
 def from_pairs(declared: dict[str, Parameter], pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
@@ -239,12 +208,10 @@ def load_file(path: Path, kinds: type | tuple[type, ...] = dict) -> Any:
 
 
 def describe(notebook: Path) -> str:
-    """Returns a notebook's parameters as a text table, with a word on those that a later cell sets again."""
-    declared, lost = _declared_and_lost(notebook)
+    """Returns a notebook's parameters as a text table."""
     rows = [("name", "type", "default", "meaning, allowed values")]
-    for p in declared.values():
-        said = f"{p.meaning} (set again further down: a value for it is refused)" if p.name in lost else p.meaning
-        rows.append((p.name, p.type, json.dumps(p.default, ensure_ascii=False), said))
+    for p in read(notebook).values():
+        rows.append((p.name, p.type, json.dumps(p.default, ensure_ascii=False), p.meaning))
     return aligned(rows)
 
 

@@ -151,11 +151,11 @@ def recommend(
     incomplete; ``failed`` names contenders without predictions, and why, such as ``{"bilstm": "it diverged"}``;
     ``faults`` are sentences on what makes the score on the test texts one that new texts would not have.
     """
-    names = evaluation.candidates(table)
-    table = table[table["model"].isin(names)]
+    table = table[table["model"].isin(names := evaluation.candidates(table))]
     gone = [f"{name} is not part of this comparison: {why.rstrip('.')}." for name, why in (failed or {}).items()]
-    few = [name for name in names if name.endswith(" texts)")]
-    gone += [f"{name} learned from fewer texts than the others: with more time it may do better." for name in few]
+    less = (" texts)", "learned from fewer texts than the others"), (" pieces)", "read less of each text")
+    told = [f"{name} {what}" for name in names for end, what in less if name.endswith(end)]
+    gone += [f"{what}: with more time it may do better." for what in told]
     guess = against_guess(table)
     if not guess["beats"].any():
         best = guess["accuracy"].idxmax()
@@ -216,8 +216,10 @@ def _how_sure(own: pd.DataFrame, model: str) -> str:
         return "How sure: there is no other model to compare it with."
     beaten, unsure = own[(own["worse"] == model) & (own["p_holm"] < LEVEL)], own[own["p_holm"] >= LEVEL]
     if len(beaten):
-        told = f"The test texts contradict the choice: on them {beaten['better'].iloc[0]} is better"
-        return f"{told}, so take that if its cost suits you."
+        better, gap = beaten.iloc[0][["better", "difference"]]
+        if gap <= MARGIN:
+            return f"How sure: on the test texts {better} is better, by less than the point that its cost may weigh."
+        return f"The test texts contradict the choice: on them {better} is better, so take that if its cost suits you."
     if not len(unsure):
         return "How sure: on the test texts it is better than every other model."
     *most, last = (row.worse if row.better == model else row.better for row in unsure.itertuples())

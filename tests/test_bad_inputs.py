@@ -33,7 +33,6 @@ run number.ipynb | not a notebook that can be read
 run deep.ipynb | not a notebook that can be read
 run untagged.ipynb | has 0 cells tagged parameters
 run twice.ipynb | has 2 cells tagged parameters
-run overwrites.ipynb -p EPOCHS 4 | EPOCHS is set again further down
 P EPOCH 5 | toy has no parameter EPOCH: did you mean EPOCHS?
 P epochs 5 | did you mean EPOCHS?
 P ZZZZZZ 5 | it has EPOCHS, RATE
@@ -265,7 +264,6 @@ def bad_place(tmp_path_factory):
     write_book(folder / "toy.ipynb", PARAMETERS, "1")
     write_book(folder / "untagged.ipynb", PARAMETERS, tagged=0)
     write_book(folder / "twice.ipynb", PARAMETERS, PARAMETERS, tagged=2)
-    write_book(folder / "overwrites.ipynb", PARAMETERS, "EPOCHS = 9")
     write_book(folder / "data.ipynb", "\n".join(data))
     write_book(folder / "many.ipynb", "RUNS: list[str] = []")
     rows = "".join(f"some text {i} of {label},{label}\n" for i in range(8) for label in "ab")

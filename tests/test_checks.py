@@ -170,11 +170,12 @@ def test_the_name_of_the_class_in_its_texts():
     train.loc[50, "text"] += " sport"
     train.loc[60:70, "text"] += " moneybag"
     found = checks.label_words(rows_of(train), 42)
-    assert found.level == "problem" and "1 of 3 classes" in found.finding
+    assert found.level == "note" and "1 of 3 classes" in found.finding
     assert "'sport', in 60% of its texts" in found.finding
     assert found.examples[["row", "label", "own_share"]].to_numpy().tolist() == [[1, "sport", 0.6]]
     chinese = [(f"第{i}条体育新闻", "体育") for i in range(12)] + [(f"第{i}条新闻", "财经") for i in range(12)]
-    assert checks.label_words(rows_of(frame(*chinese)), 42).examples["label"].tolist() == ["体育"]
+    found = checks.label_words(rows_of(frame(*chinese)), 42)
+    assert found.level == "problem" and found.examples["label"].tolist() == ["体育"]
     pairs = [(f"question {i} on the exchange rate", "exchange_rate") for i in range(12)]
     pairs += [(f"exchange {i} this card", "card") for i in range(12)]
     assert sorted(checks.label_words(rows_of(frame(*pairs)), 42).examples["label"]) == ["card", "exchange_rate"]

@@ -39,6 +39,15 @@ def test_separators_quotes_and_line_ends(tmp_path, content, suffix, cells, note)
     assert note in " ".join(notes) and bool(notes) == bool(note)
 
 
+def test_a_few_rows_without_text_or_label_are_left_out_and_said(tmp_path):
+    lines = [f"text {i},{'ab'[i % 2]}" for i in range(60)]
+    lines[6], lines[9] = " ,a", "text 9,"
+    (tmp_path / "my.csv").write_text("\n".join(["text,label", *lines]), "utf-8")
+    frame, (note,) = data.read_labelled(str(tmp_path / "my.csv"))
+    assert len(frame) == 58 and not {7, 10} & set(frame["row"]) and frame["row"].iloc[-1] == 60
+    assert note.startswith("2 rows of ") and note.endswith("are left out; the first is row 7.")
+
+
 def test_jsonl_and_parquet(tmp_path):
     frame = pd.DataFrame({"text": list("abcdef"), "label": [0, 1] * 3})
     frame.to_parquet(tmp_path / "x.parquet")

@@ -71,6 +71,8 @@ def test_the_first_cells_hold_the_contract(book):
     assert 1 <= len(declared) <= 12
     assert all(name.isupper() and p.meaning for name, p in declared.items())
     assert "=" not in "".join(p.meaning + str(p.default) for p in declared.values())
+    names = (n for source in book.lines[2:] for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name))
+    assert not {n.id for n in names if isinstance(n.ctx, ast.Store)} & declared.keys()
     first = nbformat.read(NOTEBOOKS[0], 4).cells
     assert book.lines[0] == next(c.source for c in first if c.cell_type == "code")
     assert "google.colab" in book.lines[0]

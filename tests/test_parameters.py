@@ -53,33 +53,6 @@ def test_ranges_are_read_from_the_comment(comment):
             parameter.accept(value)
 
 
-SET_AGAIN = [
-    "EPOCHS = 5", "EPOCHS += 1", "a, (b, *EPOCHS) = 1, (2, 3)", "if True:\n    EPOCHS: int = 3", "print(EPOCHS := 4)",
-    "del EPOCHS", "import x as EPOCHS", "def EPOCHS():\n    pass", "with open('x') as EPOCHS:\n    pass",
-    "try:\n    1\nexcept ValueError as EPOCHS:\n    pass", "match [1]:\n    case [_, *EPOCHS]:\n        pass",
-    "%matplotlib inline\nfor EPOCHS in range(3):\n    pass", "files = !ls\nEPOCHS = 5", "EPOCHS = !nproc",
-    "print?\nEPOCHS = 5", "%time EPOCHS = 5", "%%time\nEPOCHS = 5", "%%capture out\nprint(1)\nEPOCHS = 5",
-    "def f():\n    global EPOCHS\n    EPOCHS = 5",
-]  # fmt: skip
-UNTOUCHED = [
-    "def f(EPOCHS):\n    EPOCHS = 2", "x = [EPOCHS for EPOCHS in [1]]", "lambda EPOCHS: 1", "min(EPOCHS, 3)", "!ls (",
-    "%%bash\nEPOCHS=3", "%timeit x = EPOCHS", "EPOCHS = = 2", "try:\n    1\nexcept ValueError:\n    pass",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("source", SET_AGAIN)
-def test_a_value_that_would_be_overwritten_is_refused(notebook, source):
-    path = notebook(source)
-    parameters.resolve(path, {"RATE": 1})
-    with pytest.raises(InputError, match="EPOCHS is set again further down"):
-        parameters.resolve(path, {"RATE": 1, "EPOCHS": 2})
-
-
-@pytest.mark.parametrize("source", UNTOUCHED)
-def test_a_name_in_a_scope_of_its_own_is_another_one(notebook, source):
-    assert parameters.resolve(notebook(source), {"EPOCHS": 2})["EPOCHS"] == 2
-
-
 def test_yaml_does_not_guess_types(notebook, tmp_path):
     path = tmp_path / "p.yaml"
     path.write_text("RATE: 1e-3\nNOTE: no\nSIZES: [017, 2]\nSHUFFLE: false\nLIMIT: null\n", "utf-8")
@@ -103,8 +76,6 @@ def test_the_table_has_a_line_for_each(notebook):
     lines = parameters.describe(notebook("x = EPOCHS")).splitlines()
     assert len(lines) == 1 + len(DECLARED)
     assert lines[1].split() == ["EPOCHS", "int", "3", "passes", "over", "the", "texts,", "1", "to", "500"]
-    told = parameters.describe(notebook("%time RATE = 5")).splitlines()
-    assert told[2].endswith("(set again further down: a value for it is refused)")
 
 
 LITERALS = {

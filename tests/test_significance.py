@@ -107,6 +107,8 @@ ADVICE = {
         ["No model beats guessing.", "The best of them, bert, is right on 34.0% of the test texts"]),
     "fewer rows": ({"tfidf": 0.60, "bert (2,000 texts)": 0.96}, {}, "bert (2,000 texts)",
         ["Use bert (2,000 texts): right on about 96 of 100 new texts", "bert (2,000 texts) learned from fewer texts"]),
+    "shorter texts": ({"tfidf": 0.60, "frozen (32 pieces)": 0.96}, {}, "frozen (32 pieces)",
+        ["Use frozen (32 pieces): right on", "frozen (32 pieces) read less of each text: with more time it may"]),
     "one failed": ({"tfidf": 0.9, "frozen": 0.6}, {"bilstm": "it diverged."}, "tfidf",
         ["Use tfidf", "bilstm is not part of this comparison: it diverged."]),
     "one candidate": ({"tfidf": 0.84}, {}, "tfidf", ["How sure: there is no other model to compare it with."]),
@@ -136,6 +138,8 @@ def test_a_choice_that_the_test_rows_contradict_is_said():
     mixed = pd.concat([good[good["split"] == "validation"], bad[bad["split"] == "test"]])
     found = significance.recommend(mixed, pd.DataFrame())
     assert found.model == "tfidf" and "contradict" in found.sentences[2]
+    found = significance.recommend(exact({"tfidf": 0.55, "bert": 0.557}, 20_000), COSTS)
+    assert found.model == "tfidf" and "bert is better, by less than the point" in found.sentences[2]
 
 
 def test_a_fault_of_the_file_follows_the_answer_and_a_floor_is_told():
