@@ -123,7 +123,7 @@ def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
     path, shown = (None, without_password(source)) if remote else (find_file(source), source)
     if Path(shown).suffix.lower() not in SUFFIXES:
         ways = {".gz": "unpack it", ".zip": "unpack it", ".json": "write an object a line and name it .jsonl"}
-        way = ways.get(Path(shown).suffix.lower(), "export it as CSV")
+        way = ways.get(Path(shown).suffix.lower(), "export it as CSV, or rename it if it is one of these")
         raise InputError(f"{shown} is none of {', '.join(SUFFIXES)}: {way}.")
     try:
         raw = path.read_bytes() if path else download(source)
