@@ -24,7 +24,7 @@ def _part(a: Axes) -> Iterable[str]:
     title, axes = " ".join(a.get_title(loc="left").split()), " by ".join(filter(None, (a.get_ylabel(), a.get_xlabel())))
     yield f"{title} ({axes})" if axes else title
     rows = [label.get_text() for label in a.get_yticklabels()]
-    named = any(re.search(r"[^\d.,−%-]", row) for row in rows)
+    named = any(re.search(r"[^\d.,−%-]", row) for row in rows if "mathdefault" not in row)  # else powers of ten
     for bars in a.containers:
         if named:
             yield "bars: " + _some(f"{row} {bar.get_width():.3g}" for row, bar in zip(rows, bars, strict=False))
