@@ -281,7 +281,7 @@ def doubtful_labels(rows: pd.DataFrame, seed: int) -> Finding:
         options = {"filter_by": "low_normalized_margin", "return_indices_ranked_by": "self_confidence", "n_jobs": 1}
         found = find_label_issues(targets, chances, **options)
     finding = f"{len(found):,} of {_of(len(learned), total)} training labels look doubtful to a TF-IDF classifier"
-    finding += f" (cleanlab), which is right for {(said == targets).mean():.1%} of them."
+    finding += f" (cleanlab), which agrees with {(said == targets).mean():.1%} of all."
     advice = "Read these rows, the most doubtful first, and mend wrong labels; some are errors of the classifier."
     p_suggested, p_label = chances[found, said[found]].round(3), chances[found, targets[found]].round(3)
     shown = _shown(learned.iloc[found], suggested=names[said[found]], p_suggested=p_suggested, p_label=p_label)

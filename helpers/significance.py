@@ -153,8 +153,8 @@ def recommend(
     """
     table = table[table["model"].isin(names := evaluation.candidates(table))]
     gone = [f"{name} is not part of this comparison: {why.rstrip('.')}." for name, why in (failed or {}).items()]
-    less = (" texts)", "learned from fewer texts than the others"), (" pieces)", "read less of each text")
-    told = [f"{name} {what}" for name in names for end, what in less if name.endswith(end)]
+    less = (" texts)", "learned from fewer texts than the others"), (" pieces", "read less of each text")
+    told = [f"{name} {what}" for name in names for sign, what in less if sign in name]
     gone += [f"{what}: with more time it may do better." for what in told]
     guess = against_guess(table)
     if not guess["beats"].any():
@@ -203,7 +203,7 @@ def _trade(model: str, held_out: dict[str, float], costs: pd.DataFrame) -> str:
             return f"; {name} would do almost as well and is {_times(speed[name] / speed[model])} as fast"
         if model in seconds and held_out[name] > held_out[model] and seconds.get(name, 0) >= 2 * seconds[model]:
             times = _times(seconds[name] / max(seconds[model], 1e-3))
-            return f"; {name} would be at most one point better and takes {times} as long to train"
+            return f"; {name} was at most a point better on validation texts and takes {times} as long to train"
     return ""
 
 
@@ -224,7 +224,7 @@ def _how_sure(own: pd.DataFrame, model: str) -> str:
         return "How sure: on the test texts it is better than every other model."
     *most, last = (row.worse if row.better == model else row.better for row in unsure.itertuples())
     others = f"{', '.join(most)} and {last}" if most else last
-    return f"How sure: the test texts cannot tell it from {others}; more test texts would."
+    return f"How sure: the test texts cannot tell it from {others}; more test texts might."
 
 
 def _costs(model: str, costs: pd.DataFrame) -> list[str]:

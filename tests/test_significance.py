@@ -101,7 +101,7 @@ ADVICE = {
     "tie": ({"frozen": 0.85, "bert": 0.85}, {}, "frozen",
         ["Use frozen: right on about 85 of 100 new texts", "cannot tell it from bert", "are right equally often"]),
     "cheap within a point": ({"tfidf": 0.84, "bert": 0.85}, {}, "tfidf",
-        ["about 84 of 100 new texts; bert would be at most one point better and takes 1,000 times as long to train."]),
+        ["; bert was at most a point better on validation texts and takes 1,000 times as long"]),
     "more than a point": ({"tfidf": 0.83, "bert": 0.85}, {}, "bert", ["Use bert"]),
     "none above guessing": ({"tfidf": 0.33, "bert": 0.34}, {}, "",
         ["No model beats guessing.", "The best of them, bert, is right on 34.0% of the test texts"]),
