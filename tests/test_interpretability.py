@@ -60,7 +60,7 @@ def test_equal_to_captum_on_ten_texts():
     model, words = pretrained.classifier("minilm", 3, dropout=0.0)
     model.output_dense.set_weights([np.random.default_rng(0).normal(size=(384, 3)), np.zeros(3)])
     found, texts = lesson(model, 48, words), [item["text"].split() for item in REFERENCE]
-    found.by_word = lambda scores, owners, texts: scores  # captum's are of pieces
+    found.by_word = lambda scores, *_: scores  # captum's are of pieces
     ids, classes = found.split(texts)[0], np.array([item["class"] for item in REFERENCE])
     assert len(REFERENCE) == 10 and [row[row != 0].tolist() for row in ids] == [item["ids"] for item in REFERENCE]
     ours = {"integrated": found.integrated(texts, classes, 32), "gradient_input": found.gradient(texts, classes)}
