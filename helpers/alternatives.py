@@ -34,10 +34,10 @@ def _part(a: Axes) -> Iterable[str]:
         (px, py), name = (np.asarray(values, float) for values in line.get_data(orig=False)), line.get_label()
         if name.startswith("_") or not len(px):
             continue
-        if named and 1 < len(px) == len(rows):
-            yield f"{name}: " + _some(f"{row} {value:.3g}" for row, value in zip(rows, px, strict=True))
-        elif len(px) == 3 and len(set(py)) == 1:
+        if len(px) == 3 and len(set(py)) == 1:
             yield f"{name} {px[1]:.3g} ({px[0]:.3g} to {px[2]:.3g})"
+        elif named and 1 < len(px) == len(rows):
+            yield f"{name}: " + _some(f"{row} {value:.3g}" for row, value in zip(rows, px, strict=True))
         else:
             start = f"from {py[0]:.3g} at {px[0]:.3g} to " if len(px) > 1 else ""
             yield f"{name} {start}{py[-1]:.3g} at {px[-1]:.3g}"

@@ -8,7 +8,7 @@ import pytest
 from helpers import plots
 
 BINS = pd.DataFrame({"confidence": [0.3, 0.9], "accuracy": [0.2, 0.8], "texts": [5, 9]})
-SHARE = pd.DataFrame({"value": [0.5], "low": [0.4], "high": [0.6]}, index=["bert"])
+SHARE = pd.DataFrame({"value": 0.5, "low": 0.4, "high": 0.6}, index=["bert", "a", "b"])
 HISTORY = pd.DataFrame({"model": "模型", "epoch": [1, 2], "accuracy": [0.2, 0.4], "val_accuracy": [0.2, 0.3]})
 FIGURES = {  # and what their alternative tells
     "bars": (lambda: plots.bars(pd.Series({"基线": 0.5, "b": 0.7}), "标题", "accuracy", highlight="b"),
