@@ -42,8 +42,7 @@ def test_separators_quotes_and_line_ends(tmp_path, content, suffix, cells, note)
 def test_a_few_rows_without_text_or_label_are_left_out_and_said(tmp_path):
     lines = [f"text {i},{'ab'[i % 2]}" for i in range(60)]
     lines[6], lines[9] = " ,a", "text 9,"
-    (tmp_path / "my.csv").write_text("\n".join(["text,label", *lines]), "utf-8")
-    frame, (note,) = data.read_labelled(str(tmp_path / "my.csv"))
+    frame, (note,) = data.read_labelled(write(tmp_path, "\n".join(["text,label", *lines])))
     assert len(frame) == 58 and not {7, 10} & set(frame["row"]) and frame["row"].iloc[-1] == 60
     assert note.startswith("2 rows of ") and note.endswith("are left out; the first is row 7.")
 

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-HELPERS, TESTS, LONGEST = 5764, 4856, 300
+HELPERS, TESTS, LONGEST = 5764, 4872, 300
 MORE_CODE = -4930  # lines of code that helpers may have above those of the notebooks: aim -1 reached
 FLOORS = (
     "files weights text parameters alternatives",

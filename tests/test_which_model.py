@@ -2,12 +2,14 @@
 
 import signal
 import subprocess
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
-from conftest import command, record, start, topics, wait_for
+from conftest import command, functions_of, record, start, topics, wait_for
 
-from helpers import files
+from helpers import InputError, files
 from helpers.commands import compare
 
 
@@ -67,6 +69,21 @@ def test_names_come_from_the_file_and_are_numbered(tmp_path, capsys):
     assert compare._free_name(tmp_path, "d1/my.csv") == "my"
     assert compare._free_name(tmp_path, "d2/my.csv") == "my-2"
     assert "belongs to d1/my.csv" in capsys.readouterr().out
+
+
+def test_less_is_read_of_each_text_where_the_time_is_short_and_the_name_says_so():
+    clock, ones = [0.0], lambda some, length: np.ones((len(some), length), int)
+    time, encode = SimpleNamespace(monotonic=lambda: clock[-1]), lambda _, ids: clock.append(clock[-1] + ids.size)
+    names = {"time": time, "pretrained": SimpleNamespace(encode_ids=encode), "pieces": ones, "short": {"frozen": 40}}
+    names |= {"sample": np.array([64]), "texts": {"train": ["t"] * 128}, "sizes": {"train": 128, "test": 32}}
+    lesson = functions_of("06", **names, np=np, InputError=InputError, encoder=None, length=64)  # 1 s a piece
+    for most in (64, 40, 16):
+        lesson.left = lambda most=most: most * 160 / 0.8
+        assert lesson.fitting() == most
+    lesson.left = lambda: 3000.0
+    with pytest.raises(InputError, match="reading 16 pieces of all texts needs about 2560 s, 2400 s may be spent"):
+        lesson.fitting()
+    assert [lesson.full("lstm", 99), lesson.full("frozen", 99)] == ["lstm (99 texts)", "frozen (40 pieces, 99 texts)"]
 
 
 @pytest.mark.slow
