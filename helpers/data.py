@@ -62,8 +62,8 @@ def read_labelled(
         refuse(blank, source, "an empty text", "fill or remove the row")
         refuse(bare, source, "no label", "fill or remove the row")
     if gone.any():
-        first = f"the first is row {gone.to_numpy().argmax() + 1}"
-        notes.append(f"{gone.sum()} rows of {source} have no text or no label and are left out; {first}.")
+        place = f"{gone.sum():,} of {len(gone):,} rows of {source}, the first of them row {gone.to_numpy().argmax() + 1}"
+        notes.append(f"Left out for want of a text or a label: {place}.")
     refuse(huge, source, f"a text of over {MAX_CHARACTERS:,} characters", "look for a missing quote, or split it")
     if not any(re.search(r"[^\W_]", text) for text in texts):
         raise InputError(f"{source} has no text with a letter or a digit in column {text_column!r}: look at the file.")

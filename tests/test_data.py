@@ -44,7 +44,7 @@ def test_a_few_rows_without_text_or_label_are_left_out_and_said(tmp_path):
     lines[6], lines[9] = " ,a", "text 9,"
     frame, (note,) = data.read_labelled(write(tmp_path, "\n".join(["text,label", *lines])))
     assert len(frame) == 58 and not {7, 10} & set(frame["row"]) and frame["row"].iloc[-1] == 60
-    assert note.startswith("2 rows of ") and note.endswith("are left out; the first is row 7.")
+    assert note.startswith("Left out for want of a text or a label: 2 of 60 rows of ") and note.endswith("row 7.")
 
 
 def test_jsonl_and_parquet(tmp_path):
