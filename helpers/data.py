@@ -62,7 +62,7 @@ def read_labelled(
         refuse(blank, source, "an empty text", "fill or remove the row")
         refuse(bare, source, "no label", "fill or remove the row")
     if gone.any():
-        place = f"{gone.sum():,} of {len(gone):,} rows of {source}, the first of them row {gone.to_numpy().argmax() + 1}"
+        place = f"{gone.sum():,} of {len(gone):,} rows of {source}, the first in row {gone.to_numpy().argmax() + 1}"
         notes.append(f"Left out for want of a text or a label: {place}.")
     refuse(huge, source, f"a text of over {MAX_CHARACTERS:,} characters", "look for a missing quote, or split it")
     if not any(re.search(r"[^\W_]", text) for text in texts):
