@@ -218,7 +218,7 @@ def _how_sure(own: pd.DataFrame, model: str) -> str:
     if len(beaten):
         better, gap = beaten.iloc[0][["better", "difference"]]
         if gap <= MARGIN:
-            return f"How sure: on the test texts {better} is better, by less than the point that its cost may weigh."
+            return f"How sure: on the test texts {better} is better, but within the one point that the choice ignores."
         return f"The test texts contradict the choice: on them {better} is better, so take that if its cost suits you."
     if not len(unsure):
         return "How sure: on the test texts it is better than every other model."

@@ -139,7 +139,7 @@ def test_a_choice_that_the_test_rows_contradict_is_said():
     found = significance.recommend(mixed, pd.DataFrame())
     assert found.model == "tfidf" and "contradict" in found.sentences[2]
     found = significance.recommend(exact({"tfidf": 0.55, "bert": 0.557}, 20_000), COSTS)
-    assert found.model == "tfidf" and "bert is better, by less than the point" in found.sentences[2]
+    assert found.model == "tfidf" and "bert is better, but within the one point" in found.sentences[2]
 
 
 def test_a_fault_of_the_file_follows_the_answer_and_a_floor_is_told():
