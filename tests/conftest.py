@@ -183,9 +183,9 @@ def left(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) if folder.exists() else []
 
 
-def wait_for(found: Callable[[], object], seconds: float = 60) -> Any:
-    """What a function gives, as soon as that is something."""
-    end = time.monotonic() + seconds
+def wait_for(found: Callable[[], object]) -> Any:
+    """What a function gives, as soon as that is something; a slow machine may take three minutes."""
+    end = time.monotonic() + 180
     while not (value := found()):
         if time.monotonic() > end:
             raise TimeoutError

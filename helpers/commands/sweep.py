@@ -25,12 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, writes
 from tqdm import tqdm
 
-from helpers import InputError, files, parameters, plots
+from helpers import InputError, files, parameters
 from helpers.commands import overview
-from helpers.commands import report as reports
 from helpers.commands.run import Plan, plan, signals, stops
 
 _stopped, _processes = threading.Event(), set()
@@ -180,9 +178,11 @@ def run_one(words: Sequence[str], given: Mapping[str, Any], folder: str, runs_fo
 
 def _write_page(folder: Path, notebook: str, rows: Mapping[str, dict[str, Any]], varied: Sequence[str]) -> str:
     """Writes ``report.html`` from ``sweep.ipynb``; returns the file to open, the table if the page cannot be made."""
+    from helpers.commands import report
+
     try:
         files.write_atomic(folder / "sweep.ipynb", _page(folder, f"{folder.name} of {notebook}", rows, varied))
-        reports.render(folder / "sweep.ipynb", folder / "report.html")
+        report.render(folder / "sweep.ipynb", folder / "report.html")
     except Exception as error:  # of a dozen kinds; what the runs computed is not lost for it
         (folder / "report.html").unlink(missing_ok=True)
         print(f"The sweep has no report.html ({type(error).__name__}): see results.csv.", file=sys.stderr)
@@ -192,6 +192,10 @@ def _write_page(folder: Path, notebook: str, rows: Mapping[str, dict[str, Any]],
 
 def _page(folder: Path, title: str, rows: Mapping, varied: Sequence[str]) -> str:
     """Returns a notebook: the table with a link to each run, and the mean of its metric by each parameter."""
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, writes
+
+    from helpers import plots
+
     table = _write(folder, rows)
     shown = table.dropna(axis="columns", how="all").loc[:, lambda t: (t != "").any()]
     with pd.option_context("display.max_colwidth", None):
