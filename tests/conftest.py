@@ -28,6 +28,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, and so inhe
 settings.register_profile("any_machine", deadline=None, derandomize=True)
 settings.load_profile("any_machine")
 
+ROOT = Path(__file__).resolve().parent.parent
 PARAMETERS = """from typing import Literal
 
 EPOCHS: int = 3  # passes over the texts, 1 to 500
@@ -154,7 +155,7 @@ def tiny_bert(pieces: int, mean: bool) -> Any:
 
 def functions_of(notebook: str, imports: bool = False, **names: Any) -> SimpleNamespace:
     """What the notebook of a number defines; its functions find each other, ``names``, and what is set here later."""
-    (path,) = (Path(__file__).parent.parent / "notebooks").glob(f"{notebook}_*.ipynb")
+    (path,) = (ROOT / "notebooks").glob(f"{notebook}_*.ipynb")
     code = [c.source for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
     kinds = (ast.FunctionDef, ast.ClassDef, *((ast.Import, ast.ImportFrom) if imports else ()))
     body = [node for node in ast.parse("\n".join(code)).body if isinstance(node, kinds)]
@@ -191,3 +192,40 @@ def wait_for(found: Callable[[], object]) -> Any:
             raise TimeoutError
         time.sleep(0.05)
     return value
+
+
+CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --window-size=1280,900"
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Chromium, driven; where it is not installed, the test is skipped."""
+    if not (CHROMIUM.exists() and DRIVER.exists()):
+        pytest.skip("needs /usr/bin/chromium and /usr/bin/chromedriver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    with webdriver.Chrome(options, webdriver.ChromeService(str(DRIVER))) as driver:
+        yield driver
+
+
+def asked(driver: Any) -> list[str]:
+    """The addresses that a page asked for since the last look (the browser's own start page is none of ours)."""
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    requests = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    return [r["request"]["url"] for r in requests if not r["documentURL"].startswith(("about:", "chrome"))]
+
+
+def narrow_width(driver: Any) -> int:
+    """How wide the page is in a window as narrow as a telephone's, which stays so."""
+    narrow = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", narrow)
+    return driver.execute_script("return document.documentElement.scrollWidth")

@@ -12,13 +12,11 @@ import csv
 import hashlib
 import http.client
 import json
-import os
 import random
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -28,8 +26,8 @@ from pathlib import Path
 from typing import Any
 from urllib import request
 
+import conftest
 import nbformat
-from conftest import free_port
 from filelock import FileLock
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -155,22 +153,20 @@ def settle(root: Path) -> None:
 
 
 def start(command: Sequence[str], root: Path, **how: Any) -> subprocess.Popen:
-    words, environment = [sys.executable, "-m", "helpers", *command], os.environ | {"HELPERS_RUNS": str(root)}
-    return subprocess.Popen(
-        words, env=environment, **{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | how
-    )
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return conftest.start(*command, runs=root, **quiet | how)
 
 
-def table(root: Path) -> dict[str, dict[str, str]]:
-    """The rows of the one sweep below a folder of runs, by run."""
+def table(root: Path) -> list[dict[str, str]]:
+    """The rows of the one sweep below a folder of runs."""
     (path,) = root.glob("*/sweep-*/results.csv")
     with path.open(encoding="utf-8", newline="") as file:
-        return {row["run"]: row for row in csv.DictReader(file)}
+        return list(csv.DictReader(file))
 
 
 def compare(calm: Path, stormy: Path) -> None:
     """Two sweeps over seeds must agree in their rows, and in their accuracy as well as the seeds do."""
-    expected, found = table(calm), table(stormy)
+    expected, found = ({row["run"]: row for row in table(root)} for root in (calm, stormy))
     assert list(expected) == list(found)
     pairs = [(float(row["accuracy"]), float(found[run]["accuracy"])) for run, row in expected.items()]
     spread = max(pairs)[0] - min(pairs)[0]
@@ -183,7 +179,7 @@ def correct(run: Path, root: Path, kills: int, seed: int = 0) -> None:
     """Kills a server while corrections arrive: each that was acknowledged stands in the file, and no half line."""
     chance, kept = random.Random(seed), []
     for number in range(1, kills + 1):
-        process = start(["serve", str(run), "--port", str(free_port())], root, stdout=subprocess.PIPE, text=True)
+        process = start(["serve", str(run), "--port", str(conftest.free_port())], root, stdout=subprocess.PIPE)
         address = re.search(r"http://\S+", process.stdout.readline())[0] + "correct"
         threading.Timer(chance.uniform(0, 2), process.kill).start()
         with contextlib.suppress(OSError, http.client.HTTPException):
@@ -218,10 +214,8 @@ def main() -> None:
         attack(run, one, few[0], undisturbed(run, alone), 0)
         sweep = ["sweep", str(book), str(grid), "--jobs", "2"]
         attack(sweep, stormy, few[1], undisturbed(sweep, calm) / 2, 1)
-        records = [
-            json.loads(path.read_text("utf-8")) for root in (one, stormy) for path in root.glob("*/*/metrics.json")
-        ]
-        assert any(record["resumed"] for record in records), "no run went on from a checkpoint"
+        records = (path.read_text("utf-8") for root in (one, stormy) for path in root.glob("*/*/metrics.json"))
+        assert any(json.loads(record)["resumed"] for record in records), "no run went on from a checkpoint"
         compare(calm, stormy)
         question = ["compare", str(small), "--minutes", "0.5", "--name", "few"]
         attack(question, answers, few[2], undisturbed(question, alone), 2)

@@ -362,7 +362,3 @@ def test_what_a_process_is_given(line, status, said, bad_place, runs_folder):
     done = subprocess.run(["bash", "-c", line], cwd=bad_place, capture_output=True, text=True, timeout=60)
     assert done.returncode == status and "Traceback" not in done.stderr + done.stdout
     assert said in done.stderr and done.stderr.count("\n") <= 1
-
-
-def test_there_are_more_than_two_hundred_rows():
-    assert sum(map(len, (TYPED, LONG_ONES, CONTENTS, CELLS, RUN_FILES, MODEL_FILES, PROCESSES))) > 200

@@ -2,24 +2,18 @@
 
 import numpy as np
 import pandas as pd
-import pytest
 from conftest import make_run
 
 from helpers import cards
 
 
-@pytest.fixture
-def folder(tmp_path):
-    truth = np.arange(90) % 3
+def test_a_card_holds_what_was_recorded_and_no_more(tmp_path):
+    truth, folder = np.arange(90) % 3, tmp_path / "run"
     p = 0.8 * np.eye(3)[(truth + (np.arange(90) % 4 == 0)) % 3] + 0.2 / 3
     told = {"versions": {"python": "3.12"}, "metrics": {"train_texts": 300.0}}
     told["parameters"] = {"DATA": "/home/me/my_[x](y).csv", "TEST": "other/test.csv"}
-    make_run(tmp_path, ["<img src=x>", "a|b", "体育"], truth, p, "bert", **told)
-    return tmp_path
-
-
-def test_a_card_holds_the_recorded_figures(folder):
-    text = cards.write(folder, "bert", faults=["No model beats guessing."]).read_text("utf-8")
+    make_run(folder, ["<img src=x>", "a|b", "体育"], truth, p, "bert", **told)
+    text = cards.write(folder, "bert", tmp_path, ["No model beats guessing."]).read_text("utf-8")
     assert "**But:** No model beats guessing." in text
     assert "| accuracy | 0.744 |" in text and "texts to train on: 300" in text
     assert "texts to judge by (test): 90" in text and "体育" in text
@@ -27,12 +21,9 @@ def test_a_card_holds_the_recorded_figures(folder):
     assert "<img" not in text and "&lt;img src=x&gt;" in text
     assert "a\\|b" in text and "[x](y)" not in text
     assert "- DATA: my" in text and "- TEST: other/test.csv" in text and "/home" not in text
-
-
-def test_costs_are_told_where_they_were_measured(folder, tmp_path_factory):
     row = {"model": "bert", "train_seconds": 12.0, "texts_per_second_1": 30.0, "texts_per_second_64": 90.0}
     row |= {"p95_ms_1": 40.0, "p95_ms_64": 800.0, "size_mb": 91.0}
     pd.DataFrame([row]).to_csv(folder / "costs.csv", index=False)
-    out = tmp_path_factory.mktemp("elsewhere")
-    text = cards.write(folder, "bert", out).read_text("utf-8")
-    assert "training: 12 s" in text and "30 one by one, 90 by 64" in text and not (folder / "model_card.md").exists()
+    assert not (folder / "model_card.md").exists()  # it was written elsewhere
+    text = cards.write(folder, "bert").read_text("utf-8")
+    assert "training: 12 s" in text and "30 one by one, 90 by 64" in text

@@ -3,17 +3,16 @@
 import http.server
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import InputError, data, tables
 
-ROOT = Path(__file__).resolve().parent.parent
 LONG = "A sentence of a dozen words, which nobody would take for a header,"
 ODD = [  # content, suffix, text and label as they are read, and a part of the note
     *((f'label{s}text\r\na{s}"say {s} 1"\r\nb{s}"two"', "csv", [f"say {s} 1", "a", "two", "b"], "") for s in ",;\t|"),
@@ -23,6 +22,7 @@ ODD = [  # content, suffix, text and label as they are read, and a part of the n
     ('text\tlabel\n"one\ttab"\tx\n"two\nlines"\ty\n', "tsv", ["one\ttab", "x", "two\nlines", "y"], ""),
     ('text,label\n"said \\"hi\\", twice",a\n"no",b\n', "csv", ['said "hi", twice', "a", "no", "b"], "backslash"),
     ('text,label\n"a\rb\r\nc\nd",x\none,y\n', "csv", ["a\nb\nc\nd", "x", "one", "y"], ""),
+    ("text,label\nNA,NA\n1.0,None\n", "csv", ["NA", "NA", "1.0", "None"], "the label 'NA': is that a class"),
 ]
 
 
@@ -53,14 +53,8 @@ def test_jsonl_and_parquet(tmp_path):
     frame.to_json(tmp_path / "x.jsonl", lines=True, orient="records")
     frame.set_index("text").to_parquet(tmp_path / "index.parquet")
     for name in ("x.parquet", "x.jsonl", "index.parquet"):
-        assert data.load(str(tmp_path / name)).labels == ["0", "1"]
-
-
-def test_words_such_as_na_and_none_stay_text(tmp_path):
-    frame, notes = data.read_labelled(write(tmp_path, "text,label\nNA,NA\nnull,None\nnone,NA\n1.0,None\n"))
-    assert any("the label 'NA': is that a class" in note for note in notes)
-    assert frame["text"].tolist() == ["NA", "null", "none", "1.0"]
-    assert frame["label"].tolist() == ["NA", "None", "NA", "None"]
+        rows = data.read_labelled(str(tmp_path / name))[0].to_numpy().tolist()
+        assert rows == [[i + 1, t, str(i % 2)] for i, t in enumerate("abcdef")]
 
 
 def test_a_class_of_one_row_can_be_learned_where_there_is_a_test_file(tmp_path):

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 TERM = re.compile(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| \[(\d\d)\]\(\.\./([^)]+)\) \|$", re.M)
 TERMS = TERM.findall((ROOT / "docs" / "glossary.md").read_text("utf-8"))
 
@@ -39,6 +39,6 @@ def test_both_readmes_name_the_same_commands():
 
 
 def test_links_of_the_pages_lead_somewhere():
-    for page in ("README.zh-CN.md", "docs/glossary.md"):
-        for link in re.findall(r"\]\(([^)#]+)", (ROOT / page).read_text("utf-8")):
-            assert link.startswith("http") or ((ROOT / page).parent / link).exists(), link
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("d*/*.md")):
+        for link in re.findall(r"\]\(([^)#]+)", page.read_text("utf-8")):
+            assert link.startswith("http") or (page.parent / link).exists(), link

@@ -28,9 +28,12 @@ def test_runs_on_other_rows_or_texts_are_refused(tmp_path, change):
         evaluation.read_runs([make_run(tmp_path / "a"), make_run(tmp_path / "b", **change)])
 
 
-def test_a_threshold_is_reached_by_ten_answers_or_more():
+def test_coverage_and_a_threshold_that_ten_answers_or_more_reach():
     p = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
     y = np.array([0, 1, 1, 0])  # right, wrong, right, right, by confidence 0.9, 0.8, 0.7, 0.6
+    table = evaluation.coverage(y, p)
+    assert table["coverage"].tolist() == [0.25, 0.5, 0.75, 1.0]
+    assert np.allclose(table["accuracy"], [1, 1 / 2, 2 / 3, 3 / 4])
     many_p, many_y = np.repeat(p, 10, axis=0), np.repeat(y, 10)
     assert [evaluation.reject_threshold(many_y, many_p, share) for share in (0.99, 0.70)] == [0.9, 0.6]
     assert evaluation.reject_threshold(y, p, 0.99) is None  # too few texts to trust
@@ -56,13 +59,6 @@ def test_a_temperature_mends_confidence_and_keeps_the_answers():
     assert (mended.argmax(axis=1) == boastful.argmax(axis=1)).all() and np.allclose(mended.sum(axis=1), 1)
     before, after = (evaluation.calibration_error(y, p) for p in (boastful, mended))
     assert after < 0.03 < 0.1 < before
-
-
-def test_coverage_by_hand():
-    p = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
-    table = evaluation.coverage(np.array([0, 1, 1, 0]), p)
-    assert table["coverage"].tolist() == [0.25, 0.5, 0.75, 1.0]
-    assert np.allclose(table["accuracy"], [1, 1 / 2, 2 / 3, 3 / 4])
 
 
 def test_the_most_frequent_mistakes_come_with_an_example():

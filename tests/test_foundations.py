@@ -13,14 +13,6 @@ TOOLS = {"np": np, "socket": socket, "InputError": InputError, "SEED": 0, "BATCH
 LESSON = functions_of("00", **TOOLS)
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 12])
-def test_descent_without_noise_finds_the_line(batch_size):
-    x = np.linspace(-1, 1, 12)
-    path = LESSON.descend(x, 2 - 3 * x, 0.2, 400, batch_size)
-    assert path.shape == (400 * -(-12 // batch_size) + 1, 2) and not path[0].any()
-    assert np.allclose(path[-1], [2, -3], atol=1e-6)
-
-
 def test_the_slopes_with_dropout_are_those_of_the_loss():
     rng = np.random.default_rng(1)
     x, y, weights = rng.normal(size=(6, 4)), np.eye(3)[rng.integers(0, 3, 6)], LESSON.fresh(4, 5, 3)
@@ -45,11 +37,6 @@ def test_training_learns_rows_that_can_be_learnt_and_leaves_its_start_alone(how)
     net, seen = LESSON.train(start, slopes, "Adam", 0.05, 100, lambda w: LESSON.log_loss(w, x, kinds).mean())
     assert all(map(np.array_equal, start, before)) and len(seen) == 10
     assert seen[-1] < 0.2 < seen[0] * 2 and (LESSON.classify(net, x)[1].argmax(1) == kinds).mean() > 0.95
-
-
-def test_a_paired_interval_is_that_of_the_differences():
-    found = LESSON.paired(np.array([1.0, 2, 3, 4]), np.ones(4))
-    assert found["value"] == 1.5 and np.isclose(found["high"] - 1.5, 1.96 * np.std([0, 1, 2, 3], ddof=1) / 2)
 
 
 def test_mnist_out_of_reach_is_one_sentence_and_leaves_no_trace():

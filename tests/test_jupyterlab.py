@@ -3,16 +3,13 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import free_port, wait_for
+from conftest import ROOT, free_port, wait_for
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
-from test_reports import browser  # noqa: F401
 
-NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 PAGE = """const [name] = arguments, tabs = window.jupyterapp ? [...jupyterapp.shell.widgets('main')] : [];
 const page = tabs.find(tab => tab.context?.path === name);"""
 READY = PAGE + "return page?.context.isReady && page.sessionContext.session?.kernel?.status === 'idle'"
@@ -52,7 +49,7 @@ def run_all(driver, lab, name: str, parameters: dict) -> nbformat.NotebookNode:
     from selenium.webdriver.support.ui import WebDriverWait
 
     folder, address = lab
-    book = parameterize_notebook(load_notebook_node(str(NOTEBOOKS / f"{name}.ipynb")), parameters)
+    book = parameterize_notebook(load_notebook_node(str(ROOT / "notebooks" / f"{name}.ipynb")), parameters)
     for cell in book.cells:
         cell |= {"outputs": [], "execution_count": None} if cell.cell_type == "code" else {}
     nbformat.write(book, folder / f"{name}.ipynb")
@@ -73,14 +70,14 @@ def assert_ran(book) -> None:
 
 @pytest.mark.slow
 @pytest.mark.kernel
-def test_03_runs_from_top_to_bottom(browser, lab, tiny_csv):  # noqa: F811
+def test_03_runs_from_top_to_bottom(browser, lab, tiny_csv):
     small = {"DATA": str(tiny_csv), "EPOCHS": 1, "LENGTH": 8}
     assert_ran(run_all(browser, lab, "03_lstm_classifier", small))
 
 
 @pytest.mark.slow
 @pytest.mark.kernel
-def test_01_answers_a_question_typed_into_its_box(browser, lab, tiny_csv, tmp_path):  # noqa: F811
+def test_01_answers_a_question_typed_into_its_box(browser, lab, tiny_csv, tmp_path):
     from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.ui import WebDriverWait
 

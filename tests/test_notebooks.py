@@ -5,19 +5,16 @@ import json
 import re
 import tomllib
 from itertools import pairwise
-from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
-import psutil
 import pytest
 import recording
-from conftest import command, record, topics
+from conftest import ROOT, command, record, topics
 
 from helpers import parameters
 
-ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -99,7 +96,7 @@ def small(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "my.csv"
     classes = {"体育": "goal team match coach win", "money": "bank rate loan share price"}
     frame = topics(20, **classes, **{"<b>&x": "rain wind sun cloud storm"})
-    frame.loc[0, "body"] = "goal <script>alert(1)</script> team"
+    frame.loc[frame["kind"] == "体育", "body"] += " <script>alert(1)</script>"
     frame.to_csv(path, index=False)
     return {"DATA": path, "TEXT_COLUMN": "body", "LABEL_COLUMN": "kind"}
 
@@ -176,11 +173,9 @@ def test_08_compresses_the_model_of_04(classifiers, tmp_path):
 
 
 @pytest.mark.slow
-def test_10_trains_on_many_and_ends_what_it_started(small, tmp_path):
+def test_10_trains_on_many(small, tmp_path):
     said = record(run("10", tmp_path, **small, STEPS=12, BATCH=8, WIDTH=8))
     assert said["status"] == "completed" and said["metrics"]["loss_difference"] < 1e-4
-    started = [" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])]
-    assert not [line for line in started if str(tmp_path) in line and "worker" in line]
 
 
 @pytest.mark.slow
@@ -190,7 +185,8 @@ def test_09_explains_the_model_of_another_run(classifiers, tmp_path, source):
     found = record(folder)["metrics"]
     assert 0 <= found["flip_rate"] <= 1 and 0 <= found["shortcut_found"] <= 1
     assert pd.read_csv(folder / "words.csv").columns.tolist() == ["text", "word", "integrated"]
-    assert "alert(1)" not in (folder / "report.html").read_text("utf-8").replace("&lt;script&gt;alert(1)", "")
+    page = (folder / "report.html").read_text("utf-8")
+    assert "&lt;script&gt;alert(1)" in page and "alert(1)" not in page.replace("&lt;script&gt;alert(1)", "")
 
 
 def test_recorded_metrics_are_what_the_readme_shows():

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from helpers import InputError, predict, pretrained, training, weights
 
 REFERENCE = json.loads(Path(__file__).with_name("reference_minilm.json").read_text("utf-8"))["probes"]
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "\u2028", "goal", "bank", "team", "rate", "wins", "the", "##s"]
+backbone = cache(lambda: tiny_bert(len(PIECES), True).backbone)
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def folder(tmp_path):
     from safetensors.numpy import load_file, save_file
 
     place = tmp_path / "bert"
-    pretrained.save_backbone(place, tiny_bert(len(PIECES), True).backbone, weights.Tokenizer(PIECES, True))
+    pretrained.save_backbone(place, backbone(), weights.Tokenizer(PIECES, True))
     old, arrays = {"Norm.weight": "Norm.gamma", "Norm.bias": "Norm.beta"}, load_file(place / "model.safetensors")
     renamed = {name: next((name.replace(n, o) for n, o in old.items() if n in name), name) for name in arrays}
     save_file({f"bert.{renamed[name]}": array for name, array in arrays.items()}, place / "model.safetensors")

@@ -14,6 +14,7 @@ import nbformat
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
+from conftest import asked, narrow_width
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 
 from helpers import InputError, plots
@@ -270,9 +271,6 @@ def test_a_failed_cell_is_told_as_jupyterlab_counts_it():
     assert reports._where(nb, {"failed_cell": 99}) == ""
 
 
-# --- many runs, and their index ---------------------------------------------------------------------------------------
-
-
 def test_the_index_lists_runs_and_sweeps_by_notebook(tmp_path):
     root, foreign = tmp_path / "runs", code("A: int = 1\nB = min(1, 2)", tags=["parameters"])
     other = new_notebook(cells=[new_markdown_cell("# Language models"), foreign])
@@ -403,9 +401,6 @@ def test_links_between_reports(tmp_path):
     assert [a["href"] for a in links] == ["03_lstm_classifier-grid_1.html"]
 
 
-# --- what goes wrong --------------------------------------------------------------------------------------------------
-
-
 def test_runs_of_one_name_do_not_overwrite_each_other(tmp_path):
     reports.build([save_run(tmp_path / place, new_notebook(), "index") for place in "ab"], tmp_path / "out")
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"index.html", "index-2.html", "index-3.html"}
@@ -423,37 +418,6 @@ def test_errors_are_one_sentence(tmp_path):
         assert "\n" not in str(error.value) and not (tmp_path / "n.html").exists()
 
 
-# --- in a browser -----------------------------------------------------------------------------------------------------
-
-CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --window-size=1280,900"
-)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if not (CHROMIUM.exists() and DRIVER.exists()):
-        pytest.skip("needs /usr/bin/chromium and /usr/bin/chromedriver")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    with webdriver.Chrome(options, webdriver.ChromeService(str(DRIVER))) as driver:
-        yield driver
-
-
-def asked(driver) -> list[str]:
-    """The addresses that a page asked for since the last look (the browser's own start page is none of ours)."""
-    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    requests = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    return [r["request"]["url"] for r in requests if not r["documentURL"].startswith(("about:", "chrome"))]
-
-
 def assert_quiet(driver, path: Path) -> None:
     """Opens a page: it asks for nothing, and runs nothing but our script."""
     from selenium.webdriver.support.expected_conditions import alert_is_present
@@ -469,13 +433,6 @@ def assert_quiet(driver, path: Path) -> None:
     told = [e["message"] for e in driver.get_log("browser") if "ERR_INVALID_URL" not in e["message"]]  # a bad picture
     assert (set(requests), told) == ({path.as_uri()}, [])
     assert not alert_is_present()(driver)
-
-
-def narrow_width(driver) -> int:
-    """How wide the page is in a window as narrow as a telephone's, which stays so."""
-    narrow = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", narrow)
-    return driver.execute_script("return document.documentElement.scrollWidth")
 
 
 @pytest.mark.kernel

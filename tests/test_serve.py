@@ -11,13 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest import command, free_port, make_run, start, tiny_lstm
-from test_reports import asked, browser, narrow_width  # noqa: F401
+from conftest import asked, command, free_port, make_run, narrow_width, start, tiny_lstm
 
 from helpers import data, training
 from helpers.commands import serve
 
-fastapi = pytest.importorskip("fastapi")
 LABELS = ["<b>sport</b>", "trade", "天气"]
 EVIL = "goal <script>document.title='taken'</script><img src=x onerror=alert(1)>"
 
@@ -44,7 +42,7 @@ def run(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(run):
     from fastapi.testclient import TestClient
 
@@ -192,7 +190,7 @@ def test_it_answers_many_and_ends_in_order(server, run):
 
 
 @pytest.mark.kernel
-def test_the_page_in_a_browser(browser, server, run):  # noqa: F811
+def test_the_page_in_a_browser(browser, server, run):
     from selenium.webdriver.support.ui import Select, WebDriverWait
 
     (run / "corrections.csv").unlink(missing_ok=True)

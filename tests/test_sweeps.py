@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import stress
 from bs4 import BeautifulSoup
-from conftest import free_port, names, start, wait_for
+from conftest import free_port, make_run, names, start, wait_for
 from test_runs import full
 
-from helpers import InputError, files
+from helpers import InputError
 from helpers.commands import report, run, sweep
 
 WORK = """
@@ -27,10 +27,6 @@ run.record(accuracy=EPOCHS * RATE, own=1)
 run.finish()
 """
 EVIL = "<script>alert(1)</script>"
-
-
-def table(folder: Path) -> list[dict]:
-    return list(stress.table(folder.parent.parent).values())
 
 
 def write(folder: Path, grid: object) -> Path:
@@ -45,11 +41,9 @@ def metrics(monkeypatch):
 
     def run_one(words, given, *_):
         made = run.plan(Path(words[0]), given, words[-1])
-        made.final.mkdir(parents=True)
+        told = {"notebook": "toy", "status": "completed", "parameters": given, "seconds": 1}
+        make_run(made.final, **told, fingerprint=made.fingerprint, metrics=waiting.pop())
         (made.final / "report.html").touch()
-        record = {"notebook": "toy", "name": made.name, "status": "completed", "parameters": given, "seconds": 1}
-        record |= {"fingerprint": made.fingerprint, "metrics": waiting.pop()}
-        files.write_json(made.final / "metrics.json", record)
         return 0, ""
 
     monkeypatch.setattr(sweep, "run_one", run_one)
@@ -69,8 +63,8 @@ def test_the_page_shows_the_mean_by_each_parameter_and_links_each_run(notebook, 
     grid = write(tmp_path, {"SIZES": [[1, 2], [3]], "EPOCHS": [1]})
     metrics += [{"accuracy": 0.2, "own": 1}, {"accuracy": 0.1, "own": 1}]
     assert sweep.execute(notebook(WORK), grid, {}) == 0
-    folder = runs_folder / "toy" / "sweep-g"
-    assert list(table(folder)[0]) == ["run", "status", "SIZES", "EPOCHS", "accuracy", "own", "seconds", "error"]
+    folder, (row, _) = runs_folder / "toy" / "sweep-g", stress.table(runs_folder)
+    assert list(row) == ["run", "status", "SIZES", "EPOCHS", "accuracy", "own", "seconds", "error"]
     page = BeautifulSoup((folder / "report.html").read_text("utf-8"), "html.parser")
     links = [a["href"] for a in page.find_all("a") if a["href"].startswith("../")]
     assert len(links) == 2 and all((folder / link).exists() for link in links)
@@ -90,7 +84,7 @@ def test_what_no_run_has_is_not_drawn_and_texts_are_only_text(notebook, tmp_path
 def test_code_that_changes_while_a_sweep_runs_is_told(notebook, tmp_path, runs_folder, monkeypatch):
     monkeypatch.setattr(sweep, "run_one", lambda *_: (0, ""))
     assert sweep.execute(notebook(WORK), write(tmp_path, {"EPOCHS": [1]}), {}) == 1
-    assert "other code or data" in table(runs_folder / "toy" / "sweep-g")[0]["error"]
+    assert "other code or data" in stress.table(runs_folder)[0]["error"]
 
 
 def test_a_page_and_a_table_that_cannot_be_written(notebook, tmp_path, runs_folder, metrics, monkeypatch, capsys):
@@ -103,16 +97,16 @@ def test_a_page_and_a_table_that_cannot_be_written(notebook, tmp_path, runs_fold
     monkeypatch.setattr(sweep, "_write", full)
     with pytest.raises(InputError, match="No space left"):
         sweep.execute(path, grid, {})
-    assert len(table(runs_folder / "toy" / "sweep-g")) == 1
+    assert len(stress.table(runs_folder)) == 1
 
 
 @pytest.mark.kernel
 def test_a_sweep_runs_all_and_then_only_what_is_missing(notebook, tmp_path, runs_folder, capsys):
     die = 'import os\nif NOTE == "die":\n    os.kill(os.getppid(), 9)'
-    path, folder = notebook(die, WORK), runs_folder / "toy" / "sweep-g"
+    path = notebook(die, WORK)
     points = [{"EPOCHS": 1}, {"UNIT": "character"}, {"NOTE": "die"}]
     assert sweep.execute(path, write(tmp_path, points), {"SIZES": [1]}, jobs=2, report=False) == 1
-    assert [(row["status"], row["accuracy"], row["error"]) for row in table(folder)] == [
+    assert [(row["status"], row["accuracy"], row["error"]) for row in stress.table(runs_folder)] == [
         ("completed", "0.1", ""),
         ("failed", "", "AssertionError: no characters today"),
         ("failed", "", "the run ended with status -9"),
@@ -123,7 +117,7 @@ def test_a_sweep_runs_all_and_then_only_what_is_missing(notebook, tmp_path, runs
     assert sweep.execute(path, write(tmp_path, points), {"SIZES": [1]}, report=False) == 0
     assert "2 runs, 1 of them done before" in capsys.readouterr().err
     assert done.stat().st_mtime_ns == stamp
-    assert [row["status"] for row in table(folder)] == ["completed"] * 2
+    assert [row["status"] for row in stress.table(runs_folder)] == ["completed"] * 2
 
 
 @pytest.mark.kernel
@@ -142,7 +136,7 @@ def test_a_stopped_sweep_goes_on_where_it_was(number, notebook, tmp_path, runs_f
     # What a killed sweep has left running is waited for.
     assert sweep.execute(path, write(tmp_path, "SIZES: [[1], [40]]\n"), {}, report=False) == 0
     assert done.stat().st_mtime_ns == stamp
-    assert [row["status"] for row in table(top / "sweep-g")] == ["completed"] * 2
+    assert [row["status"] for row in stress.table(runs_folder)] == ["completed"] * 2
 
 
 @pytest.mark.slow
@@ -150,7 +144,7 @@ def test_three_kills_at_random_times_damage_nothing(notebook, tmp_path, runs_fol
     grid = write(tmp_path, "SIZES: [[4], [5], [6]]\n")
     command = ["sweep", str(notebook(WORK)), str(grid), "--jobs", "2", "--no-report"]
     stress.attack(command, runs_folder, kills=3, longest=9, seed=1)
-    assert [row["status"] for row in stress.table(runs_folder).values()] == ["completed"] * 3
+    assert [row["status"] for row in stress.table(runs_folder)] == ["completed"] * 3
 
 
 @pytest.fixture
@@ -185,7 +179,7 @@ def test_a_cluster_that_loses_a_worker_runs_all(cluster, notebook, tmp_path, tin
     workers[0].kill()
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
-    assert [row["status"] for row in table(runs_folder / "toy" / "sweep-g")] == ["completed"] * 3
+    assert [row["status"] for row in stress.table(runs_folder)] == ["completed"] * 3
     assert not list(tmp_path.glob("elsewhere/**/metrics.json"))
 
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import command, functions_of, record, start, topics, wait_for
+from conftest import command, functions_of, make_run, record, start, topics, wait_for
 
-from helpers import InputError, files
+from helpers import InputError
 from helpers.commands import compare
 
 
@@ -24,7 +24,7 @@ def answered(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_file_gets_an_answer_with_all_its_rows(answered):
+def test_a_file_gets_an_answer_with_all_its_rows_and_a_model_for_new_texts(answered, tmp_path):
     place, done = answered
     folder = place / "runs" / "06_which_model" / "my"
     said = record(folder)
@@ -38,16 +38,9 @@ def test_a_file_gets_an_answer_with_all_its_rows(answered):
         assert (table[table["split"] == part]["text"] == ":)").any()
     answer = (folder / "answer.txt").read_text("utf-8").splitlines()
     assert answer[0] in done.stdout and "tfidf" in done.stdout and "report.html" in done.stdout
-
-
-@pytest.mark.slow
-def test_the_winner_and_the_cheap_model_label_new_texts(answered, tmp_path):
-    place, _ = answered
-    folder = place / "runs" / "06_which_model" / "my"
     (tmp_path / "new.csv").write_text("text\nteam goal coach\nbank loan\n:)\n", "utf-8")
-    for model in ([], ["--model", "tfidf"]):
-        command("predict", folder, tmp_path / "new.csv", "--out", tmp_path / "out.csv", *model, runs=place / "runs")
-        assert pd.read_csv(tmp_path / "out.csv")["label"].tolist()[:2] == ["sport", "money"]
+    command("predict", folder, tmp_path / "new.csv", "--out", tmp_path / "out.csv", runs=place / "runs")
+    assert pd.read_csv(tmp_path / "out.csv")["label"].tolist()[:2] == ["sport", "money"]
 
 
 @pytest.mark.slow
@@ -63,9 +56,7 @@ def test_the_same_command_changes_nothing_and_a_name_of_other_data_is_kept(answe
 def test_names_come_from_the_file_and_are_numbered(tmp_path, capsys):
     assert compare._free_name(tmp_path, "d1/my file.csv") == "my-file"
     assert compare._free_name(tmp_path, "trec6/train.csv") == "trec6"
-    (tmp_path / "my").mkdir()
-    made = {"notebook": "06_which_model", "name": "my", "parameters": {"DATA": "d1/my.csv"}, "metrics": {}}
-    files.write_json(tmp_path / "my" / "metrics.json", made)
+    make_run(tmp_path / "my", notebook="06_which_model", parameters={"DATA": "d1/my.csv"})
     assert compare._free_name(tmp_path, "d1/my.csv") == "my"
     assert compare._free_name(tmp_path, "d2/my.csv") == "my-2"
     assert "belongs to d1/my.csv" in capsys.readouterr().out
