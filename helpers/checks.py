@@ -34,20 +34,19 @@ class Finding:
     finding: str
     advice: str
     examples: pd.DataFrame  # at most 10 rows, often with part, row (number in its file), text (shortened) and label
-    figures: dict[str, float]  # that a notebook records
 
 
 def check(splits: data.Splits, seed: int = 42) -> list[Finding]:
     """Returns the findings of all quick checks; train and validation rows together are the training rows."""
     rows = together(splits)
-    quick = (duplicates, conflicting_labels, leaked_test_texts, class_imbalance, look_alikes, lengths, languages)
+    quick = (duplicates, conflicting_labels, leaked_test_texts, look_alikes, lengths, languages)
     return [*(look(rows) for look in quick), label_words(rows, seed)]
 
 
 def slow_checks(splits: data.Splits, seed: int = 42) -> list[Finding]:
-    """Returns the score without the leaked test texts, and doubtful labels; of over 800 classes neither."""
-    rows, looks = together(splits), (score_without_leaks, doubtful_labels)
-    return [look(rows, seed) for look in looks] if rows["label"].nunique() <= MOST_CLASSES else []
+    """Returns what is found of doubtful labels; of over 800 classes nothing, for it would take too long."""
+    rows = together(splits)
+    return [doubtful_labels(rows, seed)] if rows["label"].nunique() <= MOST_CLASSES else []
 
 
 def together(splits: data.Splits) -> pd.DataFrame:
@@ -81,13 +80,11 @@ def _shown(rows: pd.DataFrame, **more: Any) -> pd.DataFrame:
     return table.assign(text=np.array(cut, dtype=object))
 
 
-def _finding(
-    name: str, level: str | tuple[int, int], finding: str, advice: str, shown: pd.DataFrame, **figures: float
-) -> Finding:
+def _finding(name: str, level: str | tuple[int, int], finding: str, advice: str, shown: pd.DataFrame) -> Finding:
     """A finding; ``level`` may be how many rows have the fault, and of how many. What is fine needs no advice."""
     if not isinstance(level, str):
         level = "fine" if not level[0] else "note" if level[0] < PROBLEM * level[1] else "problem"
-    return Finding(name, level, finding, "It would change nothing." if level == "fine" else advice, shown, figures)
+    return Finding(name, level, finding, "It would change nothing." if level == "fine" else advice, shown)
 
 
 def _of(count: int, total: int) -> str:
@@ -125,18 +122,7 @@ def leaked_test_texts(rows: pd.DataFrame) -> Finding:
     advice = "A model that memorises gets them right: remove these rows from training, or report the score without."
     first = learned.drop_duplicates("key").set_index("key").loc[leaked["key"]]
     shown = _shown(leaked, training_row=first["row"].to_numpy(), training_label=first["label"].to_numpy())
-    return _finding("test texts in training", (count, total), finding, advice, shown, exact=exact, loose=count)
-
-
-def class_imbalance(rows: pd.DataFrame) -> Finding:
-    """Compares the sizes of the classes in the training rows."""
-    counts = _learned(rows)["label"].value_counts().sort_index(kind="stable").sort_values(kind="stable")
-    ratio, share, small = counts.iloc[-1] / counts.iloc[0], counts.iloc[-1] / counts.sum(), int((counts < 10).sum())
-    finding = f"The largest of {len(counts):,} classes has {ratio:.1f} times the texts of the smallest"
-    finding += f" and {share:.1%} of all training texts; {small:,} classes have fewer than 10."
-    advice = "Accuracy hides the small classes: read the macro F1, add texts, try BALANCED of notebooks 03 and 04."
-    level, shown = "note" if ratio >= 3 or small else "fine", counts.head(10).rename("texts").reset_index()
-    return _finding("class sizes", level, finding, advice, shown)
+    return _finding("test texts in training", (count, total), finding, advice, shown)
 
 
 def look_alikes(rows: pd.DataFrame) -> Finding:
@@ -216,47 +202,10 @@ def _spaced(content: str) -> str:
     return f" {' '.join(text.tokenize(content, 'character'))} "
 
 
-def _classifier(texts: pd.Series, seed: int) -> Any:
-    """TF-IDF and a logistic regression that is quick with many rows and memorises, so that repeated texts show."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import SGDClassifier
-    from sklearn.pipeline import make_pipeline
-
-    chinese = text.guess_unit(texts) == "character"
-    options = {"analyzer": "char", "ngram_range": (1, 2)} if chinese else {"analyzer": text.tokenize}
-    sgd = SGDClassifier(loss="log_loss", alpha=1e-5, max_iter=10, tol=None, random_state=seed, n_jobs=2)
-    return make_pipeline(TfidfVectorizer(**options, sublinear_tf=True), sgd)
-
-
-def _most(rows: pd.DataFrame) -> int:
-    """How many rows with so many labels a classifier may learn from."""
-    return min(SAMPLE, SAMPLE_CELLS // rows["label"].nunique())
-
-
-def score_without_leaks(rows: pd.DataFrame, seed: int) -> Finding:
-    """Measures the accuracy of TF-IDF on all test texts, and on those that do not stand in training."""
-    learned, test = _learned(rows), rows[rows["part"] == "test"]
-    if len(learned) > _most(rows):
-        repeats = learned["key"].isin(test["key"])  # all stay, so that the overlap is as it was
-        learned = pd.concat([learned[repeats], data.sample(learned[~repeats], _most(rows), seed)])
-    seen = test["key"].isin(learned["key"])
-    if seen.all():
-        finding = "Every test text stands in training, so there is no score without them."
-        advice = "Whatever is measured here says nothing about new texts: get other ones to test with."
-        return _finding("score without them", "problem", finding, advice, pd.DataFrame())
-    model = _classifier(learned["text"], seed).fit(learned["text"], learned["label"])
-    right = test["label"] == model.predict(test["text"])
-    gap = abs(right.mean() - right[~seen].mean())
-    finding = f"TF-IDF and logistic regression reach {right.mean():.1%} on {len(test):,} test texts"
-    if seen.any():
-        finding += f", {right[~seen].mean():.1%} on the {(~seen).sum():,} that do not stand in training"
-    advice = f"Report the score without them: it differs by {100 * gap:.1f} points."
-    level = "fine" if not seen.any() else "problem" if gap >= PROBLEM else "note"
-    return _finding("score without them", level, f"{finding}.", advice, pd.DataFrame())
-
-
 def doubtful_labels(rows: pd.DataFrame, seed: int) -> Finding:
     """Finds training rows whose label is doubtful, by confident learning (Northcutt et al. 2021, cleanlab)."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import SGDClassifier
     from sklearn.metrics import balanced_accuracy_score
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
@@ -265,10 +214,14 @@ def doubtful_labels(rows: pd.DataFrame, seed: int) -> Finding:
     if learned["label"].nunique() < 2:
         finding = "Fewer than two classes have 3 different training texts, so doubtful labels cannot be looked for."
         return _finding("doubtful labels", "note", finding, "Add texts.", _shown(learned.iloc[:0]))
-    learned = data.sample(learned.reset_index(drop=True), _most(learned), seed, least=FOLDS)
+    most = min(SAMPLE, SAMPLE_CELLS // learned["label"].nunique())
+    learned = data.sample(learned.reset_index(drop=True), most, seed, least=FOLDS)
     names, targets = np.unique(learned["label"].to_numpy(dtype=object), return_inverse=True)
-    vectorizer, classifier = (step for _, step in _classifier(learned["text"], seed).steps)
-    features, folds = vectorizer.fit_transform(learned["text"]), StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    chinese = text.guess_unit(learned["text"]) == "character"
+    options = {"analyzer": "char", "ngram_range": (1, 2)} if chinese else {"analyzer": text.tokenize}
+    features = TfidfVectorizer(**options, sublinear_tf=True).fit_transform(learned["text"])
+    classifier = SGDClassifier(loss="log_loss", alpha=1e-5, max_iter=10, tol=None, random_state=seed, n_jobs=2)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     chances = cross_val_predict(classifier, features, targets, cv=folds, method="predict_proba")
     said = chances.argmax(axis=1)
     if balanced_accuracy_score(targets, said) < 1 / len(names) + len(targets) ** -0.5:  # or by luck

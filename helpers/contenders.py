@@ -1,8 +1,7 @@
 """The models of "which model should I use?" that need no network: counting words, a frozen encoder, and a mixture.
 
-Each gets the same care: its regularisation C is the one, of :data:`STRENGTHS`, with the highest accuracy on validation
-rows, because accuracy is what the recommendation compares; between equals the lowest log loss decides. All are plain
-arrays, saved as JSON and ``.npz`` without pickle, so that a run folder can be passed on. Taught in notebooks 03 and 06.
+Each has its C, of :data:`STRENGTHS`, chosen on validation rows: by accuracy, which the recommendation compares, then by
+log loss. They are saved as JSON and ``.npz`` without pickle, so that a run can be passed on. Taught in 03 and 06.
 """
 
 from __future__ import annotations
@@ -225,24 +224,19 @@ def save(folder: Path, name: str, fitted: Fitted, **settings: Any) -> None:
 
 
 def load(folder: Path, name: str) -> tuple[Fitted, dict[str, Any]]:
-    """Returns what :func:`save` wrote, and the settings; an InputError says what is missing or does not fit."""
+    """Returns what :func:`save` wrote, and the settings; a ValueError where arrays and terms do not fit."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    try:
-        settings = json.loads((folder / f"{name}.json").read_text("utf-8"))
-        arrays = dict(np.load(folder / f"{name}.npz", allow_pickle=False))
-        counts = settings.pop("counts")
-        for i, part in enumerate(counts):
-            part["settings"]["ngram_range"] = tuple(part["settings"]["ngram_range"])
-            known = {str(term): place for place, term in enumerate(part["terms"])}
-            counter = TfidfVectorizer(sublinear_tf=True, dtype=np.float64, vocabulary=known, **part["settings"])
-            counter.idf_, part["counter"] = arrays[f"idf_{i}"], counter
-        coef, intercept = arrays["coef"].astype("float32"), arrays["intercept"]
-        features = sum(len(part["terms"]) for part in counts) or coef.shape[1]
-        if coef.shape != (len(intercept), features) or not np.isfinite(coef).all():
-            raise ValueError
-        return Fitted(settings.pop("kind"), coef, intercept, float(settings.pop("C")), counts=counts), settings
-    except FileNotFoundError:
-        raise InputError(f"The run has no model {name!r}: leave --model out, or run the notebook again.") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"model/{name}.json and {name}.npz do not fit together: run the notebook again.") from None
+    settings = json.loads((folder / f"{name}.json").read_text("utf-8"))
+    arrays = dict(np.load(folder / f"{name}.npz", allow_pickle=False))
+    counts = settings.pop("counts")
+    for i, part in enumerate(counts):
+        part["settings"]["ngram_range"] = tuple(part["settings"]["ngram_range"])
+        known = {str(term): place for place, term in enumerate(part["terms"])}
+        counter = TfidfVectorizer(sublinear_tf=True, dtype=np.float64, vocabulary=known, **part["settings"])
+        counter.idf_, part["counter"] = arrays[f"idf_{i}"], counter
+    coef, intercept = arrays["coef"].astype("float32"), arrays["intercept"]
+    features = sum(len(part["terms"]) for part in counts) or coef.shape[1]
+    if coef.shape != (len(intercept), features) or not np.isfinite(coef).all():
+        raise ValueError("its terms and coefficients do not fit")
+    return Fitted(settings.pop("kind"), coef, intercept, float(settings.pop("C")), counts=counts), settings

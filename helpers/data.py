@@ -37,16 +37,12 @@ class Splits:
 
 
 def read_labelled(
-    source: str,
-    text_column: str = "text",
-    label_column: str = "label",
+    source: str, text_column: str = "text", label_column: str = "label",
     way_out: str = "set TEXT_COLUMN and LABEL_COLUMN",
-) -> tuple[pd.DataFrame, list[str]]:
+) -> tuple[pd.DataFrame, list[str]]:  # fmt: skip
     """Returns labelled texts, ``row`` (record number, from 1), ``text`` and ``label`` (both str), and notes.
 
-    Rows without text or label are left out, and counted in the notes. An InputError tells that these are over a
-    twentieth of all, of a missing column (and the ``way_out``) or header, a text of over a million characters, a quote
-    that was not closed, or that no text has a letter or a digit.
+    A few rows without text or label are left out, and counted in the notes; an InputError tells what is refused.
     """
     table, notes = read_table(source)
     if text_column == label_column:

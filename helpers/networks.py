@@ -1,8 +1,7 @@
 """The networks of "which model should I use?": an LSTM from scratch and a fine-tuned BERT, within a time that is given.
 
-How long an epoch takes is measured on this machine, from the first batches; constants of another one would lie. When
-the number of epochs is chosen, a network learns once more from all rows, the held-out ones too, if the time is enough:
-as the models that are not networks do. Taught in notebooks 03, 04 and 06.
+Epochs are timed on this machine. When their number is chosen, a network learns once more from all rows, the held-out
+ones too, if the time is enough: as the models that are not networks do. Taught in notebooks 03, 04 and 06.
 """
 
 from __future__ import annotations
@@ -84,11 +83,6 @@ class Network:
         return self
 
 
-def _is_worth_a_start(seconds: float, least: float) -> None:
-    if seconds < least:
-        raise InputError(f"{max(seconds, 0):.0f} s are left for it: give more MINUTES")
-
-
 def fit_lstm(
     texts: Sequence[str], y: np.ndarray, held_texts: Sequence[str], y_held: np.ndarray, unit: str, labels: list[str],
     seconds: float, seed: int,
@@ -98,7 +92,6 @@ def fit_lstm(
     ``y`` and ``y_held`` are classes, from 0; ``labels`` are their names; ``seed`` decides initial weights and order.
     An InputError says that fewer than three epochs fit, or that it diverged.
     """
-    _is_worth_a_start(seconds, 1)
     end = time.monotonic() + seconds
     training.import_tensorflow()
     import keras
@@ -150,7 +143,6 @@ def fit_bert(
         head: kernel (width, classes) and bias (classes,) of a regression on the frozen encoder's unit vectors, fitted
             on the same rows: where the training starts. None: at random, and the head reads [CLS].
     """
-    _is_worth_a_start(seconds, 10)  # to load and to time it takes as long
     import keras
 
     keras.utils.set_random_seed(seed)

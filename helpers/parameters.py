@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import difflib
 import json
-import keyword
 import math
 import operator
 import re
@@ -147,8 +146,6 @@ def resolve(notebook: Path, given: dict[str, Any]) -> dict[str, Any]:
     """Returns all parameters of a run, the given values put in; raises InputError where one does not fit."""
     declared = read(notebook)
     for name in given:
-        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
-            raise InputError(f"{_short(name)} is not a parameter name: names are such as {next(iter(declared), 'A')}.")
         if name not in declared:
             raise InputError(f"{notebook.stem} has no parameter {_short(name)}: {near(name, declared)}")
     return {name: p.accept(given[name]) if name in given else p.default for name, p in declared.items()}

@@ -96,10 +96,9 @@ def predict_file(
     """Labels the texts of a file with a run's classifier and writes them as CSV; returns the number of rows.
 
     The rows keep their order and their columns, and gain ``label`` and ``p_<label>``, under other names where the file
-    has these already. ``out`` is written whole or not at all; a link is written through. What is labelled lies in a
-    hidden folder beside ``out`` until then, from where the same call goes on after a stop. ``source`` has any form of
-    ``DATA``; for ``run``, ``model`` and ``int8`` see :func:`load_classifier`. An InputError tells before any text is
-    classified that there is no such column or run, or that ``out`` cannot be written.
+    has these already. ``out`` is written whole or not at all; what is labelled lies in a hidden folder beside it until
+    then, from where the same call goes on after a stop. ``source`` has any form of ``DATA``; all else is as of
+    :func:`load_classifier`.
     """
     table, _ = data.read_table(source)
     table = table.replace(r"\r\n?", "\n", regex=True)  # a CSV file would break at them

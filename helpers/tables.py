@@ -53,8 +53,7 @@ def decode(raw: bytes, name: str = "the file") -> tuple[str, list[str]]:
     """Returns the text, and a note on its encoding if that is not UTF-8 but UTF-16 with its mark, GBK, Windows-1252.
 
     The last two are believed only where the text is common simplified Chinese, or has the accents of one Western
-    language; a detector names what else it may be, but is wrong too often on short files to be followed. An InputError
-    tells that the bytes are no text, UTF-8 with a byte here and there that is none, or another encoding.
+    language: a detector is wrong too often on short files. An InputError tells why the bytes cannot be read.
     """
     wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     controls = sum(raw.count(i) for i in range(32) if i not in b"\t\n\v\f\r")

@@ -150,9 +150,8 @@ def fit(
 ) -> pd.DataFrame:  # fmt: skip
     """Trains quietly with one bar; returns ``model, epoch, loss, accuracy, val_loss, val_accuracy, seconds`` by epoch.
 
-    Within a run its state is kept after each epoch. With ``--resume`` it goes on from the last whole one: weights,
-    optimizer, history and best epoch are as they were (Keras' ``BackupAndRestore`` loses the last two); random masks
-    and the order of the rows begin again. An InputError says that a loss is not a number any more.
+    Within a run its state is kept after each epoch, and ``--resume`` goes on from the last whole one (Keras'
+    ``BackupAndRestore`` would lose history and best epoch). An InputError says that a loss is not a number any more.
 
     Args:
         model: compiled, with the metric ``accuracy``.

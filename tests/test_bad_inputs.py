@@ -49,8 +49,8 @@ P SIZES [0] | SIZES=[0] is out of range
 P SIZES [1 | SIZES=['[1'] is not of the type list[int]
 P SIZES [{[1]:2}] | is not of the type list[int]
 P LIMIT 4294967296 | out of range: whole numbers end at 4294967295
-P class 1 | class is not a parameter name
-P 'x=1;import os#' 1 | is not a parameter name
+P class 1 | toy has no parameter class: it has
+P 'x=1;import os#' 1 | toy has no parameter x=1
 P EPOCHS 1 -p EPOCHS 2 | EPOCHS is given twice: keep one value
 P EPOCHS | expected 2 arguments
 run toy.ipynb --epochs 3 | unrecognized arguments: --epochs 3
@@ -231,10 +231,10 @@ MODEL_FILES = [  # what is changed in a foreign run that predict is given, and a
     ("classifier.json", ('["a", "b"]', "[1, 2]"), "two or more texts"),
     ("classifier.json", ('"tfidf"', '"gone"'), "The run has no model 'gone'"),
     ("classifier.json", ('"tfidf"', '"../../run/model/tfidf"'), "The run has no model"),
-    ("tfidf.json", "[]", "do not fit together"),
+    ("tfidf.json", "[]", "damaged"),
     ("tfidf.json", ('"words"', '"frozen"'), "damaged"),
     ("tfidf.npz", b"PK\x03\x04 cut", "damaged"),
-    ("tfidf.npz", "a pickle", "do not fit together"),
+    ("tfidf.npz", "a pickle", "damaged"),
 ]
 PROCESSES = [  # a shell's line, with $H for ``python -m helpers``; its status; a part of what is said
     ("$H params toy.ipynb > /dev/full", 2, "No space left on device"),

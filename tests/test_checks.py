@@ -49,7 +49,7 @@ def test_clean_data_is_fine_throughout_and_the_same_each_time():
     made = make_splits(clean(), clean(10, seed=1), clean(3, seed=7))
     found = checks.check(made) + checks.slow_checks(made)
     assert [(f.name, f.finding) for f in found if f.level != "fine"] == []
-    assert len({f.name for f in found}) == len(found) == 10
+    assert len({f.name for f in found}) == len(found) == 8
     for one, again in zip(found, checks.check(made), strict=False):
         assert one.finding.endswith(".") and one.advice.endswith(".") and "\n" not in one.finding
         assert one.finding == again.finding and one.examples.equals(again.examples) and len(one.examples) <= 10
@@ -76,34 +76,17 @@ def test_test_texts_in_training_are_found_in_train_and_validation():
     test = frame(("match goal", "sport"), ("Ｍatch　goal！", "sport"), ("bank", "money"), ("unseen", "food"))
     rows = rows_of(frame(("match goal", "sport"), ("x", "money")), test, frame(("Bank.", "money")))
     found = checks.leaked_test_texts(rows)
-    assert found.figures == {"exact": 1, "loose": 3}
+    assert found.finding.startswith("1 of 4 test texts stand in the training rows word for word, 3 when")
     assert found.examples["training_row"].tolist() == [1, 1, 1]
     assert found.examples["training_label"].tolist() == ["sport", "sport", "money"]
 
 
-def test_the_score_without_the_overlap_is_lower_when_labels_are_random(monkeypatch):
-    rng = np.random.default_rng(3)
-    train, other = clean(60), clean(30, seed=5)
-    train["text"] += [f" number{i}" for i in range(len(train))]
-    train["label"], other["label"] = rng.choice(list(TOPICS), len(train)), rng.choice(list(TOPICS), len(other))
-    found = checks.score_without_leaks(rows_of(train, pd.concat([train[:90], other])), 42)
-    assert found.level == "problem" and "on the 90 that do not stand in training" in found.finding
-    assert float(found.advice.split("by ")[1].split()[0]) > 10
-    monkeypatch.setattr(checks, "_classifier", lambda *_: pytest.fail("there is nothing to measure"))
-    everything = checks.score_without_leaks(rows_of(clean(), clean()[:20]), 42)
-    assert everything.level == "problem" and everything.finding.startswith("Every test text")
-
-
-def test_samples_are_said_and_keep_rare_classes_and_small_tests(monkeypatch):
+def test_samples_are_said_and_keep_rare_classes(monkeypatch):
     monkeypatch.setattr(checks, "SAMPLE", 300)
-    train, test = clean(150), pd.concat([clean(150)[::5], clean(30, seed=5)])
-    rows = rows_of(train, test)
-    found = checks.score_without_leaks(rows, 42).finding
-    assert "on 180 test texts" in found and "on the 90 that do not stand in training" in found
+    rows = rows_of(clean(150))
     assert "of 450 training labels" in checks.doubtful_labels(rows, 42).finding
     assert "of 450 training texts" in checks.label_words(rows, 42).finding
-    rows = rows_of(many(("a", 2000), ("b", 3)), frame(("new a", "a"), ("new b", "b")))
-    assert "on 2 test texts" in checks.score_without_leaks(rows, 1).finding
+    rows = rows_of(many(("a", 2000), ("b", 3)))
     assert "of 300 of 2,003" in checks.doubtful_labels(rows, 1).finding
 
 
@@ -115,13 +98,6 @@ def test_more_classes_than_can_be_told_apart_are_left_out(monkeypatch):
 def test_symbols_keep_texts_apart():
     texts = ["C", "C++", "fine 🙂", "fine 🙁", "कि", "का", "!!!", "???", "\ud800"]
     assert len({checks.loose(t) for t in texts}) == len(texts)
-
-
-def test_class_sizes():
-    found = checks.class_imbalance(rows_of(many(("big", 60), ("small", 5))))
-    assert found.level == "note" and "BALANCED of notebooks 03 and 04" in found.advice
-    assert "12.0 times" in found.finding and "92.3% of all" in found.finding and "1 classes have fewer" in found.finding
-    assert found.examples.to_numpy().tolist() == [["small", 5], ["big", 60]]
 
 
 def test_short_and_long_texts():

@@ -1,8 +1,7 @@
 """``python -m helpers sweep``: a notebook executed once for each point of a grid, into one table and one page.
 
-Each point is an ordinary run, ``python -m helpers run`` in a process of its own, here or on the workers of a Dask
-cluster, which see the project, the data and the folder of runs under the same paths as here. A run whose process or
-worker dies is a failed row; the same command again runs what is missing.
+Each point is ``python -m helpers run`` in a process of its own, here or on the workers of a Dask cluster, which see
+everything under the same paths. Where a worker dies, the row is failed; the same command again runs what is missing.
 """
 
 from __future__ import annotations
