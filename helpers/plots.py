@@ -31,7 +31,7 @@ from helpers.alternatives import describe
 
 SIZES = {"small": (7.2, 3.3), "medium": (7.2, 4.2), "large": (7.2, 5.6)}  # inches: one width
 PALETTE = ("#1f4e79", "#e07b1f", "#2a8c6e", "#a3246b", "#b5473a", "#5aa6d8", "#5b3a8c", "#777777", "#3f7d20", "#111111")
-DPI, COLOURS = 200, 32
+DPI, COLOURS = 200, 64  # fewer colours would paint small marks in another one
 
 
 @functools.cache
@@ -72,7 +72,7 @@ def new_axes(size: str = "medium", rows: int = 1, columns: int = 1) -> Any:
 
 
 def to_png(ax: Axes) -> bytes:
-    """Returns the figure of ``ax`` as PNG, 200 dots an inch in 32 colours; titles that are too long wrap."""
+    """Returns the figure of ``ax`` as PNG, 200 dots an inch in 64 colours; titles that are too long wrap."""
     drawn, small = io.BytesIO(), io.BytesIO()
     with mpl.rc_context(style()):
         titles = {part: title for part in ax.figure.axes if (title := part.get_title(loc="left"))}
@@ -88,8 +88,7 @@ def to_png(ax: Axes) -> bytes:
                 title = textwrap.fill(" ".join(title.split()), most, break_long_words=wide > 1.3)
             part.set_title(title, loc="left")
         ax.figure.savefig(drawn, format="png", dpi=DPI, facecolor="white")
-    how = {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}  # small marks keep their colour, too
-    Image.open(drawn).convert("RGB").quantize(COLOURS, **how).save(small, "PNG", optimize=True)
+    Image.open(drawn).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
     return small.getvalue()
 
 
