@@ -60,7 +60,6 @@ def test_duplicates_are_counted_exactly_and_loosely():
     found = checks.duplicates(rows_of(train, None, frame(("ONE TWO!", "a"), ("four", "b"))))
     assert found.level == "problem" and "2 of 7 training texts repeat" in found.finding and ", 4 when" in found.finding
     assert "1 validation texts stand in train" in found.advice
-    # Rows of train and validation are sorted by row number, so the validation row 1 stands second.
     expected = [["validation", 1, 1, "a"], *[["train", row, 1, "a"] for row in (2, 3, 4)]]
     assert found.examples[["part", "row", "earlier_row", "earlier_label"]].to_numpy().tolist() == expected
 

@@ -39,15 +39,6 @@ def test_coverage_and_a_threshold_that_ten_answers_or_more_reach():
     assert evaluation.reject_threshold(y, p, 0.99) is None  # too few texts to trust
 
 
-def test_calibration_by_hand():
-    targets = np.array([0, 0, 1, 1, 1])
-    p = np.array([[0.95, 0.05], [0.92, 0.08], [0.97, 0.03], [0.42, 0.58], [0.5, 0.5]])
-    bins = evaluation.calibration_bins(targets, p, 10)
-    assert bins["texts"].tolist() == [1, 1, 3]
-    high = abs((0.95 + 0.92 + 0.97) / 3 - 2 / 3)
-    assert evaluation.calibration_error(targets, p, 10) == pytest.approx((3 * high + 1 * (1 - 0.58) + 1 * 0.5) / 5)
-
-
 def test_a_temperature_mends_confidence_and_keeps_the_answers():
     rng = np.random.default_rng(0)
     honest = rng.dirichlet(np.ones(4), 4000)

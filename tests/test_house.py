@@ -1,7 +1,6 @@
 """The house of CONTRIBUTING.md holds: few lines, arrows that point down, no circle.
 
-The numbers are ratchets: they say what stands today and may only be lowered. The aim is 4,000 lines in helpers (4,600
-once notebooks 07 to 10 stand), 4,500 in tests, no file over 350.
+The numbers are ratchets, which may only be lowered. The aim is 4,600 lines in helpers, 4,500 in tests.
 """
 
 import ast
@@ -10,7 +9,7 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-HELPERS, TESTS, LONGEST = 5696, 4730, 300
+HELPERS, TESTS, LONGEST = 5695, 4730, 299
 FLOORS = (
     "files weights text parameters alternatives",
     "data tables corpus plots runs",

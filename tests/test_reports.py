@@ -263,14 +263,6 @@ def test_odd_cells_are_no_trouble(tmp_path):
     assert safe_html.markdown("<b>x" * (safe_html.LONGEST // 4 + 1)).startswith("<pre>&lt;b&gt;x")
 
 
-def test_a_failed_cell_is_told_as_jupyterlab_counts_it():
-    nb = new_notebook(cells=[new_markdown_cell("## Train *it*\n\n```\n# no heading\n```"), code(" "), code("1")])
-    assert reports._where(nb, {"failed_cell": 2}) == "in cell [1], below the heading “Train it”"
-    nb.cells[2].execution_count = 12
-    assert reports._where(nb, {"failed_cell": 2}).startswith("in cell [12], ")
-    assert reports._where(nb, {"failed_cell": 99}) == ""
-
-
 def test_the_index_lists_runs_and_sweeps_by_notebook(tmp_path):
     root, foreign = tmp_path / "runs", code("A: int = 1\nB = min(1, 2)", tags=["parameters"])
     other = new_notebook(cells=[new_markdown_cell("# Language models"), foreign])

@@ -89,4 +89,5 @@ def test_an_interrupted_run_holds_the_answer_so_far_and_goes_on(answered, tmp_pa
     for table in ("leaderboard.csv", "predictions.csv"):
         assert {"tfidf", "frozen"} <= set(pd.read_csv(folder / "stopped.failed" / table)["model"])
     command(*words, runs=tmp_path)
-    assert {"tfidf", "frozen"} <= set(pd.read_csv(folder / "stopped" / "leaderboard.csv")["model"])
+    board = pd.read_csv(folder / "stopped" / "leaderboard.csv")
+    assert record(folder / "stopped")["resumed"] and {"tfidf", "frozen"} <= set(board["model"])
