@@ -195,7 +195,7 @@ def test_recorded_metrics_are_what_the_readme_shows():
 
 def test_the_lock_is_complete_and_names_no_host():
     lock = (ROOT / "requirements.txt").read_text("utf-8")
-    locked = set(re.findall(r"^([a-z0-9._-]+)==[\w.]+", lock, re.M))
+    locked = set(re.findall(r"^([a-z0-9._-]+)(?:\[[\w,-]+\])?==[\w.]+", lock, re.M))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
     assert {re.split(r"[<>=\[]", d)[0].lower() for d in wanted} <= locked
