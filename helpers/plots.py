@@ -31,7 +31,7 @@ from helpers.alternatives import describe
 
 SIZES = {"small": (7.2, 3.3), "medium": (7.2, 4.2), "large": (7.2, 5.6)}  # inches: one width
 PALETTE = ("#1f4e79", "#e07b1f", "#2a8c6e", "#a3246b", "#b5473a", "#5aa6d8", "#5b3a8c", "#777777", "#3f7d20", "#111111")
-DPI, COLOURS = 200, 64  # fewer colours would paint small marks in another one
+DPI, COLOURS = 200, 40  # fewer colours would paint small marks in another one
 
 
 @functools.cache
@@ -72,7 +72,7 @@ def new_axes(size: str = "medium", rows: int = 1, columns: int = 1) -> Any:
 
 
 def to_png(ax: Axes) -> bytes:
-    """Returns the figure of ``ax`` as PNG, 200 dots an inch in 64 colours; titles that are too long wrap."""
+    """Returns the figure of ``ax`` as PNG, 200 dots an inch in 40 colours; titles that are too long wrap."""
     drawn, small = io.BytesIO(), io.BytesIO()
     with mpl.rc_context(style()):
         titles = {part: title for part in ax.figure.axes if (title := part.get_title(loc="left"))}
