@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 def import_tensorflow() -> Any:
     """Returns the module ``tensorflow``, imported without its start-up lines, which no log level of its own hides."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # its own default on the newest processors only
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 2)
