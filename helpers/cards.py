@@ -11,8 +11,8 @@ from typing import Any
 from helpers import evaluation, files, runs, significance, weights
 
 
-def write(folder: Path, model: str, out: Path | None = None, faults: Sequence[str] = ()) -> Path:
-    """Writes the card of one model of a run, ``faults`` (sentences) first, into its folder or ``out``; returns it."""
+def write(folder: Path, model: str, faults: Sequence[str] = ()) -> Path:
+    """Writes the card of one model of a run, ``faults`` (sentences) first, into its folder; returns it."""
     from jinja2 import Environment, FileSystemLoader
     from sklearn.metrics import classification_report
 
@@ -38,7 +38,7 @@ def write(folder: Path, model: str, out: Path | None = None, faults: Sequence[st
     templates = FileSystemLoader(Path(__file__).parent / "report")
     environment = Environment(loader=templates, trim_blocks=True, keep_trailing_newline=True, finalize=plain)
     environment.filters["shared"] = without_folders
-    card = (out or folder) / "model_card.md"
+    card = folder / "model_card.md"
     files.write_atomic(card, environment.get_template("model_card.md.j2").render(values))
     return card
 

@@ -235,7 +235,8 @@ def doubtful_labels(rows: pd.DataFrame, seed: int) -> Finding:
         found = find_label_issues(targets, chances, **options)
     finding = f"{len(found):,} of {_of(len(learned), total)} training labels look doubtful to a TF-IDF classifier"
     finding += f" (cleanlab), which agrees with {(said == targets).mean():.1%} of all."
-    advice = "Read these rows, the most doubtful first, and mend wrong labels; some are errors of the classifier."
+    who = "some" if (said == targets).mean() > 0.8 else "many"
+    advice = f"Read these rows, the most doubtful first, and mend wrong labels; {who} are errors of the classifier."
     p_suggested, p_label = chances[found, said[found]].round(3), chances[found, targets[found]].round(3)
     shown = _shown(learned.iloc[found], suggested=names[said[found]], p_suggested=p_suggested, p_label=p_label)
     return _finding("doubtful labels", "note" if len(found) else "fine", finding, advice, shown)

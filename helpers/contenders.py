@@ -21,8 +21,8 @@ from scipy.special import log_expit, log_softmax, softmax
 from helpers import InputError, files
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
-# Texts: from here a feature must occur in two of them; on so many at most C is chosen, and from so many come the terms.
-MANY_TEXTS, CHOICE, TERMS = 6_000, 20_000, 100_000
+# Texts: from here a feature must occur in two; on so many C is chosen; so many tell the terms; letters of a long file.
+MANY_TEXTS, CHOICE, TERMS, LONG = 6_000, 20_000, 100_000, 10_000_000
 # Features of a vectorizer; features times classes; and counts that are not zero (12 bytes each, 16 more in each fit).
 MOST_FEATURES, MOST_WEIGHTS, MOST_COUNTS = 300_000, 20_000_000, 22_000_000
 _WORDS = {"token_pattern": r"\w+|[?!]", "ngram_range": (1, 2)}
@@ -68,7 +68,7 @@ def fit_words(
     """
     choices = [[_CHARACTERS]] if unit == "character" else [[_WORDS, _PARTS], [_WORDS]]
     clock, classes, choice = time.monotonic(), int(max(y)) + 1, choices[0]
-    if len(texts) > CHOICE:  # long files: how many of their texts the time and the memory hold
+    if len(texts) > CHOICE or sum(map(len, texts)) > LONG:  # how many of them the time and the memory hold
         few = texts[:: max(1, len(texts) // 1000)]
         for choice in choices:
             begun, size = time.monotonic(), _count(few, choice, classes)[1].nnz / len(few)

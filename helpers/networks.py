@@ -26,7 +26,7 @@ SLACK = 30  # seconds that BERT's only pass, or its training on all rows, may la
 
 
 class Network:
-    """A network of so many ``parameters``, which ``save(folder)`` keeps for :mod:`helpers.predict`.
+    """A network, which ``save(folder)`` keeps for :mod:`helpers.predict`.
 
     It learned in ``seconds``, with the ``history`` of :func:`helpers.training.fit`, from so many ``texts``: with the
     held-out ones, if the time was enough; ``held`` are its probabilities (n, classes) of these from before.
@@ -38,7 +38,6 @@ class Network:
     ) -> None:  # fmt: skip
         """Takes what makes ids of texts, and batches of ids and classes, and ``how`` ids are classified."""
         self._model, self._encode, self._how, self._batches, self.save = model, encode, how, batches, save
-        self.parameters = model.count_params()
 
     def classify(self, texts: Sequence[str]) -> np.ndarray:
         """Returns the probabilities (n, classes) of n texts."""
@@ -116,7 +115,8 @@ def fit_lstm(
     batches = partial(training.bucketed, batch_size=32, seed=seed)
     read = {"vocabulary": vocabulary, "unit": unit, "length": length}
     encode = partial(training.encode, **read)
-    save = partial(training.save_classifier, model=model, labels=labels, **read)
+    bare = keras.Sequential(parts)  # the same layers, saved without the optimizer's state
+    save = partial(training.save_classifier, model=bare, labels=labels, **read)
     network = Network(model, encode, (), batches, save)
     rows, held = (encode(texts), y.astype("int32")), (encode(held_texts), y_held.astype("int32"))
     first = batches(*rows)

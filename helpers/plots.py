@@ -72,7 +72,7 @@ def new_axes(size: str = "medium", rows: int = 1, columns: int = 1) -> Any:
 
 
 def to_png(ax: Axes) -> bytes:
-    """Returns the figure of ``ax`` as PNG, 200 dots an inch in 40 colours; titles that are too long wrap."""
+    """Returns the figure of ``ax`` as PNG, 200 dots an inch in 40 colours, or 200 of a scale; long titles wrap."""
     drawn, small = io.BytesIO(), io.BytesIO()
     with mpl.rc_context(style()):
         titles = {part: title for part in ax.figure.axes if (title := part.get_title(loc="left"))}
@@ -88,7 +88,8 @@ def to_png(ax: Axes) -> bytes:
                 title = textwrap.fill(" ".join(title.split()), most, break_long_words=wide > 1.3)
             part.set_title(title, loc="left")
         ax.figure.savefig(drawn, format="png", dpi=DPI, facecolor="white")
-    Image.open(drawn).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    colours = 200 if any(part.images or part.collections for part in ax.figure.axes) else COLOURS  # of a scale
+    Image.open(drawn).convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
     return small.getvalue()
 
 
@@ -156,7 +157,7 @@ def learning_curves(
     """
     for colour, (model, part) in zip(PALETTE * 3, history.groupby("model", sort=False), strict=False):
         ax.plot(part["epoch"], part[f"val_{metric}"], color=colour, marker="o", markersize=3, label=model)
-        ax.plot(part["epoch"], part[metric], color=colour, linestyle="--", alpha=0.6)
+        ax.plot(part["epoch"], part[metric], color=colour, linestyle="--", marker=".", alpha=0.6)
     if chance is not None:
         ax.axhline(chance, color="0.4", linestyle=":", linewidth=1.2, label="chance")
     ax.plot([], [], color="0.3", label="validation")
@@ -218,8 +219,7 @@ def reliability(bins: pd.DataFrame, title: str, ax: Axes) -> Axes:
 def scatter(groups: dict[str, tuple[np.ndarray, np.ndarray]], title: str, xlabel: str, ylabel: str, ax: Axes) -> Axes:
     """Points (x, y) by name of their group, each group with a colour and a marker of its own."""
     for i, (name, (x, y)) in enumerate(groups.items()):
-        colour, marker = PALETTE[i % len(PALETTE)], "o^sDvPX"[i % 7]
-        ax.plot(x, y, marker, color=colour, label=name, markersize=5, alpha=0.8)
+        ax.plot(x, y, "o^sDvPX"[i % 7], color=PALETTE[i % len(PALETTE)], label=name, markersize=5, alpha=0.8)
     _legend(ax)
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     return ax

@@ -7,8 +7,8 @@ class sizes had been drawn? Another training run, another split or other kinds o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from helpers import evaluation
 
 LEVEL = 0.05  # the test texts settle a difference whose corrected p-value is smaller
 MARGIN, NEAR = 0.01, 0.03  # on validation rows: models as good as the best; models that do almost as well
+QUICK = 10  # seconds of training that nobody minds: which of two such models took longer is chance
 
 
 def resamples(targets: np.ndarray, repeats: int, seed: int) -> Iterator[np.ndarray]:
@@ -134,8 +135,7 @@ def against_guess(table: pd.DataFrame) -> pd.DataFrame:
     return found.assign(guess=guess, p_holm=p, beats=p < LEVEL)
 
 
-@dataclass(frozen=True)
-class Recommendation:
+class Recommendation(NamedTuple):
     """Which model to use: its name, or ``""`` if none beats a constant answer; and why, how sure, at what cost."""
 
     model: str
@@ -147,21 +147,23 @@ def recommend(
 ) -> Recommendation:
     """Recommends the cheapest candidate within one point of the best on validation rows; test rows say how sure it is.
 
-    ``costs`` have the model as index, ``train_seconds``, ``texts_per_second_64``, ``size_mb``, and may be empty or
-    incomplete; ``failed`` names contenders without predictions, and why, such as ``{"bilstm": "it diverged"}``;
+    ``costs`` have the model as index, the simplest first, ``train_seconds``, ``texts_per_second_64``, ``size_mb``, and
+    may be empty or incomplete; ``failed`` names contenders without predictions, and why: ``{"lstm": "it diverged"}``;
     ``faults`` are sentences on what makes the score on the test texts one that new texts would not have.
     """
     table = table[table["model"].isin(names := evaluation.candidates(table))]
     gone = [f"{name} is not part of this comparison: {why.rstrip('.')}." for name, why in (failed or {}).items()]
-    less = (" texts)", "learned from fewer texts than the others"), (" pieces", "read less of each text")
+    less = (" texts)", "learned from a part of the texts only"), (" pieces", "read less of each text")
     told = [f"{name} {what}" for name in names for sign, what in less if sign in name]
-    gone += [f"{what}: with more time it may do better." for what in told]
+    gone += [f"{what}: with more time or memory it may do better." for what in told]
     guess = against_guess(table)
     if not guess["beats"].any():
         best = guess["accuracy"].idxmax()
-        said = f"{best}, is right on {guess['accuracy'][best]:.1%} of the test texts, always giving the most frequent "
+        seen = (table["split"].eq("test") & table["model"].eq(best)).sum()
         return Recommendation("", [
-            "No model beats guessing.", f"The best of them, {said}answer on {guess.loc[best, 'guess']:.1%}.",
+            f"No model beats guessing, as far as {seen} test texts can show.",
+            f"The best of them, {best}, is right on {guess['accuracy'][best]:.1%} of these, always giving the most "
+            f"frequent answer on {guess.loc[best, 'guess']:.1%}.",
             "The labels may not depend on the texts, the texts may be too few to learn from or to judge by, or one "
             "class so frequent that accuracy hides the rest: look at the labels, then add texts.", *gone])  # fmt: skip
     right, _ = right_by_model(table[table["split"] == "validation"])
@@ -169,9 +171,9 @@ def recommend(
     seconds = costs.get("train_seconds", pd.Series(dtype=float)).dropna()
     model, rule = names[0], "the best (costs were not measured)"
     if model in seconds:
-        close = [name for name in names if held_out[model] - held_out[name] <= MARGIN + 1e-9]
-        model = min(close, key=lambda name: seconds.get(name, np.inf))
-        rule = "the cheapest within one point of the best"
+        close = [n for n in costs.index if n in held_out and held_out[model] - held_out[n] <= MARGIN + 1e-9]
+        model = min(close, key=lambda name: max(seconds.get(name, np.inf), QUICK))  # of equally cheap ones the first
+        rule = "the cheapest within one point of the best (below ten seconds of training all are equally cheap)"
     compared = pairs(table)
     own = compared[(compared["better"] == model) | (compared["worse"] == model)]
     share, how_often = _share(table, model)
@@ -190,9 +192,11 @@ def _share(table: pd.DataFrame, model: str) -> tuple[str, str]:
     test = table[(table["split"] == "test") & (table["model"] == model)]
     value, low, high = intervals(evaluation.targets(test), evaluation.probabilities(test)).loc["accuracy"]
     of = 10 if abs(value - round(value, 1)) < 0.02 and 0.05 <= value < 0.95 else 100
-    said = f"right on {100 * value:.1f} % of {len(test)} test texts"
+    often = f"about {value * of:.0f} of {of}" if value < 0.995 else "nearly all"
+    if high - low > 0.15:
+        often = f"somewhere from {100 * low:.0f} to {100 * high:.0f} of 100"
     interval = f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
-    return f"{said} {interval}", f"about {value * of:.0f} of {of}" if value < 0.995 else "nearly all"
+    return f"right on {100 * value:.1f} % of {len(test)} test texts {interval}", often
 
 
 def _trade(model: str, held_out: dict[str, float], costs: pd.DataFrame) -> str:
@@ -200,7 +204,9 @@ def _trade(model: str, held_out: dict[str, float], costs: pd.DataFrame) -> str:
     seconds, speed = (costs[c].dropna() if c in costs else {} for c in ("train_seconds", "texts_per_second_64"))
     for name in (n for n in held_out if n != model and held_out[model] - held_out[n] <= NEAR):
         if model in speed and speed.get(name, 0) >= 2 * speed[model]:
-            return f"; {name} would do almost as well and is {_times(speed[name] / speed[model])} as fast"
+            times = _times(speed[name] / speed[model])
+            well = "almost" if held_out[name] < held_out[model] else "at least"
+            return f"; {name} did {well} as well on validation texts and is {times} as fast"
         if model in seconds and held_out[name] > held_out[model] and seconds.get(name, 0) >= 2 * seconds[model]:
             times = _times(seconds[name] / max(seconds[model], 1e-3))
             return f"; {name} was at most a point better on validation texts and takes {times} as long to train"
@@ -219,7 +225,7 @@ def _how_sure(own: pd.DataFrame, model: str) -> str:
         better, gap = beaten.iloc[0][["better", "difference"]]
         if gap <= MARGIN:
             return f"How sure: on the test texts {better} is better, but within the one point that the choice ignores."
-        return f"The test texts contradict the choice: on them {better} is better, so take that if its cost suits you."
+        return f"The test texts contradict the choice: on them {better} is better; how good, new test texts must say."
     if not len(unsure):
         return "How sure: on the test texts it is better than every other model."
     *most, last = (row.worse if row.better == model else row.better for row in unsure.itertuples())

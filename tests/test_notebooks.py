@@ -184,7 +184,7 @@ def test_09_explains_the_model_of_another_run(classifiers, tmp_path, source):
     folder = run("09", tmp_path, RUN=classifiers[source], TEXTS=10)
     found = record(folder)["metrics"]
     assert 0 <= found["flip_rate"] <= 1 and 0 <= found["shortcut_found"] <= 1
-    assert pd.read_csv(folder / "words.csv").columns.tolist() == ["text", "word", "integrated"]
+    assert pd.read_csv(folder / "words.csv").columns.tolist()[1:] == ["answer", "probability", "word", "integrated"]
     page = (folder / "report.html").read_text("utf-8")
     assert "&lt;script&gt;alert(1)" in page and "alert(1)" not in page.replace("&lt;script&gt;alert(1)", "")
 

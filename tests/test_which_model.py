@@ -80,14 +80,16 @@ def test_less_is_read_of_each_text_where_the_time_is_short_and_the_name_says_so(
 @pytest.mark.slow
 def test_an_interrupted_run_holds_the_answer_so_far_and_goes_on(answered, tmp_path):
     place, _ = answered
-    words = ["run", "06", "-p", "DATA", place / "my.csv", "-p", "MINUTES", 3, "-p", "CONTENDERS", "words frozen"]
+    words = ["run", "06", "-p", "DATA", place / "my.csv", "-p", "MINUTES", 3, "-p", "CONTENDERS", "words frozen lstm"]
     words, folder = [*words, "--name", "stopped", "--resume"], tmp_path / "06_which_model"
     with start(*words, runs=tmp_path, stdout=subprocess.DEVNULL) as process:
-        wait_for(lambda: any("frozen" in p.read_text("utf-8") for p in folder.glob(".stopped*/leaderboard.csv")))
+        wait_for(lambda: list(folder.glob(".stopped*/checkpoint/06-lstm-1/done.npz")))
         process.send_signal(signal.SIGINT)
         assert process.wait(60)
     for table in ("leaderboard.csv", "predictions.csv"):
-        assert {"tfidf", "frozen"} <= set(pd.read_csv(folder / "stopped.failed" / table)["model"])
+        assert set(pd.read_csv(folder / "stopped.failed" / table)["model"]) == {"tfidf", "frozen", "lstm"}
     command(*words, runs=tmp_path)
-    board = pd.read_csv(folder / "stopped" / "leaderboard.csv")
-    assert record(folder / "stopped")["resumed"] and {"tfidf", "frozen"} <= set(board["model"])
+    assert record(folder / "stopped")["resumed"] and (folder / "stopped" / "history.csv").is_file()
+    for model in ("frozen", "lstm"):  # neither was trained again; both can be used
+        command("predict", folder / "stopped", place / "my.csv", "--out", tmp_path / "out.csv", "--model", model,
+                "--text-column", "body", runs=tmp_path)  # fmt: skip

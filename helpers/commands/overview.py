@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import csv
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from helpers import InputError
@@ -76,13 +73,6 @@ def ladder(main: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         "pair": pair, "pairs": len(pairs), "p": pair and significance.p_value(pair.p_holm),
         "settled": pair and pair.p_holm < significance.LEVEL, "data": kept[0]["parameters"].get("DATA", ""),
     }  # fmt: skip
-
-
-def states(path: Path) -> Counter[str]:
-    """Returns how many runs of a sweep ended how."""
-    with contextlib.suppress(OSError, ValueError, csv.Error), path.open(encoding="utf-8", newline="") as file:
-        return Counter(str(row.get("status")) for row in csv.DictReader(file))
-    return Counter()
 
 
 def number(value: float) -> str:

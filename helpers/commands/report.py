@@ -108,8 +108,9 @@ def _read(path: Path) -> Any:
 def _entry(folder: Path) -> dict[str, Any]:
     """A run, or a sweep, as the templates want it."""
     if sweep := (folder / "sweep.ipynb").is_file():
-        nb, ends = _read(folder / "sweep.ipynb"), overview.states(folder / "results.csv")
-        run = {"notebook": folder.resolve().parent.name, "name": folder.name, "failed": ends["failed"] > 0}
+        nb = _read(folder / "sweep.ipynb")
+        ends = nb.metadata.get("ends", {})
+        run = {"notebook": folder.resolve().parent.name, "name": folder.name, "failed": "failed" in ends}
         run["told"] = ", ".join(f"{count} {state}" for state, count in ends.items())
     else:
         run, book = load(folder), folder / "notebook.ipynb"

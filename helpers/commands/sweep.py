@@ -213,4 +213,5 @@ def _page(folder: Path, title: str, rows: Mapping, varied: Sequence[str]) -> str
             image, alt = base64.b64encode(plots.to_png(ax)).decode(), {"alt": plots.describe(ax)}
             outputs.append(new_output("display_data", {"image/png": image}, metadata={"image/png": alt}))
     source = new_code_cell('import pandas as pd\n\npd.read_csv("results.csv")', outputs=outputs)
-    return writes(new_notebook(cells=[new_markdown_cell(f"# {title}"), source]))
+    ends = {"ends": Counter(row["status"] for row in rows.values())}
+    return writes(new_notebook(cells=[new_markdown_cell(f"# {title}"), source], metadata=ends))
