@@ -81,15 +81,15 @@ def test_less_is_read_of_each_text_where_the_time_is_short_and_the_name_says_so(
 def test_an_interrupted_run_holds_the_answer_so_far_and_goes_on(answered, tmp_path):
     place, _ = answered
     words = ["run", "06", "-p", "DATA", place / "my.csv", "-p", "MINUTES", 3, "-p", "CONTENDERS", "words frozen lstm"]
-    words, folder = [*words, "--name", "stopped", "--resume"], tmp_path / "06_which_model"
+    words, done = [*words, "--name", "stopped", "--resume"], tmp_path / "06_which_model" / "stopped"
     with start(*words, runs=tmp_path, stdout=subprocess.DEVNULL) as process:
-        wait_for(lambda: list(folder.glob(".stopped*/checkpoint/06-lstm-1/done.npz")))
+        wait_for(lambda: list(done.parent.glob(".stopped*/checkpoint/06-lstm-1/done.npz")))
         process.send_signal(signal.SIGINT)
         assert process.wait(60)
-    for table in ("leaderboard.csv", "predictions.csv"):
-        assert set(pd.read_csv(folder / "stopped.failed" / table)["model"]) == {"tfidf", "frozen", "lstm"}
+    tables = (pd.read_csv(done.with_name("stopped.failed") / f"{n}.csv") for n in ("leaderboard", "predictions"))
+    assert all(set(table["model"]) == {"tfidf", "frozen", "lstm"} for table in tables)
     command(*words, runs=tmp_path)
-    assert record(folder / "stopped")["resumed"] and (folder / "stopped" / "history.csv").is_file()
-    for model in ("frozen", "lstm"):  # neither was trained again; both can be used
-        command("predict", folder / "stopped", place / "my.csv", "--out", tmp_path / "out.csv", "--model", model,
-                "--text-column", "body", runs=tmp_path)  # fmt: skip
+    assert record(done)["resumed"] and (done / "history.csv").is_file()
+    assert "lstm, epochs" not in (done / "notebook.ipynb").read_text("utf-8")  # it was not trained again
+    words = [done, place / "my.csv", "--out", tmp_path / "out.csv", "--text-column", "body", "--model"]
+    assert all(command("predict", *words, model, runs=tmp_path) for model in ("frozen", "lstm"))
