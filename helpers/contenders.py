@@ -224,7 +224,7 @@ def save(folder: Path, name: str, fitted: Fitted, **settings: Any) -> None:
 
 
 def load(folder: Path, name: str) -> tuple[Fitted, dict[str, Any]]:
-    """Returns what :func:`save` wrote, and the settings; a ValueError where arrays and terms do not fit."""
+    """Returns what :func:`save` wrote, and the settings."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     settings = json.loads((folder / f"{name}.json").read_text("utf-8"))
@@ -236,7 +236,4 @@ def load(folder: Path, name: str) -> tuple[Fitted, dict[str, Any]]:
         counter = TfidfVectorizer(sublinear_tf=True, dtype=np.float64, vocabulary=known, **part["settings"])
         counter.idf_, part["counter"] = arrays[f"idf_{i}"], counter
     coef, intercept = arrays["coef"].astype("float32"), arrays["intercept"]
-    features = sum(len(part["terms"]) for part in counts) or coef.shape[1]
-    if coef.shape != (len(intercept), features) or not np.isfinite(coef).all():
-        raise ValueError("its terms and coefficients do not fit")
     return Fitted(settings.pop("kind"), coef, intercept, float(settings.pop("C")), counts=counts), settings

@@ -56,15 +56,13 @@ def to_streams(parts: dict[str, list[str]], unit: str, size: int) -> tuple[dict[
     """Returns one stream of ids (tokens,) int32 a part, and the vocabulary, from the training part alone.
 
     It has at most ``size`` entries: EOS, UNKNOWN, then tokens by falling frequency. An InputError says that a part has
-    hardly any text or no known token, or that there are fewer than two different ones.
+    hardly any text or no known token.
     """
     tokens = {name: [split_tokens(document, unit) for document in parts[name]] for name in PARTS}
     for name, documents in tokens.items():
         if (found := sum(map(len, documents))) < SHORTEST:
             raise InputError(f"The {name} part has {found} tokens: a perplexity needs {SHORTEST} or more.")
     counts = Counter(token for document in tokens["train"] for token in document if token not in (EOS, UNKNOWN))
-    if len(counts) < 2:
-        raise InputError(f"The training text has {len(counts)} different {unit}: a language model needs two or more.")
     vocabulary = [EOS, UNKNOWN, *sorted(counts, key=lambda token: (-counts[token], token))[: size - 2]]
     places = {token: i for i, token in enumerate(vocabulary)}
     end = [] if unit == "character" and all(len(parts[name]) == 1 for name in PARTS) else [0]

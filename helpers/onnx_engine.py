@@ -172,13 +172,13 @@ def quantize(model: onnx.ModelProto, path: Path) -> None:
 class Engine:
     """A classifier in a folder that :func:`write` made: ``Engine(folder)(texts)`` gives probabilities (n, classes).
 
-    Its ``labels`` are the class names in the order of the outputs, its ``settings`` what :func:`write` was given.
+    Its ``labels`` are the class names in the order of the outputs.
     """
 
     def __init__(self, folder: str | Path, int8: bool = False, threads: int = 0) -> None:
         import onnxruntime
 
-        self.settings = said = weights.read_json(Path(folder) / "engine.json")
+        said = weights.read_json(Path(folder) / "engine.json")
         self.labels, length = said["labels"], said["length"]
         options = onnxruntime.SessionOptions()
         options.log_severity_level, options.intra_op_num_threads = 3, threads
@@ -192,8 +192,6 @@ class Engine:
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Returns the probabilities (n, classes) of n texts, or their vectors where the model has no head."""
-        if not len(texts):
-            return np.zeros((0, self._session.get_outputs()[0].shape[1]), "float32")
         return training.by_length(lambda ids: self._session.run(None, {"ids": ids})[0], self._ids(texts), BATCH)
 
 
@@ -224,12 +222,10 @@ def write(
 def export(folder: str | Path, saved: dict[str, Any] | None = None, fitted: Any = None) -> Path:
     """Writes the network of a run of 03, 04 or 08, or in its ``model/``, as an engine beside it; returns its folder.
 
-    ``saved`` and ``fitted`` are those of :func:`load_network`. An InputError where there is no network.
+    ``saved`` and ``fitted`` are those of :func:`load_network`.
     """
     folder = Path(folder) / "model" if (Path(folder) / "model").is_dir() else Path(folder)
     saved = saved or weights.read_json(folder / "classifier.json")
-    if not fitted and saved.get("kind") not in ("bert", "lstm"):
-        raise InputError(f"{folder} holds no network of its own: name the folder of one in it.")
     network, words, answer = load_network(folder, saved, fitted)
     said = {"labels": saved["labels"], "length": saved["length"]}
     if not words:
@@ -262,9 +258,6 @@ def load_network(
     if saved["kind"] == "bert":
         bert, words = pretrained.load_classifier(folder, saved)
         return bert, words, lambda texts: training.predict_proba(bert, words(texts, length), 64, pretrained.inputs)
-    network, vocabulary = keras.models.load_model(folder / "classifier.keras", compile=False), saved["vocabulary"]
-    known = next(w.shape[0] for w in network.weights if w.path.endswith("embeddings"))
-    if known != len(vocabulary):
-        raise ValueError(f"the network knows {known} tokens, its vocabulary has {len(vocabulary)}")
-    read = vocabulary, saved["unit"], length
+    network = keras.models.load_model(folder / "classifier.keras", compile=False)
+    read = saved["vocabulary"], saved["unit"], length
     return network, None, lambda texts: training.predict_proba(network, training.encode(texts, *read))

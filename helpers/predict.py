@@ -7,7 +7,6 @@ passed on: reading it runs no code of its maker.
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import json
 import shutil
@@ -33,7 +32,7 @@ def load_classifier(
     ``model`` names one of the run's others, such as ``"tfidf"`` or ``"frozen"``. ``export`` writes the engine of
     :mod:`helpers.onnx_engine` beside a network that has none; where there is one it answers, without TensorFlow, and
     with ``int8`` rounds to eight bits: faster on most processors, and nearly the same. An InputError says that the
-    folder holds no such classifier, or one whose files do not belong together.
+    folder holds no such classifier, or a damaged one.
     """
     folder = find_run(run) / "model"
     if not (folder / "classifier.json").is_file():
@@ -57,8 +56,6 @@ def load_classifier(
 def _model(folder: Path, name: str, settings: dict[str, Any], how: tuple[bool, bool]) -> Classify:
     """A run's own network, or by its name: counting, frozen, a network of 06 in a folder of its own, or a mixture."""
     if not name:
-        if settings["kind"] not in ("bert", "lstm"):
-            raise ValueError(f"it is of the unknown kind {settings['kind']!r}")
         return _network(folder, settings, how)
     powers = settings.get("mixture", {})
     if name == "mixture" and powers:
@@ -84,10 +81,7 @@ def _network(folder: Path, settings: dict[str, Any], how: tuple[bool, bool], fit
             onnx_engine.export(folder, settings, fitted)
     if not place.is_dir():
         return onnx_engine.load_network(folder, settings, fitted)[2]
-    engine = onnx_engine.Engine(place, int8)
-    if any(settings.get(key, value) != value for key, value in engine.settings.items()):
-        raise ValueError("its engine was made of another model")
-    return engine
+    return onnx_engine.Engine(place, int8)
 
 
 def predict_file(
@@ -111,26 +105,23 @@ def predict_file(
             raise InputError(f"{out} is no regular file: give --out a file's name.")
         if target.exists():
             target.open("r+").close()  # one that is read-only stays
-        place = target.with_name(f".{target.name}.{_mark(run, (model, int8, text_column), table)}.parts")
         classify, labels = load_classifier(run, model, export=True, int8=int8)
+        place, mark = target.with_name(f".{target.name}.parts"), _mark(run, (model, int8, text_column), table)
         place.mkdir(exist_ok=True)
-        with files.alone(target.with_name(f".{target.name}.lock"), str(out)):
-            for old in {*target.parent.glob(f".{glob.escape(target.name)}.*.parts")} - {place}:
-                shutil.rmtree(old)  # of other rows, or another model
-            names = _free_names(labels, table.columns)
-            parts = {place / str(start): start for start in range(0, len(table), CHUNK)}
-            with training.bar(len(table), "labelled", "texts") as shown:
-                for part, start in parts.items():
-                    old = table.iloc[start : start + CHUNK]
-                    if not part.exists():
-                        p = classify(texts.iloc[start : start + CHUNK].tolist())
-                        new = pd.DataFrame(p.round(6), old.index, names[1:])
-                        new.insert(0, names[0], np.array(labels)[p.argmax(axis=1)])
-                        files.write_atomic(part, pd.concat([old, new], axis=1).to_csv(index=False, header=not start))
-                    shown.update(len(old))
-            with files.whole(target) as file:
-                file.writelines(part.read_bytes() for part in parts)
-            shutil.rmtree(place)
+        names = _free_names(labels, table.columns)
+        parts = {place / f"{mark}-{start}": start for start in range(0, len(table), CHUNK)}
+        with training.bar(len(table), "labelled", "texts") as shown:
+            for part, start in parts.items():
+                old = table.iloc[start : start + CHUNK]
+                if not part.exists():
+                    p = classify(texts.iloc[start : start + CHUNK].tolist())
+                    new = pd.DataFrame(p.round(6), old.index, names[1:])
+                    new.insert(0, names[0], np.array(labels)[p.argmax(axis=1)])
+                    files.write_atomic(part, pd.concat([old, new], axis=1).to_csv(index=False, header=not start))
+                shown.update(len(old))
+        with files.whole(target) as file:
+            file.writelines(part.read_bytes() for part in parts)
+        shutil.rmtree(place)
         if empty := (texts.str.strip() == "").sum():
             print(f"{empty} of the texts are empty: their labels mean nothing.")
     except InputError:
