@@ -59,7 +59,7 @@ def fit_words(
     """Fits the counting classifier: TF-IDF, and for each class a logistic regression against the rest.
 
     Words and pairs of words, question and exclamation marks among them, with pieces of two to five characters of each
-    word; for a script without spaces one to three characters. From 6,000 texts on a feature must occur in two of them.
+    word; for a script without spaces one to three characters.
 
     The classes ``y`` (n,) of the n texts are from 0, and every one occurs; C is chosen on the held-out rows. A ``unit``
     of ``character`` is for scripts without spaces (:func:`helpers.text.guess_unit`); ``balanced`` weighs classes so

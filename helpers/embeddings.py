@@ -14,6 +14,7 @@ import numpy as np
 
 from helpers import InputError, training
 from helpers.files import write_atomic
+from helpers.training import tf
 
 BLOCK, BATCH, NOISE = 64, 16, 32  # tokens a block, blocks a batch, negatives shared by one place of all its blocks
 STRETCH = 256  # blocks that are shuffled together: a batch of one document would move the same few rows too far
@@ -111,8 +112,6 @@ def skipgram_gradients(centers: Any, contexts: Any, noise: Any, near: Any, negat
         near: (blocks, length, length): 1 where the second token is a context of the first.
         negatives: of a pair.
     """
-    import tensorflow as tf
-
     pairs = tf.reduce_sum(near, 2, keepdims=True)
     weight = pairs * negatives / tf.cast(tf.shape(noise)[1], tf.float32)
     pull = (1 - tf.sigmoid(tf.matmul(centers, contexts, transpose_b=True))) * near
@@ -130,7 +129,6 @@ def train_skipgram(
     Plain gradient steps on skip-gram with negative sampling (Mikolov et al. 2013). A token has at most ``window``
     contexts on each side, a number that is drawn anew each time, and a pair ``negatives`` random words.
     """
-    tf = training.import_tensorflow()
     size = len(corpus.words) + 1
     start = np.random.default_rng(seed).uniform(-0.5, 0.5, (size, dimensions)) / dimensions
     centers = tf.Variable(start.astype("float32"))

@@ -167,11 +167,11 @@ def read_runs(folders: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame, list[
     predictions gets its run's name behind it. An InputError tells of a file that is missing or not as it should be, and
     of runs whose rows, texts or labels differ.
     """
-    tables, histories, records, known = [], [pd.DataFrame(columns=HISTORY)], [], {}
+    tables, histories, records, known, first = [], [pd.DataFrame(columns=HISTORY)], [], {}, None
     for place, folder in {runs.find_run(folder): folder for folder in folders}.items():
         record, table = runs.load(folder), read_predictions(folder)
-        keys = [set(zip(*(t[c] for c in ("split", "row", "label", "text")), strict=True)) for t in (table, *tables[:1])]
-        if keys[0] != keys[-1] or label_names(table) != label_names((tables or [table])[0]):
+        rows = {*table[["split", "row", "label", "text"]].itertuples(index=False, name=None)}, label_names(table)
+        if rows != (first := first or rows):
             said = f"{folder} was judged on other rows, texts or classes than {folders[0]}"
             raise InputError(f"{said}: compare runs with the same DATA, TEST and SEED.")
         own = {name: part["prediction"].tolist() for name, part in table.groupby("model")}

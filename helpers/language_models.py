@@ -10,15 +10,12 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
 from helpers import InputError, files, tables, text, training
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from helpers.training import tf
 
 EOS, UNKNOWN = "<eos>", "<unk>"
 SHORTEST = 100  # tokens that a part needs
@@ -159,7 +156,7 @@ def windows(ids: np.ndarray, batch_size: int, length: int, seed: int | None = No
     """
     steps = (len(ids) - 1) // (batch_size * length)
     views = np.lib.stride_tricks.sliding_window_view(np.asarray(ids, "int32"), length + 1)
-    spec = training.import_tensorflow().TensorSpec((batch_size, length), "int32")
+    spec = tf.TensorSpec((batch_size, length), "int32")
     rng = np.random.default_rng(seed)
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -1,7 +1,6 @@
 """The networks of "which model should I use?": an LSTM from scratch and a fine-tuned BERT, within a time that is given.
 
-Epochs are timed on this machine. When their number is chosen, a network learns once more from all rows, the held-out
-ones too, if the time is enough: as the models that are not networks do. Taught in notebooks 03, 04 and 06.
+Epochs are timed on this machine. Taught in notebooks 03, 04 and 06.
 """
 
 from __future__ import annotations
@@ -11,14 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from helpers import InputError, pretrained, text, training
-
-if TYPE_CHECKING:
-    import keras
+from helpers.training import keras
 
 LSTM_EPOCHS, LEAST_EPOCHS, MOST_TOKENS = 25, 3, 200
 BERT_RATE, BERT_EPOCHS, BERT_BATCH = 1e-4, 4, 16
@@ -92,10 +89,6 @@ def fit_lstm(
     An InputError says that fewer than three epochs fit, or that it diverged.
     """
     end = time.monotonic() + seconds
-    training.import_tensorflow()
-    import keras
-    from keras import layers
-
     cut = [text.tokenize(t, unit) for t in texts]
     counts = Counter(token for tokens in cut for token in tokens)
     vocabulary = ["", "[UNK]", *(token for token, _ in counts.most_common(20_000))]
@@ -103,12 +96,12 @@ def fit_lstm(
     keras.utils.set_random_seed(seed)
     parts = [
         keras.Input((None,), dtype="int32"),
-        layers.Embedding(len(vocabulary), 128, mask_zero=True),
-        layers.SpatialDropout1D(0.4),
-        layers.Bidirectional(layers.LSTM(64, return_sequences=True)),
-        layers.GlobalAveragePooling1D(),
-        layers.Dropout(0.5),
-        layers.Dense(len(labels), activation="softmax"),
+        keras.layers.Embedding(len(vocabulary), 128, mask_zero=True),
+        keras.layers.SpatialDropout1D(0.4),
+        keras.layers.Bidirectional(keras.layers.LSTM(64, return_sequences=True)),
+        keras.layers.GlobalAveragePooling1D(),
+        keras.layers.Dropout(0.5),
+        keras.layers.Dense(len(labels), activation="softmax"),
     ]
     model = keras.Sequential(parts)
     model.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -143,8 +136,6 @@ def fit_bert(
         head: kernel (width, classes) and bias (classes,) of a regression on the frozen encoder's unit vectors, fitted
             on the same rows: where the training starts. None: at random, and the head reads [CLS].
     """
-    import keras
-
     keras.utils.set_random_seed(seed)
     clock = time.monotonic()
     model, _ = pretrained.classifier(preset, len(labels), dropout=0.1, pooling="mean" if head else "first")

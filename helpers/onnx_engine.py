@@ -6,20 +6,17 @@ into chains of reshapes that are neither faster nor worth rounding to int8. Taug
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from helpers import InputError, files, pretrained, training, weights
+from helpers.training import keras
 
-if TYPE_CHECKING:
-    import keras
-    import onnx
-
+onnx = training.Lazy("onnx")
 Classify = Callable[[Sequence[str]], np.ndarray]  # texts to probabilities (n, classes)
 TOLERANCE = 1e-4  # the most that a probability may differ from Keras'
 OPSET, FUSED, BATCH = 17, "com.microsoft", 32
@@ -36,15 +33,13 @@ class Graph:
 
     def __call__(self, kind: str, *inputs: Any, outputs: int = 1, **settings: Any) -> str:
         """Adds an operator; returns the name of its output, the last one where it has several."""
-        from onnx import helper, numpy_helper
-
         names = list(inputs)
         for i, value in enumerate(inputs):
             if not isinstance(value, str):
                 names[i] = f"w{len(self.weights)}"
-                self.weights.append(numpy_helper.from_array(np.asarray(value), names[i]))
+                self.weights.append(onnx.numpy_helper.from_array(np.asarray(value), names[i]))
         made = [f"{kind}{len(self.nodes)}_{i}" for i in range(outputs)]
-        self.nodes.append(helper.make_node(kind, names, made, made[0], **settings))
+        self.nodes.append(onnx.helper.make_node(kind, names, made, made[0], **settings))
         return made[-1]
 
     def dense(self, x: str, kernel: Any, bias: np.ndarray | None = None, exact: bool = False) -> str:
@@ -56,11 +51,10 @@ class Graph:
 
     def model(self, output: str, width: int) -> onnx.ModelProto:
         """Returns the whole: ids (n, length) int32 in, (n, width) float32 out."""
-        from onnx import TensorProto, helper
-
-        read = helper.make_tensor_value_info("ids", TensorProto.INT32, ["n", "length"])
+        helper, kinds = onnx.helper, onnx.TensorProto
+        read = helper.make_tensor_value_info("ids", kinds.INT32, ["n", "length"])
         self.nodes[-1].output[0] = "out" if self.nodes[-1].output[0] == output else output
-        told = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", width])
+        told = helper.make_tensor_value_info("out", kinds.FLOAT, ["n", width])
         graph = helper.make_graph(self.nodes, " ".join(["classifier", *self.exact]), [read], [told], self.weights)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(FUSED, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=8)
@@ -117,9 +111,7 @@ def _add_norm(g: Graph, part: dict[str, Any], x: str, new: str, dense: str, norm
 
 def lstm(network: keras.Sequential, int8_table: bool = False) -> onnx.ModelProto:
     """Returns an LSTM of 03 or 06, in one or both directions, its last or mean state, as an ONNX model of ids."""
-    from keras import layers
-
-    g, x, sequence = Graph(), "ids", False
+    g, x, sequence, layers = Graph(), "ids", False, keras.layers
     mask = g("Not", g("Equal", "ids", np.int32(0)))
     lengths = g("ReduceSum", g("Cast", mask, to=6), np.array([1]), keepdims=0)
     for layer in network.layers:
@@ -158,37 +150,31 @@ def _table(g: Graph, table: np.ndarray, int8: bool) -> str:
 def quantize(model: onnx.ModelProto, path: Path) -> None:
     """Writes a model with int8 products: a scale for each output of a kernel, those of the inputs found as it runs."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
     how = {"op_types_to_quantize": ["MatMul", "Attention", "LSTM"], "per_channel": True, "weight_type": QuantType.QInt8}
     how["reduce_range"] = any(node.op_type == "LSTM" for node in model.graph.node)  # 8 bits overflow without VNNI
     how |= {"nodes_to_exclude": model.graph.name.split()[1:], "extra_options": {"DefaultTensorType": 1}}
-    logging.disable(logging.WARNING)  # it advises to optimise the graph first, which is written as it should be
-    try:
-        quantize_dynamic(model, path, **how)
-    finally:
-        logging.disable(logging.NOTSET)
+    add_pre_process_metadata(model)  # else it advises to optimise the graph, which is written as it should be
+    quantize_dynamic(model, path, **how)
 
 
 class Engine:
-    """A classifier in a folder that :func:`write` made: ``Engine(folder)(texts)`` gives probabilities (n, classes).
-
-    Its ``labels`` are the class names in the order of the outputs.
-    """
+    """A classifier in a folder that :func:`write` made: ``Engine(folder)(texts)`` gives probabilities (n, classes)."""
 
     def __init__(self, folder: str | Path, int8: bool = False, threads: int = 0) -> None:
         import onnxruntime
 
         said = weights.read_json(Path(folder) / "engine.json")
-        self.labels, length = said["labels"], said["length"]
         options = onnxruntime.SessionOptions()
         options.log_severity_level, options.intra_op_num_threads = 3, threads
         path = Path(folder) / (INT8 if int8 else FLOAT32)
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         if "unit" in said:
-            self._ids = lambda texts: training.encode(texts, said["vocabulary"], said["unit"], length)
+            self._ids = lambda texts: training.encode(texts, said["vocabulary"], said["unit"], said["length"])
         else:
             words = weights.Tokenizer(weights.read_pieces(Path(folder) / "vocab.txt"), said["lowercase"])
-            self._ids = lambda texts: words(texts, length)
+            self._ids = lambda texts: words(texts, said["length"])
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Returns the probabilities (n, classes) of n texts, or their vectors where the model has no head."""
@@ -205,8 +191,6 @@ def write(
     BERT's ``pieces``, or ``unit`` and ``vocabulary``. A RuntimeError where float32 answers odd texts otherwise than
     the ``reference``.
     """
-    import onnx
-
     with files.whole_folder(out) as part:
         onnx.save(build(False), part / FLOAT32)
         quantize(build(True), part / INT8)
@@ -248,9 +232,6 @@ def load_network(
 
     With ``fitted``, a regression on frozen vectors, the network is the encoder that ``saved`` names.
     """
-    training.import_tensorflow()
-    import keras
-
     length = saved["length"]
     if fitted:
         encoder, words = pretrained.load(saved["preset"])

@@ -1,7 +1,6 @@
 """A run's classifier applied to new texts.
 
-Models are read from plain arrays and JSON and are checked for what they say of themselves, so that a run folder can be
-passed on: reading it runs no code of its maker.
+Models are read from plain arrays and JSON: a run folder can be passed on, and runs no code of its maker.
 """
 
 from __future__ import annotations
@@ -124,11 +123,9 @@ def predict_file(
         shutil.rmtree(place)
         if empty := (texts.str.strip() == "").sum():
             print(f"{empty} of the texts are empty: their labels mean nothing.")
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{str(out)[:200]!r} cannot be written ({reason}): give --out another place.") from None
+    except OSError as error:
+        told = f"{str(out)[:200]!r} cannot be written ({error.strerror or error})"
+        raise InputError(f"{told}: give --out another place.") from None
     return len(table)
 
 

@@ -10,16 +10,14 @@ import functools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from helpers import InputError, training, weights
 from helpers.files import whole_folder, write_json
+from helpers.training import keras, keras_hub, tf
 from helpers.weights import Tokenizer, tokenizer
-
-if TYPE_CHECKING:
-    import keras
 
 NAMES = {  # parts of the paths of KerasHub's variables, and what Hugging Face calls them
     "token_embedding": "embeddings.word_embeddings",
@@ -50,9 +48,6 @@ def load_new(preset: str = "minilm") -> tuple[keras.Model, Tokenizer]:
     if preset == "minilm" or Path(preset).expanduser().is_dir():
         words = tokenizer(preset)
         return _read_backbone(weights.find(preset)), words
-    training.import_tensorflow()
-    import keras_hub
-
     try:
         backbone = keras_hub.models.BertBackbone.from_preset(preset)
         hub = keras_hub.tokenizers.BertTokenizer.from_preset(preset)
@@ -71,9 +66,6 @@ load = functools.lru_cache(maxsize=1)(load_new)
 def _read_backbone(folder: Path) -> keras.Model:
     """Writes the arrays of a folder into a new backbone: KerasHub's own converter wants other names in each version."""
     config, tensors = weights.read_config(folder), weights.read_tensors(folder)
-    training.import_tensorflow()
-    import keras_hub
-
     try:
         backbone = keras_hub.models.BertBackbone(**{ours: config[theirs] for ours, theirs in SIZES.items()})
         for variable in backbone.weights:
@@ -124,8 +116,6 @@ def save_backbone(
 
 def use_exact_gelu(backbone: keras.Model) -> None:
     """Replaces KerasHub's tanh approximation of GELU in place: Hugging Face's BERT was trained with the exact one."""
-    import keras
-
     for layer in backbone.transformer_layers:
         layer.activation = keras.activations.gelu  # for whoever asks; the layer inside was built with the other one
         layer._feedforward_intermediate_dense.activation = layer.activation  # private: 0.26 to 0.32 have no argument
@@ -133,10 +123,8 @@ def use_exact_gelu(backbone: keras.Model) -> None:
 
 def inputs(token_ids: Any) -> dict[str, Any]:
     """Returns what a KerasHub BERT reads of ids (n, length): ids, segments (all 0) and padding mask."""
-    from keras import ops
-
-    token_ids = ops.convert_to_tensor(token_ids, "int32")
-    return {"token_ids": token_ids, "segment_ids": ops.zeros_like(token_ids), "padding_mask": token_ids != 0}
+    token_ids = keras.ops.convert_to_tensor(token_ids, "int32")
+    return {"token_ids": token_ids, "segment_ids": keras.ops.zeros_like(token_ids), "padding_mask": token_ids != 0}
 
 
 def encode(texts: Sequence[str], preset: str = "minilm", length: int = 256) -> np.ndarray:
@@ -146,17 +134,13 @@ def encode(texts: Sequence[str], preset: str = "minilm", length: int = 256) -> n
 
 
 def encode_ids(backbone: keras.Model, token_ids: np.ndarray, batch_size: int = 64) -> np.ndarray:
-    """Returns the means of the last layer's states over the tokens (Reimers and Gurevych 2019): (n, width) float32.
-
-    ``token_ids`` (n, length) are padded on the right with 0, and ``batch_size`` of them are read at once.
-    """
+    """Returns means (n, width) of the last states over the tokens of padded ids (Reimers and Gurevych 2019)."""
     return training.by_length(pooling(backbone), token_ids, batch_size)
 
 
 @functools.lru_cache(maxsize=2)
 def pooling(backbone: keras.Model) -> Any:
     """Returns a compiled function from ids (n, length) to mean-pooled vectors (n, width)."""
-    tf = training.import_tensorflow()
 
     @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32)])
     def pooled(ids: Any) -> Any:
@@ -167,11 +151,9 @@ def pooling(backbone: keras.Model) -> Any:
 
 def mean_state(states: Any, real: Any, unit: bool = False) -> Any:
     """Returns the mean (n, width) of states (n, length, width) where ``real`` (n, length), ``unit``: at length one."""
-    from keras import ops
-
-    real = ops.cast(real, states.dtype)[:, :, None]
-    mean = ops.sum(states * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1)
-    return ops.normalize(mean, axis=-1) if unit else mean
+    real = keras.ops.cast(real, states.dtype)[:, :, None]
+    mean = keras.ops.sum(states * real, axis=1) / keras.ops.maximum(keras.ops.sum(real, axis=1), 1)
+    return keras.ops.normalize(mean, axis=-1) if unit else mean
 
 
 def classifier(
@@ -184,8 +166,6 @@ def classifier(
     frozen but for low-rank updates (Hu et al. 2021).
     """
     backbone, words = load_new(preset)
-    import keras_hub
-
     if lora_rank:
         backbone.enable_lora(lora_rank)
     kind = keras_hub.models.BertTextClassifier if pooling == "first" else mean_classifier()
@@ -198,11 +178,9 @@ def mean_classifier() -> type:
 
     It can start as a regression on the frozen vectors (linear probing, then fine-tuning: Kumar et al. 2022).
     """
-    import keras
-    from keras_hub.models import BertTextClassifier
 
     @keras.saving.register_keras_serializable("helpers")
-    class MeanBertTextClassifier(BertTextClassifier):
+    class MeanBertTextClassifier(keras_hub.models.BertTextClassifier):
         def __init__(
             self, backbone: Any, num_classes: int, preprocessor: Any = None, activation: Any = None,
             dropout: float = 0.1, **more: Any,
@@ -213,7 +191,7 @@ def mean_classifier() -> type:
             self.output_dense = keras.layers.Dense(num_classes, activation, name="logits")
             states = backbone(backbone.input)["sequence_output"]
             mean = self.output_dropout(mean_state(states, backbone.input["padding_mask"], True))
-            super(BertTextClassifier, self).__init__(backbone.input, self.output_dense(mean), **more)
+            super(keras_hub.models.BertTextClassifier, self).__init__(backbone.input, self.output_dense(mean), **more)
             self.num_classes, self.activation = num_classes, keras.activations.get(activation)
             self.dropout = dropout
 
@@ -232,7 +210,6 @@ def read_state(model: keras.Model, states: Any, real: Any) -> Any:
 
 def compile_adamw(model: keras.Model, learning_rate: float, steps: Any, weight_decay: float = 0.01) -> None:
     """Compiles with AdamW, 10 % warm-up and linear decay to 0 over ``steps``, a number or a variable (Devlin 2019)."""
-    import keras
 
     def rate() -> Any:
         return warmup_linear(keras.ops.cast(optimizer.iterations, "float32"), learning_rate, steps)
@@ -244,10 +221,9 @@ def compile_adamw(model: keras.Model, learning_rate: float, steps: Any, weight_d
 
 def warmup_linear(step: Any, peak: Any, steps: Any, share: float = 0.1) -> Any:
     """Returns the learning rate at ``step``: up to ``peak`` in the first ``share`` of the steps, then down to 0."""
-    from keras import ops
-
-    up = ops.maximum(steps * share, 1.0)
-    return peak * ops.minimum((step + 1) / up, ops.maximum((steps - step) / ops.maximum(steps - up, 1.0), 0.0))
+    up = keras.ops.maximum(steps * share, 1.0)
+    down = keras.ops.maximum((steps - step) / keras.ops.maximum(steps - up, 1.0), 0.0)
+    return peak * keras.ops.minimum((step + 1) / up, down)
 
 
 def batches(token_ids: np.ndarray, targets: np.ndarray, batch_size: int, seed: int | None = None) -> Any:
@@ -260,9 +236,6 @@ def save_classifier(folder: Path, model: keras.Model, words: Tokenizer, labels: 
 
     ``labels`` are the class names in the order of the outputs; ``length`` word pieces of a text are read.
     """
-    import keras
-    import keras_hub
-
     lower = words.lowercase
     hub = keras_hub.tokenizers.BertTokenizer(words.pieces, lowercase=lower, strip_accents=lower)
     model.preprocessor = keras_hub.models.BertTextClassifierPreprocessor(hub, sequence_length=length)
@@ -277,9 +250,6 @@ def save_classifier(folder: Path, model: keras.Model, words: Tokenizer, labels: 
 
 def load_classifier(folder: Path, settings: dict[str, Any]) -> tuple[keras.Model, Tokenizer]:
     """Returns model and tokenizer that :func:`save_classifier` wrote; ``settings`` are its ``classifier.json``."""
-    training.import_tensorflow()
-    import keras_hub
-
     mean_classifier()  # so that KerasHub knows it
     model = keras_hub.models.BertTextClassifier.from_preset(str(folder), preprocessor=None)
     if settings["exact_gelu"]:

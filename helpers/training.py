@@ -5,24 +5,23 @@ Taught in ``03_lstm_classifier`` and ``04_bert_finetune``.
 
 from __future__ import annotations
 
+import functools
+import importlib
 import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from helpers import InputError, runs, text
 from helpers.files import whole, whole_folder, write_json
 
-if TYPE_CHECKING:
-    import keras
-    import pandas as pd
-    import tensorflow as tf
 
-
+@functools.cache
 def import_tensorflow() -> Any:
     """Returns the module ``tensorflow``, imported without its start-up lines, which no log level of its own hides."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -40,6 +39,22 @@ def import_tensorflow() -> Any:
         os.close(saved)
         os.close(sink)
     return tensorflow
+
+
+class Lazy:
+    """A module that is imported, after ``first`` is done, when something of it is asked for."""
+
+    def __init__(self, name: str, first: Callable[[], Any] = lambda: None) -> None:
+        self._name, self._first = name, first
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # Python's own questions, such as doctest's, import nothing
+            raise AttributeError(name)
+        self._first()
+        return getattr(importlib.import_module(self._name), name)
+
+
+keras, keras_hub, tf = (Lazy(name, import_tensorflow) for name in ("keras", "keras_hub", "tensorflow"))
 
 
 def pad(token_ids: Sequence[Sequence[int]], length: int) -> np.ndarray:
@@ -61,7 +76,6 @@ def encode(texts: Sequence[str], vocabulary: Sequence[str], unit: str, length: i
 
 def dataset(generator: Callable[[], Iterator[Any]], signature: Any, count: int) -> tf.data.Dataset:
     """Returns a data set of ``count`` elements, without tf.data's tuner: its thread makes every epoch wait for it."""
-    tf = import_tensorflow()
     options = tf.data.Options()
     options.autotune.enabled = False
     made = tf.data.Dataset.from_generator(generator, output_signature=signature)
@@ -78,9 +92,8 @@ def sorted_batches(
     """
     count, sizes = len(token_ids), np.maximum((token_ids != 0).sum(axis=1), 1)
     order = np.arange(count) if rng is None else rng.permutation(count)
-    stretch = max(count, 1) if rng is None else 16 * batch_size
-    parts = np.split(order, range(stretch, count, stretch))
-    order = np.concatenate([part[np.argsort(sizes[part], kind="stable")] for part in parts])
+    stretch = 16 * batch_size if rng else count + 1
+    order = order[np.lexsort((sizes[order], np.arange(count) // stretch))]
     batches = np.split(order, range(batch_size, count, batch_size))
     for place in range(len(batches)) if rng is None else rng.permutation(len(batches)):
         rows = batches[place]
@@ -93,7 +106,6 @@ def bucketed(token_ids: np.ndarray, targets: np.ndarray, batch_size: int, seed: 
     They are those of :func:`sorted_batches`, for evaluation; a ``seed`` shuffles them anew in every epoch, repeatably.
     ``token_ids`` (n, length) int32 are padded on the right with 0; ``targets`` are (n,) or (n, classes).
     """
-    tf = import_tensorflow()
     rng = None if seed is None else np.random.default_rng(seed)
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -132,7 +144,6 @@ def build(model: keras.Model, batches: tf.data.Dataset) -> None:
     """
     if model.optimizer.built:
         return
-    tf = import_tensorflow()
     zeros = tf.nest.map_structure(lambda spec: tf.zeros([n or 2 for n in spec.shape], spec.dtype), batches.element_spec)
     output = model(zeros[0])
     model.optimizer.build(model.trainable_variables)
@@ -162,9 +173,6 @@ def fit(
         class_weight: class index to weight of its loss.
         monitor: ``"val_accuracy"``, ``"val_loss"``, or without validation rows ``"loss"``.
     """
-    import keras
-    import pandas as pd
-
     folder, sign = runs.checkpoint(label), 1 if monitor.endswith("loss") else -1
     state, rows, best = folder and folder / "state.npz", [], []
     build(model, train)

@@ -12,6 +12,7 @@ from scipy.special import softmax
 
 from helpers import InputError, training
 from helpers import language_models as lm
+from helpers.training import keras
 
 SIZE, WINDOW = 30, 12
 sliding = np.lib.stride_tricks.sliding_window_view
@@ -55,11 +56,8 @@ def test_one_discount_agrees_with_nltk(order, monkeypatch):
 
 
 def test_a_network_has_half_a_window_before_every_token(lesson):
-    import keras
-    from keras import layers
-
-    ids, vectors = keras.Input((None,), dtype="int32"), layers.ReversibleEmbedding(SIZE, 16)
-    x = layers.LSTM(16, return_sequences=True)(vectors(ids))
+    ids, vectors = keras.Input((None,), dtype="int32"), keras.layers.ReversibleEmbedding(SIZE, 16)
+    x = keras.layers.LSTM(16, return_sequences=True)(vectors(ids))
     model, ids = lesson.Neural(keras.Model(ids, vectors(x, reverse=True))), stream(400, seed=7)
     scores, whole = model.log_probabilities(ids), np.concatenate([[0], ids])
     for place in (0, 3, 11, 12, 17, 18, 200, 399):

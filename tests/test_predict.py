@@ -16,10 +16,8 @@ TEXTS = ["six five", "one", "", "no such words", "two, three", ":)"]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    from keras import layers
-
     folder = tmp_path_factory.mktemp("run")
-    network = tiny_lstm(len(WORDS), 2, layers.LSTM(4))
+    network = tiny_lstm(len(WORDS), 2, training.keras.layers.LSTM(4))
     training.save_classifier(folder / "model", network, WORDS, ["a", "b"], unit="word", length=10)
     return str(folder)
 
@@ -30,9 +28,7 @@ def source(tmp_path):
     return str(tmp_path / "new.csv")
 
 
-@pytest.mark.parametrize("chunk", [2, 4096])
-def test_a_file_is_labelled_in_its_order(run, source, tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr(predict, "CHUNK", chunk)
+def test_a_file_is_labelled_in_its_order(run, source, tmp_path):
     out = tmp_path / "out.csv"
     assert predict.predict_file(run, source, out) == 6
     table = pd.read_csv(out, keep_default_na=False)
@@ -84,8 +80,6 @@ def test_the_users_columns_stay(run, source, tmp_path, capsys):
 
 
 def test_a_link_is_written_through(run, source, tmp_path):
-    with pytest.raises(InputError, match="cannot be written"):
-        predict.predict_file(run, source, tmp_path / "a\0b")
     (tmp_path / "real.csv").write_text("old")
     (tmp_path / "link.csv").symlink_to("real.csv")
     predict.predict_file(run, source, tmp_path / "link.csv")

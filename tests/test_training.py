@@ -10,18 +10,11 @@ import pytest
 from conftest import tiny_lstm
 
 from helpers import InputError, files, runs, training
-
-
-@pytest.fixture(scope="module")
-def keras():
-    training.import_tensorflow()
-    import keras
-
-    return keras
+from helpers.training import keras
 
 
 @pytest.fixture
-def model(keras):
+def model():
     """A network of 8 tokens and 2 classes; 42 numbers, quickly traced."""
     built = tiny_lstm(8, 2, keras.layers.GlobalAveragePooling1D())
     built.compile(keras.optimizers.Adam(0.05), "sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -75,46 +68,39 @@ def test_a_diverging_run_stops_with_a_sentence(model):
 
 
 @pytest.mark.parametrize(("killed_after", "monitor"), [(1, "val_loss"), (3, "val_accuracy"), (6, "val_loss")])
-def test_a_stopped_training_goes_on_from_its_last_epoch(keras, model, tmp_path, monkeypatch, killed_after, monitor):
+def test_a_stopped_training_goes_on_from_its_last_epoch(model, tmp_path, monkeypatch, killed_after, monitor):
     monkeypatch.setenv(runs.FOLDER_VARIABLE, str(tmp_path))
-    start, batches, states = model.get_weights(), training.bucketed(TABLE, TARGETS, 16, 1), []
+    batches, states, epochs = training.bucketed(TABLE, TARGETS, 16, 1), [], itertools.count(1)
 
-    def train(stop_after=None):
-        built, epochs = keras.models.clone_model(model), itertools.count(1)
-        built.set_weights(start)
+    @contextlib.contextmanager
+    def whole(path):
+        with files.whole(path) as file:
+            yield file
+        if next(epochs) == killed_after:
+            raise KeyboardInterrupt
+
+    def note(built):
+        states.append([np.array(v) for v in training.variables(built)])
+
+    def train(built):
         built.compile(keras.optimizers.Adam(0.05), "sparse_categorical_crossentropy", metrics=["accuracy"])
         fit = built.fit
-
-        def note():
-            states.append([np.array(v) for v in training.variables(built)])
-
-        @contextlib.contextmanager
-        def whole(path):
-            with files.whole(path) as file:
-                yield file
-            if next(epochs) == stop_after:
-                note()
-                raise KeyboardInterrupt
-
-        built.fit = lambda *given, **named: (note(), fit(*given, **named))
-        monkeypatch.setattr(training, "whole", whole)
+        built.fit = lambda *given, **named: (note(built), fit(*given, **named))
         monkeypatch.setattr(runs, "_fits", collections.Counter())
-        return training.fit(built, batches, batches, 6, "toy", patience=6, monitor=monitor), built
+        return training.fit(built, batches, batches, 6, "toy", patience=6, monitor=monitor)
 
+    monkeypatch.setattr(training, "whole", whole)
+    resumed = keras.models.clone_model(model)
     with pytest.raises(KeyboardInterrupt):
-        train(killed_after)
-    history, resumed = train()
+        train(model)
+    note(model)
+    history = train(resumed)
     assert len(states) == (2 if killed_after == 6 else 3)  # a whole one is not trained again
     assert killed_after == 6 or all(map(np.array_equal, states[1], states[2]))
     assert history["epoch"].tolist() == [1, 2, 3, 4, 5, 6] and history["seconds"].is_monotonic_increasing
     best = history.loc[history["val_loss"].idxmin() if monitor == "val_loss" else history["val_accuracy"].idxmax()]
     accuracy = (training.predict_proba(resumed, TABLE).argmax(1) == TARGETS).mean()
     assert accuracy == pytest.approx(best["val_accuracy"], abs=1e-6)
-
-
-def test_probabilities_keep_order_and_ignore_padding(model):
-    expected = np.concatenate([np.asarray(model(row[None, : (row != 0).sum()])) for row in TABLE])
-    assert np.allclose(training.predict_proba(model, TABLE, 16), expected, atol=1e-6)
 
 
 def test_a_save_that_fails_leaves_the_old_model_whole(model, tmp_path, monkeypatch):
@@ -136,7 +122,7 @@ def test_a_save_that_fails_leaves_the_old_model_whole(model, tmp_path, monkeypat
         assert [folder.name for folder in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_text_without_any_token_is_read_like_any_other(keras):
+def test_a_text_without_any_token_is_read_like_any_other():
     x = training.encode([":)", "", "...", "one two"] * 2, ["", "[UNK]", "one", "two"], "word", 6)
     assert x[:4].tolist() == [[1, 1, 0, 0, 0, 0], [1] + [0] * 5, [1, 1, 1, 0, 0, 0], [2, 3, 0, 0, 0, 0]]
     forms = keras.layers.Embedding(4, 4, mask_zero=True), keras.layers.LSTM(3, return_sequences=True)
