@@ -16,7 +16,7 @@ import numpy as np
 from helpers import InputError, files, pretrained, training, weights
 from helpers.training import keras
 
-onnx = training.Lazy("onnx")
+onnx, onnxruntime, quantization = map(training.Lazy, ("onnx", "onnxruntime", "onnxruntime.quantization"))
 Classify = Callable[[Sequence[str]], np.ndarray]  # texts to probabilities (n, classes)
 TOLERANCE = 1e-4  # the most that a probability may differ from Keras'
 OPSET, FUSED, BATCH = 17, "com.microsoft", 32
@@ -149,22 +149,18 @@ def _table(g: Graph, table: np.ndarray, int8: bool) -> str:
 
 def quantize(model: onnx.ModelProto, path: Path) -> None:
     """Writes a model with int8 products: a scale for each output of a kernel, those of the inputs found as it runs."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
-
-    how = {"op_types_to_quantize": ["MatMul", "Attention", "LSTM"], "per_channel": True, "weight_type": QuantType.QInt8}
+    how = {"op_types_to_quantize": ["MatMul", "Attention", "LSTM"], "per_channel": True}
+    how["weight_type"] = quantization.QuantType.QInt8
     how["reduce_range"] = any(node.op_type == "LSTM" for node in model.graph.node)  # 8 bits overflow without VNNI
     how |= {"nodes_to_exclude": model.graph.name.split()[1:], "extra_options": {"DefaultTensorType": 1}}
-    add_pre_process_metadata(model)  # else it advises to optimise the graph, which is written as it should be
-    quantize_dynamic(model, path, **how)
+    quantization.quant_utils.add_pre_process_metadata(model)  # or it advises to optimise the graph, which needs none
+    quantization.quantize_dynamic(model, path, **how)
 
 
 class Engine:
     """A classifier in a folder that :func:`write` made: ``Engine(folder)(texts)`` gives probabilities (n, classes)."""
 
     def __init__(self, folder: str | Path, int8: bool = False, threads: int = 0) -> None:
-        import onnxruntime
-
         said = weights.read_json(Path(folder) / "engine.json")
         options = onnxruntime.SessionOptions()
         options.log_severity_level, options.intra_op_num_threads = 3, threads
