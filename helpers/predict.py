@@ -6,10 +6,12 @@ Models are read from plain arrays and JSON: a run folder can be passed on, and r
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import itertools
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,15 +85,26 @@ def _network(folder: Path, settings: dict[str, Any], how: tuple[bool, bool], fit
     return onnx_engine.Engine(place, int8)
 
 
+@functools.lru_cache(maxsize=1)
+def _loaded(run: str, model: str, int8: bool, mark: str) -> tuple[Classify, list[str]]:
+    """The classifier of a run, read once for each ``mark`` by each process that labels."""
+    return load_classifier(run, model, export=True, int8=int8)
+
+
+def _label(texts: list[str], *run: Any) -> np.ndarray:
+    return _loaded(*run)[0](texts)
+
+
 def predict_file(
-    run: str, source: str, out: Path, text_column: str = "text", model: str = "", int8: bool = False
-) -> int:
+    run: str, source: str, out: Path, text_column: str = "text", model: str = "", int8: bool = False,
+    spread: Callable = map,
+) -> int:  # fmt: skip
     """Labels the texts of a file with a run's classifier and writes them as CSV; returns the number of rows.
 
     The rows keep their order and their columns, and gain ``label`` and ``p_<label>``, under other names where the file
     has these already. ``out`` is written whole or not at all; what is labelled lies in a hidden folder beside it until
-    then, from where the same call goes on after a stop. ``source`` has any form of ``DATA``; all else is as of
-    :func:`load_classifier`.
+    then, from where the same call goes on after a stop. ``source`` has any form of ``DATA``; ``spread`` may be the
+    ``map`` of a pool, or of a cluster that sees the run under the same path; all else is as of :func:`load_classifier`.
     """
     table, _ = data.read_table(source)
     table = table.replace(r"\r\n?", "\n", regex=True)  # a CSV file would break at them
@@ -104,19 +117,21 @@ def predict_file(
             raise InputError(f"{out} is no regular file: give --out a file's name.")
         if target.exists():
             target.open("r+").close()  # one that is read-only stays
-        classify, labels = load_classifier(run, model, export=True, int8=int8)
-        place, mark = target.with_name(f".{target.name}.parts"), _mark(run, (model, int8, text_column), table)
+        mark, place = _mark(run, (model, int8, text_column), table), target.with_name(f".{target.name}.parts")
+        which = str(find_run(run)), model, int8, mark
+        labels = _loaded(*which)[1]
         place.mkdir(exist_ok=True)
         names = _free_names(labels, table.columns)
         parts = {place / f"{mark}-{start}": start for start in range(0, len(table), CHUNK)}
+        missing = {part: table.iloc[start : start + CHUNK] for part, start in parts.items() if not part.exists()}
         with training.bar(len(table), "labelled", "texts") as shown:
-            for part, start in parts.items():
-                old = table.iloc[start : start + CHUNK]
-                if not part.exists():
-                    p = classify(texts.iloc[start : start + CHUNK].tolist())
-                    new = pd.DataFrame(p.round(6), old.index, names[1:])
-                    new.insert(0, names[0], np.array(labels)[p.argmax(axis=1)])
-                    files.write_atomic(part, pd.concat([old, new], axis=1).to_csv(index=False, header=not start))
+            shown.update(len(table) - sum(map(len, missing.values())))
+            some = (texts[rows.index].tolist() for rows in missing.values())
+            answers = spread(_label, some, *map(itertools.repeat, which))
+            for (part, old), p in zip(missing.items(), answers, strict=True):
+                new = pd.DataFrame(p.round(6), old.index, names[1:])
+                new.insert(0, names[0], np.array(labels)[p.argmax(axis=1)])
+                files.write_atomic(part, pd.concat([old, new], axis=1).to_csv(index=False, header=not parts[part]))
                 shown.update(len(old))
         with files.whole(target) as file:
             file.writelines(part.read_bytes() for part in parts)
