@@ -127,19 +127,17 @@ def parse(source: str, where: str = "the notebook") -> dict[str, Parameter]:
 
 def _declared(node: ast.stmt, meaning: str, where: str) -> Parameter:
     """Returns one line of the cell, with a type that can be checked and a default that passes its own check."""
-    if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value):
-        said = f"Line {node.lineno} of the parameters cell of {where} is not of the form NAME: type = literal."
-        raise InputError(said)
-    name, kind = node.target.id, ast.unparse(node.annotation)
-    if not re.fullmatch(rf"({_SCALAR}|list\[{_SCALAR}\]|Literal\[.+\])( \| None)?", kind):
-        raise InputError(f"{name} in {where} has the type {kind}: use int, float, bool, str, list or Literal.")
     try:
-        parameter = Parameter(name, kind, ast.literal_eval(node.value), meaning)
+        kind = ast.unparse(node.annotation)
+        if not re.fullmatch(rf"({_SCALAR}|list\[{_SCALAR}\]|Literal\[.+\])( \| None)?", kind):
+            raise TypeError
+        parameter = Parameter(node.target.id, kind, ast.literal_eval(node.value), meaning)
         return replace(parameter, default=parameter.accept(parameter.default))
     except InputError as error:
         raise InputError(f"In {where} the default {str(error)[:-1]}: mend the parameters cell.") from None
-    except _UNREADABLE:
-        raise InputError(f"{name} in {where} is not a literal: parameters hold no derived value.") from None
+    except (*_UNREADABLE, AttributeError):
+        said = f"Line {node.lineno} of the parameters cell of {where} is not of the form NAME: type = literal"
+        raise InputError(f"{said}, of the type int, float, bool, str, list or Literal.") from None
 
 
 def resolve(notebook: Path, given: dict[str, Any]) -> dict[str, Any]:
@@ -177,10 +175,10 @@ def load_file(path: Path, kinds: type | tuple[type, ...] = dict) -> Any:
     """
     import yaml
 
+    twice = []
+
     def once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-        for name, count in Counter(name for name, _ in pairs).items():
-            if count > 1:
-                raise InputError(f"The parameter file {path} gives {_short(name)} twice: keep one value.")
+        twice.extend(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         return dict(pairs)
 
     class Loader(yaml.BaseLoader):
@@ -193,12 +191,12 @@ def load_file(path: Path, kinds: type | tuple[type, ...] = dict) -> Any:
             found = json.loads(content, object_pairs_hook=once)
         except json.JSONDecodeError:
             found = yaml.load(content, Loader=Loader)
-    except InputError:
-        raise
     except OSError:
         raise InputError(f"The parameter file {path} cannot be read: check the path.") from None
     except (*_UNREADABLE, AttributeError, yaml.YAMLError):  # AttributeError: there is no standard input
         raise InputError(f"The parameter file {path} is not well-formed YAML or JSON: mend it.") from None
+    if twice:
+        raise InputError(f"The parameter file {path} gives {_short(twice[0])} twice: keep one value.")
     if not isinstance(found, kinds):
         raise InputError(f"The parameter file {path} is not a mapping of names to values.")
     return found

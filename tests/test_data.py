@@ -2,7 +2,6 @@
 
 import http.server
 import threading
-import time
 
 import numpy as np
 import pandas as pd
@@ -135,7 +134,7 @@ def test_what_may_be_an_open_quote_or_a_missing_header_is_noted(tmp_path):
 
 @pytest.fixture
 def server():
-    """A web server on this machine that sends ten rows, half of what it promised, or a byte now and then."""
+    """A web server on this machine that sends ten rows, or half of what it promised."""
     rows = "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(10))
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -144,9 +143,6 @@ def server():
             self.send_response(200)
             self.send_header("Content-Length", str(len(body) * (2 if "half" in self.path else 1)))
             self.end_headers()
-            for byte in body[:50] if "drip" in self.path else ():
-                time.sleep(0.05)
-                self.wfile.write(bytes([byte]))
             self.wfile.write(body)
 
         def log_message(self, *_):
@@ -165,6 +161,3 @@ def test_addresses(server, monkeypatch):
     monkeypatch.setattr(tables, "MAX_BYTES", 50)
     with pytest.raises(InputError, match="larger than 1 GB"):
         data.read_table(f"{server}/a.csv")
-    monkeypatch.setattr(tables, "DOWNLOAD_SECONDS", 0.3)
-    with pytest.raises(InputError, match="more than"):
-        data.read_table(f"{server}/drip.csv")
