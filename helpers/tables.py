@@ -35,10 +35,8 @@ def find_file(name: str) -> Path:
     if path is None:
         way_out = f"check the path, or use one of {', '.join(SHIPPED)}."
         raise InputError(f"{name} does not exist, looked up from here and from the project's root: {way_out}")
-    if path.is_dir():
-        raise InputError(f"{name} is a folder: name the file in it ({', '.join(SUFFIXES)}).")
     if not path.is_file():
-        raise InputError(f"{name} is a pipe, a socket or a device: save what it gives to a file, and name that.")
+        raise InputError(f"{name} is a folder, a pipe or a device: name a file ({', '.join(SUFFIXES)}).")
     if not size:
         raise InputError(f"{name} is an empty file: it needs a header such as text,label and one row per text.")
     if size > MAX_BYTES:
@@ -175,6 +173,8 @@ def _parse(raw: bytes, path: Path) -> tuple[pd.DataFrame, list[str]]:
         except Exception:
             raise InputError(f"{name} is not a parquet file that can be read: export it again, or as CSV.") from None
     text, notes = decode(raw, name)
+    if not text.strip():
+        raise InputError(f"{name} holds nothing but white space: it needs a header such as text,label.")
     if suffix == ".jsonl":
         return _parse_jsonl(text, name), notes
     try:
