@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import InputError
-from helpers.tables import MAX_CHARACTERS, column, read_table, refuse
+from helpers.tables import column, read_table, refuse
 
 TEXT_NAMES = (
     "text texts content review sentence headline title body comment message question tweet utterance query document "
@@ -52,7 +52,7 @@ def read_labelled(
     if is_csv:
         notes += _check_header(texts, labels, source)
     texts, labels = (c.fillna("").astype(str).str.replace(r"\r\n?", "\n", regex=True) for c in (texts, labels))
-    labels, huge = labels.str.strip(), texts.str.len() > MAX_CHARACTERS
+    labels = labels.str.strip()
     blank, bare = texts.str.strip() == "", labels.isin(["", "nan", "NaN"])
     if (gone := blank | bare).mean() > FEW:
         refuse(blank, source, "an empty text", "fill or remove the row")
@@ -60,7 +60,6 @@ def read_labelled(
     if gone.any():
         place = f"{gone.sum():,} of {len(gone):,} rows of {source}, the first in row {gone.to_numpy().argmax() + 1}"
         notes.append(f"Left out for want of a text or a label: {place}.")
-    refuse(huge, source, f"a text of over {MAX_CHARACTERS:,} characters", "look for a missing quote, or split it")
     if not any(re.search(r"[^\W_]", text) for text in texts):
         raise InputError(f"{source} has no text with a letter or a digit in column {text_column!r}: look at the file.")
     if odd := sorted(set(labels[labels.str.casefold().isin(PLACEHOLDERS)])):

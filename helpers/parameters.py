@@ -115,18 +115,15 @@ def parse(source: str, where: str = "the notebook") -> dict[str, Parameter]:
         body = ast.parse(source).body
     except _UNREADABLE:
         raise InputError(f"The parameters cell of {where} is not valid Python: mend it.") from None
-    lines, found = re.split(r"\r\n?|\n", source), {}
-    for node in (n for n in body if not isinstance(n, ast.Import | ast.ImportFrom)):
-        rest = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
-        parameter = _declared(node, rest.partition("#")[2].strip("# "), where)
-        if parameter.name in found:
-            raise InputError(f"The parameters cell of {where} sets {parameter.name} twice: remove one line.")
-        found[parameter.name] = parameter
-    return found
+    lines = re.split(r"\r\n?|\n", source)
+    nodes = [node for node in body if not isinstance(node, ast.Import | ast.ImportFrom)]
+    return {parameter.name: parameter for parameter in (_declared(node, lines, where) for node in nodes)}
 
 
-def _declared(node: ast.stmt, meaning: str, where: str) -> Parameter:
+def _declared(node: ast.stmt, lines: Sequence[str], where: str) -> Parameter:
     """Returns one line of the cell, with a type that can be checked and a default that passes its own check."""
+    rest = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
+    meaning = rest.partition("#")[2].strip("# ")
     try:
         kind = ast.unparse(node.annotation)
         if not re.fullmatch(rf"({_SCALAR}|list\[{_SCALAR}\]|Literal\[.+\])( \| None)?", kind):

@@ -18,7 +18,7 @@ from helpers.files import bases
 
 SHIPPED = ("news_en", "news_zh")
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
-MAX_BYTES, MAX_CHARACTERS = 1_000_000_000, 1_000_000
+MAX_BYTES = 1_000_000_000
 _TOO_LARGE = f"{{}} is larger than {MAX_BYTES // 10**9} GB: draw a sample of its rows first."
 # Accents of French, German, Spanish, Italian, Portuguese, the Nordic languages, Dutch, Icelandic.
 _WESTERN = "àâæçèéêëîïôœùûüÿ äöüß áéíóúñüç àèéìíîòóùú àáâãçéêíóõôúü åäöæøéèêóôü ëïéèêöüáóíúà áéíóúýðþæö"

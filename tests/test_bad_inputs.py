@@ -47,7 +47,6 @@ P EPOCHS 1 -p EPOCHS 2 | EPOCHS is given twice: keep one value
 P EPOCHS | expected 2 arguments
 run toy.ipynb --epochs 3 | unrecognized arguments: --epochs 3
 run toy.ipynb --name ../x | '../x' cannot name a run
-run toy.ipynb --name '' | '' cannot name a run
 run toy.ipynb --name interactive | cannot name a run
 run toy.ipynb --name sweep-a | cannot name a run
 run toy.ipynb --cell-timeout nan | 'nan' is not a number above 0
@@ -61,8 +60,6 @@ run toy.ipynb -f double.json | double.json gives EPOCHS twice: keep one value
 run toy.ipynb -f bomb.yaml | is not of the type str
 run toy.ipynb -f nested.yaml | is not of the type int
 run data.ipynb -p PRESET nosuch | PRESET=nosuch is none of
-run data.ipynb -p PRESET '' | PRESET is empty
-run data.ipynb -p SEED 4294967296 | out of range
 run data.ipynb -p TEST unseen.csv | unseen.csv has labels that tiny.csv lacks, zebra
 run data.ipynb -p TEST oneclass.csv | oneclass.csv has one class only, 'a': a test needs two or more
 run data.ipynb -p LABEL_COLUMN class | tiny.csv has no column 'class'; its columns are text, label
@@ -84,21 +81,18 @@ D http://127.0.0.1:9/a.html | could not be read
 D ftp://127.0.0.1/a.csv | does not exist
 compare tiny.csv --seeds 0 | '0' is not a whole number above 0
 compare tiny.csv --seeds 99999999999999999999 | out of range
-compare tiny.csv --minutes 0 | '0' is not a number above 0
 compare columns.csv | It cannot be said which of the columns a, b, c holds the text
 run many.ipynb -p RUNS nowhere | nowhere is not a run folder
 run many.ipynb -p RUNS . | not a finished run
 report nowhere | nowhere is not a run folder
 report . | holds no finished or failed run
 sweep toy.ipynb | required: grid
-sweep toy.ipynb nowhere.yaml | nowhere.yaml cannot be read
 sweep toy.ipynb none.yaml | has no points
 sweep toy.ipynb points.json | has no points
 sweep toy.ipynb twice.json | has the point {"EPOCHS": "2"} twice: keep one
 sweep toy.ipynb unknown.yaml | did you mean EPOCHS?
 sweep toy.ipynb values.yaml | EPOCHS=many is not of the type int
 sweep toy.ipynb 'a b.yaml' | cannot name a sweep
-sweep toy.ipynb grid.yaml --jobs 0 | --jobs
 sweep toy.ipynb grid.yaml --backend spark | --backend
 sweep toy.ipynb grid.yaml --backend dask | --backend dask and --scheduler ADDRESS go together
 sweep toy.ipynb grid.yaml --backend dask --scheduler tcp://localhost:1 --jobs 2 | --jobs is for this machine
@@ -146,7 +140,6 @@ CONTENTS = [  # of my.csv unless another suffix is named, and a part of what is 
     ("text,label\none,a\ntwo,nan\nthree,a\n", "no label in row 2"),
     ("text,label,text\none,a,x\ntwo,b,y\n", "two columns named 'text'"),
     (bytes(range(256)) * 50, "bytes that are no text"),
-    ("text,label\n" + "x" * 1_000_001 + ",a\nb,c\n", "over 1,000,000 characters in row 1"),
     ("text,label\none,a\ntwo,b,c,d\n", "not a well-formed csv file"),
     ('text,label\n"one,a\ntwo,b\n', "not a well-formed csv file"),
     ('text,label\n"one,a\ntwo,b\nsay "x",b\nthree,a\n', "quote in row 1 that is not closed"),
@@ -174,7 +167,6 @@ CELLS = [  # of parameters, and a part of what is said
     ("A = 1", "Line 1 of the parameters cell of cell.ipynb is not of the form NAME: type = literal"),
     ("A: int", "not of the form"),
     ("A: int = 2\nB: int = A * 10", "Line 2 of the parameters cell of cell.ipynb is not of the form"),
-    ("A: int = 1\nA: int = 2", "sets A twice"),
     ("A: Path = 1", "of the type int, float, bool, str, list or Literal"),
     ("A: str = {[1]: 2}", "not of the form"),
     ("A: int = 'x'", "the default A=x is not of the type int"),
