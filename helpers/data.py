@@ -48,9 +48,7 @@ def read_labelled(
     if text_column == label_column:
         raise InputError(f"Text and label are both the column {text_column!r}: set TEXT_COLUMN or LABEL_COLUMN.")
     texts, labels = (column(table, name, source, way_out) for name in (text_column, label_column))
-    is_csv = not re.search(r"^hf:|\.(jsonl|parquet)(\?|$)", source, re.IGNORECASE)
-    if is_csv:
-        notes += _check_header(texts, labels, source)
+    notes += _check_header(texts, labels, source)
     texts, labels = (c.fillna("").astype(str).str.replace(r"\r\n?", "\n", regex=True) for c in (texts, labels))
     labels = labels.str.strip()
     blank, bare = texts.str.strip() == "", labels.isin(["", "nan", "NaN"])
@@ -64,7 +62,7 @@ def read_labelled(
         raise InputError(f"{source} has no text with a letter or a digit in column {text_column!r}: look at the file.")
     if odd := sorted(set(labels[labels.str.casefold().isin(PLACEHOLDERS)])):
         notes.append(f"{source} has the label {odd[0]!r}: is that a class, or no label? It is read as a class.")
-    if is_csv:
+    if not re.search(r"^hf:|\.(jsonl|parquet)(\?|$)", source, re.IGNORECASE):
         notes += _check_quotes(texts, set(labels[~gone]), source, len(table.columns))
     frame = pd.DataFrame({"row": range(1, len(table) + 1), "text": texts, "label": labels})
     return frame[~gone.to_numpy()].reset_index(drop=True), notes

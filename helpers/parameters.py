@@ -1,8 +1,8 @@
 """The parameters cell of a notebook: read with ``ast``, checked before a kernel starts.
 
 Contract: exactly one code cell tagged ``parameters`` with lines ``NAME: type = literal  # meaning, allowed values``.
-Types are int, float, bool, str, ``list[...]`` of these, ``Literal[...]``, and any of them with ``| None``. Allowed
-numbers are read from the comment: ``1 to 100``, ``at least 1``, ``above 0``, ``at most 9``, ``below 1``.
+Types are int, float, bool, str, ``list[...]`` of these, and ``Literal[...]``. Allowed numbers are read from the
+comment: ``1 to 100``, ``at least 1``, ``above 0``, ``at most 9``, ``below 1``.
 """
 
 from __future__ import annotations
@@ -73,16 +73,13 @@ def _short(value: Any) -> str:
 
 def _convert(value: Any, kind: str) -> Any:
     """Returns ``value`` in a declared type; raises one of ``_UNREADABLE`` where it does not fit."""
-    plain = kind.removesuffix(" | None")
-    if plain != kind and str(value).lower() in ("none", "null", "~"):
-        return None
-    if plain.startswith("Literal"):
-        return next(choice for choice in ast.literal_eval(f"[{plain[8:-1]}]") if str(value) == str(choice))
-    if plain in SCALARS:
-        return _scalar(value, SCALARS[plain])
+    if kind.startswith("Literal"):
+        return next(choice for choice in ast.literal_eval(f"[{kind[8:-1]}]") if str(value) == str(choice))
+    if kind in SCALARS:
+        return _scalar(value, SCALARS[kind])
     items = list(value) if isinstance(value, list | tuple) else [value]
     lists = [ast.literal_eval(i.strip()) if str(i).lstrip()[:1] == "[" else [i] for i in items]
-    return [_scalar(item, SCALARS[plain[5:-1]]) for part in lists for item in part]
+    return [_scalar(item, SCALARS[kind[5:-1]]) for part in lists for item in part]
 
 
 def _scalar(value: Any, kind: type) -> Any:
@@ -126,7 +123,7 @@ def _declared(node: ast.stmt, lines: Sequence[str], where: str) -> Parameter:
     meaning = rest.partition("#")[2].strip("# ")
     try:
         kind = ast.unparse(node.annotation)
-        if not re.fullmatch(rf"({_SCALAR}|list\[{_SCALAR}\]|Literal\[.+\])( \| None)?", kind):
+        if not re.fullmatch(rf"{_SCALAR}|list\[{_SCALAR}\]|Literal\[.+\]", kind):
             raise TypeError
         parameter = Parameter(node.target.id, kind, ast.literal_eval(node.value), meaning)
         return replace(parameter, default=parameter.accept(parameter.default))
