@@ -27,7 +27,6 @@ SCALARS = {"int": int, "float": float, "bool": bool, "str": str}
 NEEDED = ("DATA", "CORPUS", "TEXTS", "PRESET")  # never empty
 MAX_INT, MAX_TEXT = 2**32 - 1, 100_000  # the largest seed that numpy and TensorFlow both take
 _UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, SyntaxError, MemoryError, RecursionError, StopIteration)
-_SCALAR = "(int|float|bool|str)"
 _NUMBER = r"(?<![\w.])(-?\d+(?:\.\d+)?(?:e-?\d+)?)(?![\w])"
 _LIMITS = {"at least": operator.ge, "above": operator.gt, "at most": operator.le, "below": operator.lt}
 
@@ -123,7 +122,7 @@ def _declared(node: ast.stmt, lines: Sequence[str], where: str) -> Parameter:
     meaning = rest.partition("#")[2].strip("# ")
     try:
         kind = ast.unparse(node.annotation)
-        if not re.fullmatch(rf"{_SCALAR}|list\[{_SCALAR}\]|Literal\[.+\]", kind):
+        if not kind.startswith("Literal[") and re.sub(r"^list\[(.*)\]$", r"\1", kind) not in SCALARS:
             raise TypeError
         parameter = Parameter(node.target.id, kind, ast.literal_eval(node.value), meaning)
         return replace(parameter, default=parameter.accept(parameter.default))

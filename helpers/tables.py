@@ -107,9 +107,8 @@ def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
     remote = re.match(r"https?://", source, re.IGNORECASE)
     path, shown = (None, without_password(source)) if remote else (find_file(source), source)
     if Path(shown).suffix.lower() not in SUFFIXES:
-        ways = {".gz": "unpack it", ".zip": "unpack it", ".json": "write an object a line and name it .jsonl"}
-        way = ways.get(Path(shown).suffix.lower(), "export it as CSV, or rename it if it is one of these")
-        raise InputError(f"{shown} is none of {', '.join(SUFFIXES)}: {way}.")
+        way_out = "unpack it, export it as CSV, or rename it if it is one of these"
+        raise InputError(f"{shown} is none of {', '.join(SUFFIXES)}: {way_out}.")
     try:
         raw = path.read_bytes() if path else download(source)
     except OSError as error:
