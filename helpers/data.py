@@ -48,7 +48,7 @@ def read_labelled(
     if text_column == label_column:
         raise InputError(f"Text and label are both the column {text_column!r}: set TEXT_COLUMN or LABEL_COLUMN.")
     texts, labels = (column(table, name, source, way_out) for name in (text_column, label_column))
-    notes += _check_header(texts, labels, source)
+    refuse((texts == text_column) & (labels == label_column), source, "its header again", "remove that row")
     texts, labels = (c.fillna("").astype(str).str.replace(r"\r\n?", "\n", regex=True) for c in (texts, labels))
     labels = labels.str.strip()
     blank, bare = texts.str.strip() == "", labels.isin(["", "nan", "NaN"])
@@ -66,16 +66,6 @@ def read_labelled(
         notes += _check_quotes(texts, set(labels[~gone]), source, len(table.columns))
     frame = pd.DataFrame({"row": range(1, len(table) + 1), "text": texts, "label": labels})
     return frame[~gone.to_numpy()].reset_index(drop=True), notes
-
-
-def _check_header(texts: pd.Series, labels: pd.Series, source: str) -> list[str]:
-    """Refuses a header that comes again, and notes where the first row may be no header."""
-    long, again = len(texts.name) > 40, labels == labels.name
-    refuse(again & (texts == texts.name), source, "its header again", "remove that row")
-    if not (long or again.any()):
-        return []
-    shown = texts.name[:40] + "…" if long else labels.name
-    return [f"{source}: is {shown!r} a column's name? If not, put a header above the first line, which is not read."]
 
 
 def _check_quotes(texts: pd.Series, labels: set[str], source: str, size: int) -> list[str]:
@@ -101,9 +91,13 @@ def load(source: str, test: str = "", text_column: str = "text", label_column: s
     """
     said = []
     if not (text_column and label_column):
-        guessed = guess_columns(read_table(source)[0])
+        table = read_table(source)[0]
+        guessed = guess_columns(table)
         text_column, label_column = text_column or guessed[0], label_column or guessed[1]
         said = [f"text in column {text_column!r}, class in column {label_column!r}, by their names and contents"]
+        if (table[guessed[1]] == guessed[1]).any():
+            way_out = "If not, put a header above the first line, which is not read."
+            said.append(f"{source}: is {guessed[1]!r} a column's name? {way_out}")
     frame, notes = read_labelled(source, text_column, label_column)
     counts = frame["label"].value_counts()
     if len(counts) < 2:
