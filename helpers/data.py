@@ -63,23 +63,21 @@ def read_labelled(
     if odd := sorted(set(labels[labels.str.casefold().isin(PLACEHOLDERS)])):
         notes.append(f"{source} has the label {odd[0]!r}: is that a class, or no label? It is read as a class.")
     if not re.search(r"^hf:|\.(jsonl|parquet)(\?|$)", source, re.IGNORECASE):
-        notes += _check_quotes(texts, set(labels[~gone]), source, len(table.columns))
+        _check_quotes(texts, set(labels[~gone]), source, len(table.columns))
     frame = pd.DataFrame({"row": range(1, len(table) + 1), "text": texts, "label": labels})
     return frame[~gone.to_numpy()].reset_index(drop=True), notes
 
 
-def _check_quotes(texts: pd.Series, labels: set[str], source: str, size: int) -> list[str]:
-    """Refuses, or notes where it is less sure, a quote left open: all lines of a text but the last are whole rows."""
+def _check_quotes(texts: pd.Series, labels: set[str], source: str, size: int) -> None:
+    """Refuses a quote that is surely left open: all lines of a text but the last are whole rows."""
     for row, text in texts[texts.str.contains("\n", regex=False)].items():
         *lines, last = text.split("\n")
         separator = max(",;\t|", key=lines[0].count)
-        if any(x.count(separator) != size - 1 or labels.isdisjoint(x.split(separator)) for x in lines):
-            continue
-        if len(lines) == 1 and '"' not in last:
-            return [f"{source}: the text of row {row + 1} looks like two rows: is a quote in it not closed?"]
-        said = f"{source} seems to have a quote in row {row + 1} that is not closed, for its text goes on over whole"
-        raise InputError(f"{said} rows: close or double the quote, or save the file as .jsonl if the text is meant so.")
-    return []
+        rows = [line for line in lines if line.count(separator) == size - 1 and labels & {*line.split(separator)}]
+        if rows == lines and (len(lines) > 1 or '"' in last):
+            said = f"{source} seems to have a quote in row {row + 1} that is not closed, for its text goes on over"
+            way_out = "close or double the quote, or save the file as .jsonl if the text is meant so."
+            raise InputError(f"{said} whole rows: {way_out}")
 
 
 def load(source: str, test: str = "", text_column: str = "text", label_column: str = "label", seed: int = 42) -> Splits:

@@ -119,9 +119,7 @@ def test_a_quoted_text_of_several_lines_is_no_open_quote(tmp_path, text):
     assert found["text"][0] == text and notes == []
 
 
-def test_what_may_be_an_open_quote_or_a_missing_header_is_noted(tmp_path):
-    _, notes = data.read_labelled(write(tmp_path, 'text,label\n"Well,a\n5",b\nthree,a\n'))
-    assert "row 1 looks like two rows" in notes[0]
+def test_what_may_be_a_missing_header_is_noted(tmp_path):
     notes = data.load(write(tmp_path, "one,a\ntwo,b\nthree,a\nfour,b\nfive,a\n"), "", "", "").notes
     assert "is 'a' a column's name?" in notes[1]
 
