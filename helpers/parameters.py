@@ -25,7 +25,7 @@ from helpers import InputError
 
 SCALARS = {"int": int, "float": float, "bool": bool, "str": str}
 NEEDED = ("DATA", "CORPUS", "TEXTS", "PRESET")  # never empty
-MAX_INT, MAX_TEXT = 2**32 - 1, 100_000  # the largest seed that numpy and TensorFlow both take
+MAX_INT = 2**32 - 1  # the largest seed that numpy and TensorFlow both take
 _UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, SyntaxError, MemoryError, RecursionError, StopIteration)
 _NUMBER = r"(?<![\w.])(-?\d+(?:\.\d+)?(?:e-?\d+)?)(?![\w])"
 _LIMITS = {"at least": operator.ge, "above": operator.gt, "at most": operator.le, "below": operator.lt}
@@ -87,7 +87,7 @@ def _scalar(value: Any, kind: type) -> Any:
     if isinstance(value, bool) or not isinstance(value, str if kind is str else int | float | str):
         raise TypeError
     found = kind(value)
-    fits = len(value.encode()) <= MAX_TEXT and "\0" not in value if kind is str else math.isfinite(found)
+    fits = not re.search("[\0\ud800-\udfff]", value) if kind is str else math.isfinite(found)
     if not fits or (isinstance(value, float) and value != found):
         raise ValueError
     return found
