@@ -99,6 +99,4 @@ def read_corpus(source: str, text_column: str = "text") -> tuple[list[str], list
     kept = [text for document in documents if (text := document.strip())]
     if not kept:
         raise InputError(f"{source} holds no text: a corpus needs documents with words in them.")
-    if len(kept) < len(documents):
-        notes.append(f"{len(documents) - len(kept)} empty documents of {source} were left out.")
     return kept, notes

