@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -54,14 +56,16 @@ def together(splits: data.Splits) -> pd.DataFrame:
     return rows.assign(key=rows["text"].map(loose))[["part", "row", "text", "label", "key"]]
 
 
-def loose(content: str) -> str:
-    """Returns a text without punctuation, white space, width and case; as it is where nothing else would be left.
+@cache
+def _ignored() -> dict[int, None]:
+    """Punctuation, white space and control characters; symbols stay, since C++ is not C, nor a frown a smile."""
+    every = range(sys.maxunicode + 1)
+    return {i: None for i in every if unicodedata.category(chr(i)).startswith(("P", "Z", "Cc", "Cf"))}
 
-    Symbols stay, since C++ is not C, nor a frown a smile.
-    """
-    plain = unicodedata.normalize("NFKC", content).casefold()
-    ignored = {ord(c): None for c in set(plain) if unicodedata.category(c).startswith(("P", "Z", "Cc", "Cf"))}
-    return plain.translate(ignored) or content
+
+def loose(content: str) -> str:
+    """Returns a text without punctuation, white space, width and case; as it is where nothing else would be left."""
+    return unicodedata.normalize("NFKC", content).casefold().translate(_ignored()) or content
 
 
 def _learned(rows: pd.DataFrame) -> pd.DataFrame:
