@@ -72,7 +72,7 @@ def parser() -> Parser:
     add = command("params", "list a notebook's parameters")
     add("notebook", help="name, number or path")
     add = command("report", "HTML reports and an index from finished and failed runs")
-    add("runs", nargs="+", type=Path, metavar="RUN", help="a run, a sweep, a notebook's runs, or runs/")
+    add("runs", nargs="+", type=Path, metavar="RUN", help="a run, a notebook's runs, or runs/")
     add("--out", type=Path, default=Path("reports"), help="where to write (default: reports/)")
     add("--update", action="store_true", help="keep the pages that are younger than their runs")
     predict = command("predict", "apply a finished classifier to new texts")

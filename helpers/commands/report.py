@@ -30,7 +30,6 @@ from helpers.runs import load
 
 _FOLDER = Path(__file__).parent.parent / "report"
 _SCRIPT = (_FOLDER / "script.js").read_text("utf-8")
-BOOKS = ("notebook.ipynb", "sweep.ipynb")  # one of them is in a run or sweep that is whole
 _TITLE = re.compile(r"\s*# +(\S.*)")
 _PLUMBING = r"(\s|import |from |@|%|#|else:|[)\]}\w_.\"'`,]*$|for \w+ in range|if .*:$|\w+ = \[?\{?\(?$)"
 
@@ -46,13 +45,13 @@ def render(notebook: Path, out: Path) -> Path:
 
 
 def collect(folders: Iterable[Path]) -> list[Path]:
-    """Returns the runs and sweeps in folders, failed ones too, hidden ones and ``interactive`` not; each once."""
+    """Returns the runs in folders, failed ones too, hidden ones and ``interactive`` not; each once."""
     found: dict[Path, None] = {}
     for folder in folders:
-        files = [depth + name for depth in ("", "*/", "*/*/") for name in ("metrics.json", "sweep.ipynb")]
-        here = {file.parent.relative_to(folder) for pattern in files for file in folder.glob(pattern)}
-        here = [folder / run for run in sorted(here) if not re.search(r"(^|/)(\.\w|interactive$)", run.as_posix())]
-        here = [run for run in here if run.suffix == ".failed" or any((run / name).is_file() for name in BOOKS)]
+        records = (file for depth in ("", "*/", "*/*/") for file in folder.glob(f"{depth}metrics.json"))
+        here = sorted(record.parent.relative_to(folder) for record in records)
+        here = [folder / run for run in here if not re.search(r"(^|/)(\.\w|interactive$)", run.as_posix())]
+        here = [run for run in here if run.suffix == ".failed" or (run / "notebook.ipynb").is_file()]
         if not here:
             raise InputError(f"{folder} holds no finished or failed run: run a notebook first.")
         found |= dict.fromkeys(here)
@@ -60,30 +59,30 @@ def collect(folders: Iterable[Path]) -> list[Path]:
 
 
 def build(runs: Sequence[Path], out: Path, *, update: bool = False) -> Path:
-    """Writes a report for each run folder or sweep, and ``index.html``; returns the index's path.
+    """Writes a report for each run folder, and ``index.html``; returns the index's path.
 
     With ``update``, a page that is younger than its run stays as it is, without links to pages that are new.
     """
-    entries = sorted(map(_entry, runs), key=lambda e: (
-        e["notebook"], e["sweep"], e["name"] != "default", e["name"], e["failed"]))  # fmt: skip
+    entries = sorted(map(_entry, runs), key=lambda e: (e["notebook"], e["name"] != "default", e["name"], e["failed"]))
     first, taken = {}, {"index"}
     for entry in entries:
         entry["file"] = _file_name(entry, taken)
-        if not entry["sweep"]:
-            first.setdefault(entry["notebook"], entry)
+        first.setdefault(entry["notebook"], entry)
     main = list(first.values())
     for entry in entries:
         file, book = out / entry["file"], entry["folder"] / "notebook.ipynb"
         if update and file.is_file() and book.is_file() and file.stat().st_mtime > book.stat().st_mtime:
             continue
-        same = [other for other in entries if other["notebook"] == entry["notebook"] and not other["sweep"]]
-        pages = {name: other["file"] for name, other in first.items()}
-        pages |= {f"../{other['folder'].name}/report.html": other["file"] for other in same}
-        _write(file, _page(entry, pages, main))
+        _write(file, _page(entry, {name: other["file"] for name, other in first.items()}, main))
     by_number = {entry["notebook"][:2]: entry for entry in reversed(main)}
     cards = [overview.card(entry) for entry in main if not entry["failed"]]
-    shown = {"entries": entries, "by_number": by_number, "cards": cards, "ladder": overview.ladder(main)}
-    return _write(out / "index.html", _TEMPLATES.get_template("index.html.j2").render(shown))
+    shown = {"by_number": by_number, "cards": cards, "ladder": overview.ladder(main)}
+    return list_runs("Reports", entries, out / "index.html", **shown)
+
+
+def list_runs(title: str, entries: Sequence[Mapping[str, Any]], out: Path, **above: Any) -> Path:
+    """Writes a page with the table of runs below what stands ``above``; returns ``out``."""
+    return _write(out, _TEMPLATES.get_template("index.html.j2").render(title=title, entries=entries, **above))
 
 
 def _write(path: Path, text: str) -> Path:
@@ -106,17 +105,11 @@ def _read(path: Path) -> Any:
 
 
 def _entry(folder: Path) -> dict[str, Any]:
-    """A run, or a sweep, as the templates want it."""
-    if sweep := (folder / "sweep.ipynb").is_file():
-        nb = _read(folder / "sweep.ipynb")
-        ends = nb.metadata.get("ends", {})
-        run = {"notebook": folder.resolve().parent.name, "name": folder.name, "failed": "failed" in ends}
-        run["told"] = ", ".join(f"{count} {state}" for state, count in ends.items())
-    else:
-        run, book = load(folder), folder / "notebook.ipynb"
-        run["failed"] = run.get("status") == "failed"  # maybe before its first cell
-        nb = _read(book) if book.exists() or not run["failed"] else nbformat.v4.new_notebook()
-    return _told(nb, run) | {"folder": folder, "sweep": sweep}
+    """A run as the templates want it."""
+    run, book = load(folder), folder / "notebook.ipynb"
+    failed = run.get("status") == "failed"  # maybe before its first cell
+    nb = _read(book) if book.exists() or not failed else nbformat.v4.new_notebook()
+    return _told(nb, run) | {"folder": folder, "failed": failed}
 
 
 def _told(nb: Any, run: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,7 +122,7 @@ def _file_name(run: Mapping[str, Any], taken: set[str]) -> str:
     """A plain file name that no other run has, whatever the run is called."""
     stem = run["notebook"] if run["name"] == "default" else f"{run['notebook']}-{run['name']}"
     stem = re.sub(r"[^\w.-]+", "_", stem).strip("._")[:80] or "run"
-    stem += "-failed" * (run["failed"] and not run["sweep"])
+    stem += "-failed" * run["failed"]
     names = (stem + f"-{i}" * (i > 1) for i in range(1, len(taken) + 2))
     name = next(name for name in names if name.casefold() not in taken)
     taken.add(name.casefold())
