@@ -59,7 +59,6 @@ def parser() -> Parser:
         add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter")
         add("-f", metavar="FILE", type=Path, help="parameters from a YAML or JSON file, - for stdin")
         add("--no-report", dest="report", action="store_false", help="write no report.html into the run's folder")
-        add("--cell-timeout", type=positive(float), metavar="S", help="seconds that one cell may take")
     run("--name", default="default", help="the run's name (default: default)")
     run("--force", action="store_true", help="replace a finished run of that name")
     run("--update", action="store_true", help="replace it only if code, parameters or data changed")

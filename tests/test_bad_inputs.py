@@ -58,7 +58,6 @@ run toy.ipynb --name ../x | '../x' cannot name a run
 run toy.ipynb --name '' | '' cannot name a run
 run toy.ipynb --name interactive | cannot name a run
 run toy.ipynb --name sweep-a | cannot name a run
-run toy.ipynb --cell-timeout nan | 'nan' is not a number above 0
 run toy.ipynb -f nowhere.yaml | The parameter file nowhere.yaml cannot be read
 run toy.ipynb -f word.yaml | not a mapping of names to values
 run toy.ipynb -f binary.ipynb | binary.ipynb is not well-formed YAML or JSON

@@ -1,12 +1,11 @@
 """A notebook executed by papermill's parts, with a record that can be trusted.
 
-papermill 2.7 calls every cell completed after a dead kernel, a timeout or a signal. Here the cell at fault is failed,
+papermill 2.7 calls every cell completed after a dead kernel or a signal. Here the cell at fault is failed,
 those that never ran stay pending, and the notebook on disk is whole at any time.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import tempfile
@@ -27,13 +26,11 @@ from helpers.files import write_atomic
 SAVE_EVERY = 1.0  # seconds
 
 
-def execute(
-    notebook: Path, given: dict[str, Any], folder: Path, variables: dict[str, str], cell_timeout: float | None = None
-) -> None:
+def execute(notebook: Path, given: dict[str, Any], folder: Path, variables: dict[str, str]) -> None:
     """Runs a notebook, up to a cell that fails, by this process's own Python; errors of the kernel are raised.
 
     ``folder`` gets ``notebook.ipynb``, which says how far it came, and ``kernel.log``. The kernel's environment has
-    ``variables`` besides that of this process; a cell may take ``cell_timeout`` seconds.
+    ``variables`` besides that of this process.
     """
     book = load_notebook_node(str(notebook))
     book.cells = [cell for cell in book.cells if "injected-parameters" not in cell.metadata.tags]  # of another run
@@ -43,7 +40,6 @@ def execute(
         declared = next(i for i, cell in enumerate(book.cells) if "parameters" in cell.metadata.tags)
         book.cells.insert(declared + 1, injected)
     bar = {"desc": notebook.stem, "disable": None, "leave": False}
-    limit = cell_timeout and math.ceil(cell_timeout)
     short = None if len(tempfile.gettempdir()) < 60 else "/tmp"  # the path of a socket has 104 bytes
     manager = Manager(book, folder / "notebook.ipynb", progress_bar=bar)
     manager.notebook_start()
@@ -55,7 +51,7 @@ def execute(
                 transport="ipc", ip=f"{place}/k",  # no network ports, which two runs could both want
                 shutdown_wait_time=1.0,
             )  # fmt: skip
-            client = PapermillNotebookClient(manager, kernel, timeout=limit, startup_timeout=120)
+            client = PapermillNotebookClient(manager, kernel, startup_timeout=120)
             client.execute(env=os.environ | variables, cwd=str(notebook.parent), stderr=log, cleanup_kc=True)
     finally:
         manager.cleanup_pbar()
@@ -66,11 +62,6 @@ def execute(
 class Manager(NotebookExecutionManager):
     """papermill's record of a notebook, with states that are true and a file that is whole."""
 
-    def get_cell_description(self, cell: NotebookNode, *_: Any) -> str | None:
-        """Returns the section that begins with the cell, for papermill's bar."""
-        heading = cell.cell_type == "markdown" and cell.source.startswith("#")
-        return cell.source.splitlines()[0].lstrip("# ")[:40] if heading else None
-
     def save(self, **_: Any) -> None:
         """Writes the notebook, at most once a second and at the end."""
         if self.end_time or (self.now() - self.last_save_time).total_seconds() >= SAVE_EVERY:
@@ -78,7 +69,7 @@ class Manager(NotebookExecutionManager):
             self.last_save_time = self.now()
 
     def cell_complete(self, cell: NotebookNode, cell_index: int | None = None, **_: Any) -> None:
-        """Marks the cell as failed where papermill leaves it by an error: a dead kernel, a timeout, a signal."""
+        """Marks the cell as failed where papermill leaves it by an error: a dead kernel, a signal."""
         if sys.exception():
             self.cell_exception(cell)
         super().cell_complete(cell)

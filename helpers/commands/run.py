@@ -112,14 +112,13 @@ def fingerprint(notebook: Path, values: dict[str, Any]) -> str:
     if values.get("RUNS") == []:
         found += sorted((project_root() / "data" / "recorded").rglob("*.*"))
     for source in found:
-        state = source.stat() if isinstance(source, Path) else None
-        digest.update(_digest(source, state and (state.st_mtime_ns, state.st_size)))
+        digest.update(_digest(source))
     return digest.hexdigest()[:32]
 
 
 @functools.lru_cache(maxsize=1000)  # the runs of a sweep share nearly all files, and read an address once
-def _digest(source: Path | str, state: tuple[int, int] | None) -> bytes:
-    """Returns a digest of a file in that state, or of what an address holds."""
+def _digest(source: Path | str) -> bytes:
+    """Returns a digest of a file, or of what an address holds."""
     if isinstance(source, str):
         from helpers import tables
 
@@ -144,13 +143,13 @@ def named_files(value: str) -> list[Path | str]:
 
 def execute(
     notebook: Path, given: dict[str, Any], name: str = "default", *, force: bool = False, update: bool = False,
-    resume: bool = False, report: bool = True, cell_timeout: float | None = None,
+    resume: bool = False, report: bool = True,
 ) -> int:  # fmt: skip
     """Executes a notebook strictly and keeps the result as a run; what the user can mend is an InputError.
 
     A finished run is replaced with ``force``, with ``update`` if what decides it has changed; with ``resume`` an
-    unchanged one is skipped, and an interrupted one goes on from its checkpoint. One cell may take ``cell_timeout``
-    seconds. Returns the exit status: 0 only if every cell completed, 1 for a failed run, 128 + n after signal n.
+    unchanged one is skipped, and an interrupted one goes on from its checkpoint. Returns the exit status: 0 only if
+    every cell completed, 1 for a failed run, 128 + n after signal n.
     """
     run = plan(notebook, given, name)
     with locked(run.final.with_name(f".{name}.lock"), shown(run.final)):
@@ -168,7 +167,7 @@ def execute(
         record |= {"started": started, "fingerprint": run.fingerprint, "resumed": resumed}
         ends = stops()
         with signals(dict.fromkeys((*ends, signal.SIGINT), signal.SIG_IGN)) as before:  # what is computed is kept
-            status = _papermill(run, folder, record, cell_timeout, before | ends)
+            status = _papermill(run, folder, record, before | ends)
             return _close(run, folder, record, status, report)
 
 
@@ -207,7 +206,7 @@ def signals(handlers: dict[int, Any]) -> Iterator[dict[int, Any]]:
             signal.signal(number, handler)
 
 
-def _papermill(run: Plan, folder: Path, record: dict, cell_timeout: float | None, handlers: dict[int, Any]) -> int:
+def _papermill(run: Plan, folder: Path, record: dict, handlers: dict[int, Any]) -> int:
     """Runs the notebook and completes ``record``; returns the exit status."""
     variables = {runs.FOLDER_VARIABLE: str(folder), "HELPERS_CWD": str(Path.cwd()), "TQDM_DISABLE": "1"}
     clock, status = time.monotonic(), 1
@@ -215,7 +214,7 @@ def _papermill(run: Plan, folder: Path, record: dict, cell_timeout: float | None
         with signals(handlers):
             from helpers.commands import engine
 
-            engine.execute(run.notebook, run.given, folder, variables, cell_timeout)
+            engine.execute(run.notebook, run.given, folder, variables)
         status = 0
     except KeyboardInterrupt:
         status, record["error"] = 130, "stopped by the user (SIGINT)"
@@ -251,21 +250,17 @@ def _judge(output: Path, record: dict, status: int) -> int:
 
 def _close(run: Plan, folder: Path, record: dict, status: int, report: bool) -> int:
     """Records, renders the report, gives the folder its name and says how the run ended, in this order."""
-    try:
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            noted = json.loads((folder / "metrics.json").read_text("utf-8"))
-            record |= {key: noted[key] for key in ("metrics", "versions")}
-        write_json(folder / "metrics.json", {"metrics": {}, "versions": runs.versions()} | record)
-        if report and (folder / "notebook.ipynb").exists():
-            try:
-                from helpers.commands import report as reports
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        noted = json.loads((folder / "metrics.json").read_text("utf-8"))
+        record |= {key: noted[key] for key in ("metrics", "versions")}
+    write_json(folder / "metrics.json", {"metrics": {}, "versions": runs.versions()} | record)
+    if report and (folder / "notebook.ipynb").exists():
+        try:
+            from helpers.commands import report as reports
 
-                reports.render(folder / "notebook.ipynb", folder / "report.html")
-            except Exception as error:  # of a dozen kinds; what the run computed is not lost for it
-                print(f"The run has no report.html ({reason(error)}): try python -m helpers report.", file=sys.stderr)
-    except OSError as error:
-        status, record["error"] = 1, f"its record cannot be written ({error.strerror}): free space"
-        (folder / "metrics.json").unlink(missing_ok=True)  # the notebook's own may say that it is completed
+            reports.render(folder / "notebook.ipynb", folder / "report.html")
+        except Exception as error:  # of a dozen kinds; what the run computed is not lost for it
+            print(f"The run has no report.html ({reason(error)}): try python -m helpers report.", file=sys.stderr)
     called = f"{run.notebook.stem} ({run.name})"
     if status == 0:
         shutil.rmtree(folder / runs.CHECKPOINT, ignore_errors=True)

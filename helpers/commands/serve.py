@@ -25,7 +25,6 @@ try:
     from fastapi.responses import HTMLResponse, JSONResponse
     from pydantic import BaseModel, Field, StringConstraints
     from starlette.exceptions import HTTPException
-    from starlette.requests import ClientDisconnect
 except ImportError:
     told = "serve needs FastAPI and uvicorn: pip install 'helpers[serve]', or pip install fastapi uvicorn."
     raise InputError(told) from None
@@ -150,7 +149,7 @@ def app(service: Service, local: bool = False) -> Any:
 
     @api.middleware("http")
     async def gate(request: Request, answer: Callable) -> Any:
-        """Lets requests through that are small, whole in time, JSON, and for this machine's name."""
+        """Lets requests through that are small, in one piece, JSON, and for this machine's name."""
         headers, post = request.headers, request.method == "POST"
         if local and re.sub(r":\d+$", "", headers.get("host", "")) not in LOCAL:
             status, said = 421, "This address is not served here: use the one that was printed."
@@ -161,12 +160,7 @@ def app(service: Service, local: bool = False) -> Any:
         elif int(headers.get("content-length", 0)) > MOST_BYTES:
             status, said = 413, f"The request is over {MOST_BYTES:,} bytes: send fewer texts."
         else:
-            try:
-                async with asyncio.timeout(SECONDS):
-                    await request.body()
-                return await answer(request)
-            except (TimeoutError, ClientDisconnect):
-                status, said = 408, f"The request was not whole after {SECONDS:g} seconds: send it again."
+            return await answer(request)
         return JSONResponse({"error": said}, status, {"Connection": "close"})
 
     @api.get("/health")
