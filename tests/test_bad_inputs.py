@@ -104,7 +104,6 @@ sweep toy.ipynb nowhere.yaml | nowhere.yaml cannot be read
 sweep toy.ipynb none.yaml | has no points
 sweep toy.ipynb word.yaml | has no points
 sweep toy.ipynb points.json | has no points
-sweep toy.ipynb twice.json | has the point {"EPOCHS": "2"} twice: keep one
 sweep toy.ipynb unknown.yaml | did you mean EPOCHS?
 sweep toy.ipynb values.yaml | EPOCHS=many is not of the type int
 sweep toy.ipynb 'a b.yaml' | cannot name a sweep
@@ -275,7 +274,7 @@ def bad_place(tmp_path_factory):
         "null.json": '{"EPOCHS": null}', "nested.yaml": "EPOCHS: {a: 1}",
         "bomb.yaml": f"NOTE:\n- &a [x, x, x]\n{levels}", "grid.yaml": "EPOCHS: [1, 2]\n",
         "unknown.yaml": "EPOCH: [1]\n", "values.yaml": "EPOCHS: [1, many]\n", "none.yaml": "EPOCHS: []\n",
-        "points.json": "[[1], {}]", "twice.json": '[{"EPOCHS": 2}, {"EPOCHS": "2"}]',
+        "points.json": "[[1], {}]",
         "a b.yaml": "EPOCHS: [1]\n", "tiny.csv": f"text,label\n{rows}", "tiny.docx": "x", "empty.csv": "",
         "unseen.csv": "text,label\nfive,zebra\nsix,a\n", "oneclass.csv": "text,label\nfive,a\nsix,a\n",
         "columns.csv": "a,b,c\n" + "one,x,u\ntwo,y,v\n" * 4,

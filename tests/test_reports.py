@@ -136,8 +136,7 @@ def parsed(path: Path) -> BeautifulSoup:
 
 
 def page_of(folder: Path, *cells) -> BeautifulSoup:
-    nbformat.write(new_notebook(cells=list(cells)), folder / "plain.ipynb")
-    return parsed(reports.render(folder / "plain.ipynb", folder / "plain.html"))
+    return parsed(reports.render(save_run(folder, new_notebook(cells=list(cells)))))
 
 
 def words(soup) -> str:
@@ -147,8 +146,7 @@ def words(soup) -> str:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The sample's report, parsed."""
-    folder = save_run(tmp_path_factory.mktemp("runs"))
-    return parsed(reports.render(folder / "notebook.ipynb", folder / "r.html"))
+    return parsed(reports.render(save_run(tmp_path_factory.mktemp("runs"))))
 
 
 @pytest.fixture(scope="module")
@@ -245,9 +243,9 @@ def test_what_is_a_formula(source):
 
 def test_odd_cells_are_no_trouble(tmp_path):
     soup = page_of(tmp_path, new_markdown_cell("Text\n\n```\n# no title\n```"), new_raw_cell("<b>raw</b>"))
-    assert soup.h1.get_text() == "plain" and "# no title" in words(soup) and "raw" not in words(soup)
+    assert soup.h1.get_text() == "03_lstm_classifier" and "# no title" in words(soup) and "raw" not in words(soup)
     broken = code("a", display({"image/png": PNG}, **{"image/png": "no dict"}), alt=["a", "list"])
-    assert "list" in page_of(tmp_path, broken).img["alt"]
+    assert "list" in page_of(tmp_path / "more", broken).img["alt"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert safe_html.clean("https://a.example/x.csv") == "https://a.example/x.csv"
@@ -273,7 +271,7 @@ def test_the_index_lists_runs_by_notebook(tmp_path):
     names = ["02_lm", "03_lstm_classifier", "03_lstm_classifier-mine-failed", "09_rows"]
     assert [a["href"] for a in soup.select("td a")] == [f"{name}.html" for name in names]
     told = ("4 runs 1 failed", "131.2", "0.843", "0.839", "0.512", "2 min 10 s", "ValueError: no rows",
-            "failed in cell [6], below the heading “Split”", NOTICE, "1,280 0.500 1.000")  # fmt: skip
+            "failed below the heading “Split”", NOTICE, "1,280 0.500 1.000")  # fmt: skip
     assert [part for part in told if part not in words(soup)] == []
     assert {strong.get_text() for strong in soup.select("td strong")} == {"EPOCHS = 6"}
     assert [td["data-value"] for td in soup.select("td.num")][-4:] == ["1280.0", "0.5", "1.0", ""]
@@ -374,12 +372,12 @@ def test_errors_are_one_sentence(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="cannot be written"):
         reports.build([save_run(tmp_path)], tmp_path / "file" / "out")
-    for content in (None, b"", b"\xff\xfe", b"{}", b"[]", b'{"cells": 3, "nbformat": 4, "nbformat_minor": 5}'):
-        if content is not None:
-            (tmp_path / "n.ipynb").write_bytes(content)
+    run = save_run(tmp_path / "runs")
+    for content in (b"", b"\xff\xfe", b"{}", b"[]", b'{"cells": 3, "nbformat": 4, "nbformat_minor": 5}'):
+        (run / "notebook.ipynb").write_bytes(content)
         with pytest.raises(InputError, match="is not a readable notebook") as error:
-            reports.render(tmp_path / "n.ipynb", tmp_path / "n.html")
-        assert "\n" not in str(error.value) and not (tmp_path / "n.html").exists()
+            reports.render(run)
+        assert "\n" not in str(error.value) and not (run / "report.html").exists()
 
 
 def assert_quiet(driver, path: Path) -> None:
@@ -401,7 +399,7 @@ def assert_quiet(driver, path: Path) -> None:
 
 @pytest.mark.kernel
 def test_report_in_a_browser(browser, tmp_path):
-    assert_quiet(browser, reports.render(save_run(tmp_path) / "notebook.ipynb", tmp_path / "r.html"))
+    assert_quiet(browser, reports.render(save_run(tmp_path)))
     assert browser.execute_script("return [...document.images].map(i => i.naturalWidth)") == [1440, 1440]
     fold = browser.find_element("css selector", "main > .cell details.code:not([open])")
     fold.find_element("tag name", "summary").click()

@@ -34,14 +34,13 @@ _TITLE = re.compile(r"\s*# +(\S.*)")
 _PLUMBING = r"(\s|import |from |@|%|#|else:|[)\]}\w_.\"'`,]*$|for \w+ in range|if .*:$|\w+ = \[?\{?\(?$)"
 
 
-def render(notebook: Path, out: Path) -> Path:
-    """Writes an executed notebook as one self-contained HTML file; returns ``out``.
+def render(folder: Path) -> Path:
+    """Writes the notebook of a run as one self-contained HTML file, ``report.html``; returns it.
 
     Cells tagged ``answer`` come first; ``check`` cells are left out; the setup is folded; ``remove-input`` hides code.
-    Run time, metrics and parameters come from ``metrics.json`` beside the notebook.
+    Run time, metrics and parameters come from ``metrics.json``.
     """
-    run = load(notebook.parent) if (notebook.parent / "metrics.json").is_file() else {"notebook": notebook.stem}
-    return _write(out, _page(_told(_read(notebook), run)))
+    return _write(folder / "report.html", _page(_entry(folder)))
 
 
 def collect(folders: Iterable[Path]) -> list[Path]:
@@ -105,17 +104,12 @@ def _read(path: Path) -> Any:
 
 
 def _entry(folder: Path) -> dict[str, Any]:
-    """A run as the templates want it."""
+    """A run as the templates want it: its record, and what is said of its notebook."""
     run, book = load(folder), folder / "notebook.ipynb"
     failed = run.get("status") == "failed"  # maybe before its first cell
     nb = _read(book) if book.exists() or not failed else nbformat.v4.new_notebook()
-    return _told(nb, run) | {"folder": folder, "failed": failed}
-
-
-def _told(nb: Any, run: Mapping[str, Any]) -> dict[str, Any]:
-    """A record with what is said of its notebook: title, place of failure, settings."""
-    title = _title(nb)[0] or run["notebook"]
-    return {**run, "nb": nb, "title": title, "where": _where(nb, run), "settings": _settings(nb, run)}
+    title, where, settings = _title(nb)[0] or run["notebook"], _where(nb, run), _settings(nb, run)
+    return run | {"nb": nb, "folder": folder, "failed": failed, "title": title, "where": where, "settings": settings}
 
 
 def _file_name(run: Mapping[str, Any], taken: set[str]) -> str:
@@ -142,16 +136,12 @@ def _tags(cell: Any) -> set[str]:
 
 
 def _where(nb: Any, run: Mapping[str, Any]) -> str:
-    """Where a run failed, as its reader finds it: the number that JupyterLab shows, and the heading above."""
+    """Where a run failed, as its reader finds it: the heading above."""
     place = run.get("failed_cell")
-    if not isinstance(place, int) or not 0 <= place < len(nb.cells):
-        return ""
-    above = nb.cells[: place + 1]
-    counted = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in above)
+    above = nb.cells[:place] if isinstance(place, int) else []
     texts = "\n".join(cell.source for cell in above if cell.cell_type == "markdown")
     headings = re.findall(r"(?m)^##+ +([^\s#].*)", texts)  # one # may be a comment in code
-    below = f", below the heading “{re.sub(r'[*`]', '', headings[-1]).rstrip(' #')}”" if headings else ""
-    return f"in cell [{nb.cells[place].get('execution_count') or counted}]{below}"
+    return f"below the heading “{re.sub(r'[*`]', '', headings[-1]).rstrip(' #')}”" if headings else ""
 
 
 def _settings(nb: Any, run: Mapping[str, Any]) -> list[tuple[str, Any, bool]]:

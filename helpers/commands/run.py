@@ -258,7 +258,7 @@ def _close(run: Plan, folder: Path, record: dict, status: int, report: bool) -> 
         try:
             from helpers.commands import report as reports
 
-            reports.render(folder / "notebook.ipynb", folder / "report.html")
+            reports.render(folder)
         except Exception as error:  # of a dozen kinds; what the run computed is not lost for it
             print(f"The run has no report.html ({reason(error)}): try python -m helpers report.", file=sys.stderr)
     called = f"{run.notebook.stem} ({run.name})"

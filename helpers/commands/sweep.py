@@ -57,8 +57,6 @@ def plan_all(notebook: Path, grid: Path, given: Mapping[str, Any]) -> tuple[dict
         said = re.sub(r"[^a-z0-9_-]+", "_", "-".join(f"{n}_{v}" for n, v in values.items()).lower())[:30]
         digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
         name = f"{grid.stem}-{said}-{digest}"
-        if name in found:
-            raise InputError(f"{grid.name} has the point {json.dumps(point)[:80]} twice: keep one.")
         found[name] = replace(run, name=name, final=run.final.with_name(name))
     return found, varied
 
