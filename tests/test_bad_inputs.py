@@ -91,9 +91,9 @@ D http://localhost:port/a.csv | could not be read
 D 'http://exa mple.com/a.csv' | could not be read
 D http://127.0.0.1:9/a.html | could not be read
 D ftp://127.0.0.1/a.csv | does not exist
-compare tiny.csv --seeds 0 | '0' is not a whole number above 0
+compare tiny.csv --seeds 0 | SEEDS=0 is out of range
 compare tiny.csv --seeds 99999999999999999999 | out of range
-compare tiny.csv --minutes 0 | '0' is not a number above 0
+compare tiny.csv --minutes 0 | MINUTES=0.0 is out of range
 compare columns.csv | It cannot be said which of the columns a, b, c holds the text
 run many.ipynb -p RUNS nowhere | nowhere is not a run folder
 run many.ipynb -p RUNS . | not a finished run
@@ -107,7 +107,7 @@ sweep toy.ipynb points.json | has no points
 sweep toy.ipynb unknown.yaml | did you mean EPOCHS?
 sweep toy.ipynb values.yaml | EPOCHS=many is not of the type int
 sweep toy.ipynb 'a b.yaml' | cannot name a sweep
-sweep toy.ipynb grid.yaml --jobs 0 | --jobs
+sweep toy.ipynb grid.yaml --jobs 0 | --jobs 0 is out of range
 sweep toy.ipynb grid.yaml --backend spark | --backend
 sweep toy.ipynb grid.yaml --backend dask | --backend dask and --scheduler ADDRESS go together
 sweep toy.ipynb grid.yaml --backend dask --scheduler tcp://localhost:1 --jobs 2 | --jobs is for this machine

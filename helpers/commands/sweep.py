@@ -74,6 +74,8 @@ def execute(
         raise InputError("--backend dask and --scheduler ADDRESS go together: give both or none.")
     if scheduler and jobs:
         raise InputError("--jobs is for this machine; a Dask cluster uses all threads of its workers.")
+    if jobs is not None and jobs < 1:
+        raise InputError(f"--jobs {jobs} is out of range: runs at the same time, 1 or more.")
     found, varied = plan_all(notebook, grid, given)
     folder = files.runs_root() / notebook.stem / f"sweep-{grid.stem}"
     words = [str(notebook), "-f", "-", "--update", "--resume", *["--no-report"] * (not report)]
