@@ -224,7 +224,7 @@ def test_what_is_shown_folded_and_left_out(page):
     assert [math["alttext"] for math in page.find_all("math")] == ["m_t", r"L = \frac{a}{b}"]
     assert "It costs $5 and $6, or $x$." in page.get_text() and "$\\nosuchthing x$" in page.get_text()
     captions = [span.get_text() for span in page.select("main > .cell .peek")]
-    assert captions == ["frame.head(3)", "split()", "Draw it", "f(3)", "def g(x):"]
+    assert captions == ["frame.head(3)", "split()", "Draw it", "if odd:", "def g(x):"]
     assert "validation 320 rows" in page.select_one("pre.stdout").get_text() and "\x1b" not in str(page)
     assert page.select_one("pre.stderr").get_text() == "100%|##########\n"
 

@@ -31,7 +31,7 @@ from helpers.runs import load
 _FOLDER = Path(__file__).parent.parent / "report"
 _SCRIPT = (_FOLDER / "script.js").read_text("utf-8")
 _TITLE = re.compile(r"\s*# +(\S.*)")
-_PLUMBING = r"(\s|import |from |@|%|#|else:|[)\]}\w_.\"'`,]*$|for \w+ in range|if .*:$|\w+ = \[?\{?\(?$)"
+_PLUMBING = r"(\s|$|import |from |@|%|else:|[)\]}]|\w+$)"
 
 
 def render(folder: Path) -> Path:
@@ -176,11 +176,9 @@ def _page(run: Mapping[str, Any], pages: Mapping[str, str] | None = None, main: 
 
 
 def _caption(source: str) -> str:
-    """The first comment that opens a code cell, else its first outer line that does something, else nothing."""
-    lines = source.strip().split("\n")
-    if lines[0].startswith("# "):
-        return lines[0][2:]
-    return next((line for line in lines if line and not re.match(_PLUMBING, line)), "")
+    """The first outer line of a code cell that does something, or is a comment; else nothing."""
+    told = (line.removeprefix("# ") for line in source.split("\n") if not re.match(_PLUMBING, line))
+    return next(told, "")
 
 
 def _headings(text: str, taken: set[str]) -> tuple[Markup, list[tuple[int, str, str]]]:
