@@ -14,7 +14,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
@@ -29,7 +28,7 @@ from helpers import InputError, files, parameters
 from helpers.commands.report import list_runs
 from helpers.commands.run import Plan, plan, signals, stops
 
-_stopped, _processes = threading.Event(), set()
+_processes: set[subprocess.Popen] = set()
 
 
 def read_grid(path: Path) -> list[dict[str, Any]]:
@@ -130,7 +129,6 @@ def _write(folder: Path, found: Mapping[str, Plan], records: Mapping[str, dict],
 @contextlib.contextmanager
 def _pool(jobs: int, scheduler: str) -> Iterator[Executor]:
     """Threads, each of which waits for a process, or a cluster; whatever ends the sweep ends its processes in order."""
-    _stopped.clear()
     pool = ThreadPoolExecutor(jobs)
     try:
         with signals(stops()), _client(scheduler) if scheduler else contextlib.nullcontext() as client:
@@ -139,10 +137,10 @@ def _pool(jobs: int, scheduler: str) -> Iterator[Executor]:
         print("Stopped: the same command again runs what is missing.", file=sys.stderr)
         raise
     finally:
-        _stopped.set()
+        pool.shutdown(wait=False, cancel_futures=True)
         for process in list(_processes):
             process.terminate()
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown()
 
 
 def _client(address: str) -> Any:
@@ -173,8 +171,6 @@ def run_one(words: Sequence[str], given: Mapping[str, Any], folder: str, runs_fo
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     _processes.add(process)
-    if _stopped.is_set():  # maybe just now, after those that had begun were ended
-        process.terminate()
     lines = process.communicate(json.dumps(given))[1].strip().splitlines()
     _processes.discard(process)
     return process.returncode, (lines or [""])[-1].removeprefix("error: ")
