@@ -24,9 +24,7 @@ from helpers.commands import safe_html
 
 EVIL = "<script>alert(1)</script>"
 BREAKOUT = '"><img src=x onerror=alert(1)>'
-MATHS = (
-    "## The model\n\n$m_t$ is the mask.\n\n$$L = \\frac{a}{b}$$\n\nIt costs $5 and $6, or `$x$`.\n\n$\\nosuchthing x$"
-)
+MATHS = "## The model\n\n$m_t$ is the mask.\n\n$$L = \\frac{a}{b}$$\n\nIt costs $5 and $6, or `$x$`."
 NOTICE = "A report contains texts of the data it was made from: share it only with people who may read them."
 PNG = base64.b64encode(plots.to_png(plots.bars(pd.Series({"a": 3, "b": 5}), "b leads", "texts"))).decode()
 
@@ -222,7 +220,7 @@ def test_what_is_shown_folded_and_left_out(page):
     assert [th.get_text() for th in page.select(".html .scroll thead th.num")] == ["accuracy", "rows"]
     assert "num" not in page.select_one("tbody td").get("class", [])
     assert [math["alttext"] for math in page.find_all("math")] == ["m_t", r"L = \frac{a}{b}"]
-    assert "It costs $5 and $6, or $x$." in page.get_text() and "$\\nosuchthing x$" in page.get_text()
+    assert "It costs $5 and $6, or $x$." in page.get_text()
     captions = [span.get_text() for span in page.select("main > .cell .peek")]
     assert captions == ["frame.head(3)", "split()", "Draw it", "if odd:", "def g(x):"]
     assert "validation 320 rows" in page.select_one("pre.stdout").get_text() and "\x1b" not in str(page)
@@ -231,7 +229,7 @@ def test_what_is_shown_folded_and_left_out(page):
 
 FORMULAS = {
     "$a$": 1, "$ a$": 0, "$a $": 0, "$a$5": 0, "US$5 and US$6": 0, "$a\n\nb$": 0, "    $a$": 0, "": 0, "``$a$`` $b$": 1,
-    "$$a$$": 1, "| $a$ | b |\n|-|-|\n| $\\lvert c \\rvert$ | $3 |": 2, "**$a$** _$b$_": 2, "$\\frac{a$": 0,
+    "$$a$$": 1, "| $a$ | b |\n|-|-|\n| $\\lvert c \\rvert$ | $3 |": 2, "**$a$** _$b$_": 2, "$a_$": 0,
     "$5, `a$`": 0, "~~~\n$a$\n~~~": 0, "$a \\$ b$": 1, "$a < b$ <b>$c$</b>": 2, "\\begin{align}a &= b\\end{align}": 1,
 }  # fmt: skip
 

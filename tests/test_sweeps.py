@@ -14,7 +14,6 @@ import stress
 from bs4 import BeautifulSoup
 from conftest import free_port, make_run, names, start, wait_for
 from test_reports import words
-from test_runs import full
 
 from helpers import InputError
 from helpers.commands import run, sweep
@@ -84,12 +83,6 @@ def test_texts_are_only_text_and_code_that_changes_is_told(notebook, tmp_path, r
     assert "other code or data" in stress.table(runs_folder)[0]["error"]
     page = (runs_folder / "toy" / "sweep-g" / "report.html").read_text("utf-8")
     assert EVIL not in page and "&lt;script&gt;alert(1)" in page and "other code or data" in page
-
-
-def test_a_table_that_cannot_be_written(notebook, tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "_write", full)
-    with pytest.raises(InputError, match="No space left"):
-        sweep.execute(notebook(WORK), write(tmp_path, {"EPOCHS": [1]}), {})
 
 
 @pytest.mark.kernel

@@ -26,6 +26,7 @@ from helpers.files import bases, locked, project_root, recover, replace_folder, 
 
 MISTAKE = "InputError: "  # how a cell's error begins
 REMOTE = ("http://", "https://", "hf:")
+STOPS = {signal.SIGTERM: lambda number, _: sys.exit(128 + number)}  # an event loop lets only SystemExit through
 
 
 def find_notebook(name: str) -> Path:
@@ -165,9 +166,9 @@ def execute(
         started = datetime.now(UTC).isoformat(timespec="seconds")
         record = {"notebook": notebook.stem, "name": name, "status": "completed", "parameters": run.values}
         record |= {"started": started, "fingerprint": run.fingerprint, "resumed": resumed}
-        ends = stops()
-        with signals(dict.fromkeys((*ends, signal.SIGINT), signal.SIG_IGN)) as before:  # what is computed is kept
-            status = _papermill(run, folder, record, before | ends)
+        quiet = dict.fromkeys((signal.SIGTERM, signal.SIGINT), signal.SIG_IGN)
+        with signals(quiet) as before:  # what is computed is kept
+            status = _papermill(run, folder, record, before | STOPS)
             return _close(run, folder, record, status, report)
 
 
@@ -187,12 +188,6 @@ def _open(run: Plan, resume: bool) -> tuple[Path, bool]:
         shutil.rmtree(left, ignore_errors=True)
     (folder / mark).touch()
     return folder, bool(kept and resume)
-
-
-def stops() -> dict[int, Any]:
-    """Returns what ends this process in order, but for signals that it was started to ignore, as ``nohup`` does."""
-    heeded = (n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN)
-    return dict.fromkeys(heeded, lambda number, _: sys.exit(128 + number))  # an event loop lets only SystemExit through
 
 
 @contextlib.contextmanager

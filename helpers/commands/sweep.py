@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from helpers import InputError, files, parameters
 from helpers.commands.report import list_runs
-from helpers.commands.run import Plan, plan, signals, stops
+from helpers.commands.run import STOPS, Plan, plan, signals
 
 _processes: set[subprocess.Popen] = set()
 
@@ -131,7 +131,7 @@ def _pool(jobs: int, scheduler: str) -> Iterator[Executor]:
     """Threads, each of which waits for a process, or a cluster; whatever ends the sweep ends its processes in order."""
     pool = ThreadPoolExecutor(jobs)
     try:
-        with signals(stops()), _client(scheduler) if scheduler else contextlib.nullcontext() as client:
+        with signals(STOPS), _client(scheduler) if scheduler else contextlib.nullcontext() as client:
             yield client.get_executor(pure=False) if client else pool
     except (KeyboardInterrupt, SystemExit):
         print("Stopped: the same command again runs what is missing.", file=sys.stderr)
