@@ -64,7 +64,7 @@ def test_the_page_lists_and_links_each_run(notebook, tmp_path, runs_folder, metr
     metrics += [{"accuracy": 0.2, "own": 1}, {"accuracy": 0.1, "own": 1}]
     assert sweep.execute(notebook(WORK), grid, {}) == 0
     folder, (row, _) = runs_folder / "toy" / "sweep-g", stress.table(runs_folder)
-    assert list(row) == ["run", "status", "SIZES", "EPOCHS", "accuracy", "own", "seconds", "error"]
+    assert list(row) == ["run", "status", "seconds", "error", "SIZES", "EPOCHS", "accuracy", "own"]
     page = BeautifulSoup((folder / "report.html").read_text("utf-8"), "html.parser")
     rows = [words(row) for row in page.select("tbody tr")]
     assert [row.split(" ", 1)[1] for row in rows] == [

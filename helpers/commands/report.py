@@ -50,7 +50,7 @@ def collect(folders: Iterable[Path]) -> list[Path]:
         records = (file for depth in ("", "*/", "*/*/") for file in folder.glob(f"{depth}metrics.json"))
         here = sorted(record.parent.relative_to(folder) for record in records)
         here = [folder / run for run in here if not re.search(r"(^|/)(\.\w|interactive$)", run.as_posix())]
-        here = [run for run in here if run.suffix == ".failed" or (run / "notebook.ipynb").is_file()]
+        here = [run for run in here if (run / "notebook.ipynb").is_file()]
         if not here:
             raise InputError(f"{folder} holds no finished or failed run: run a notebook first.")
         found |= dict.fromkeys(here)
@@ -70,9 +70,8 @@ def build(runs: Sequence[Path], out: Path, *, update: bool = False) -> Path:
     main = list(first.values())
     for entry in entries:
         file, book = out / entry["file"], entry["folder"] / "notebook.ipynb"
-        if update and file.is_file() and book.is_file() and file.stat().st_mtime > book.stat().st_mtime:
-            continue
-        _write(file, _page(entry, {name: other["file"] for name, other in first.items()}, main))
+        if not (update and file.is_file() and file.stat().st_mtime > book.stat().st_mtime):
+            _write(file, _page(entry, main))
     by_number = {entry["notebook"][:2]: entry for entry in reversed(main)}
     cards = [overview.card(entry) for entry in main if not entry["failed"]]
     shown = {"by_number": by_number, "cards": cards, "ladder": overview.ladder(main)}
@@ -105,11 +104,9 @@ def _read(path: Path) -> Any:
 
 def _entry(folder: Path) -> dict[str, Any]:
     """A run as the templates want it: its record, and what is said of its notebook."""
-    run, book = load(folder), folder / "notebook.ipynb"
-    failed = run.get("status") == "failed"  # maybe before its first cell
-    nb = _read(book) if book.exists() or not failed else nbformat.v4.new_notebook()
-    title, where, settings = _title(nb)[0] or run["notebook"], _where(nb, run), _settings(nb, run)
-    return run | {"nb": nb, "folder": folder, "failed": failed, "title": title, "where": where, "settings": settings}
+    run, nb = load(folder), _read(folder / "notebook.ipynb")
+    run |= {"nb": nb, "folder": folder, "failed": run.get("status") == "failed"}
+    return run | {"title": _title(nb)[0] or run["notebook"], "where": _where(nb, run), "settings": _settings(nb, run)}
 
 
 def _file_name(run: Mapping[str, Any], taken: set[str]) -> str:
@@ -146,18 +143,16 @@ def _where(nb: Any, run: Mapping[str, Any]) -> str:
 
 def _settings(nb: Any, run: Mapping[str, Any]) -> list[tuple[str, Any, bool]]:
     """Each parameter with its value, and whether that differs from the notebook's default."""
-    defaults: dict[str, Any] = {}
-    for cell in nb.cells:
-        if "parameters" in _tags(cell):
-            with contextlib.suppress(InputError):  # another tool's notebook: its record says what was used
-                defaults = {name: parameter.default for name, parameter in parameters.parse(cell.source).items()}
+    declared, defaults = next((cell.source for cell in nb.cells if "parameters" in _tags(cell)), ""), {}
+    with contextlib.suppress(InputError):  # another tool's notebook: its record says what was used
+        defaults = {name: parameter.default for name, parameter in parameters.parse(declared).items()}
     used = defaults | run.get("parameters", {})
     return [(str(name), value, name not in defaults or defaults[name] != value) for name, value in used.items()]
 
 
-def _page(run: Mapping[str, Any], pages: Mapping[str, str] | None = None, main: Sequence[Any] = ()) -> str:
-    """One executed notebook as HTML; ``pages`` as in :func:`clean`, ``main`` the reports it stands among."""
-    cells, opening = run["nb"].cells, _title(run["nb"])[1]
+def _page(run: Mapping[str, Any], main: Sequence[Any] = ()) -> str:
+    """One executed notebook as HTML, with links to the ``main`` reports that it stands among."""
+    cells, opening, pages = run["nb"].cells, _title(run["nb"])[1], {entry["notebook"]: entry["file"] for entry in main}
     last = max((i for i, cell in enumerate(cells) if _tags(cell) & {"parameters", "injected-parameters"}), default=-1)
     answer, setup, body, contents, taken = [], [], [], [], {"main", "show-code", ""}
     for place, cell in enumerate(cells):

@@ -109,20 +109,18 @@ def _record(run: Plan, error: str = "") -> dict[str, Any]:
 
 
 def _write(folder: Path, found: Mapping[str, Plan], records: Mapping[str, dict], varied: Sequence[str]) -> None:
-    """Writes ``results.csv``, metrics between the parameters and ``seconds``, and ``report.html``, with links."""
+    """Writes ``results.csv``, with parameters and metrics, and ``report.html``, with a link to each run's own."""
     rows, entries = [], []
     for name, run in found.items():
         kept, values = records[name], {name: run.values[name] for name in varied}
-        rows.append({"run": name, "status": kept["status"]} | values | kept["metrics"])
-        rows[-1] |= {"seconds": kept.get("seconds"), "error": kept.get("error", "")}
+        told = {"run": name, "status": kept["status"], "seconds": kept.get("seconds"), "error": kept.get("error", "")}
+        rows.append(told | values | kept["metrics"])
         failed = kept["status"] == "failed"
         page = (run.failed if failed else run.final) / "report.html"
         link = f"../{page.parent.name}/{page.name}" if page.exists() else ""
         settings = [(name, value, True) for name, value in values.items()]
         entries.append(kept | {"failed": failed, "file": link, "settings": settings})
-    table = pd.DataFrame(rows)
-    table = table[[*table.columns.drop(["seconds", "error"]), "seconds", "error"]]
-    files.write_atomic(folder / "results.csv", table.to_csv(index=False))
+    files.write_atomic(folder / "results.csv", pd.DataFrame(rows).to_csv(index=False))
     list_runs(folder.name, entries, folder / "report.html")
 
 
