@@ -12,7 +12,6 @@ import sys
 import nbformat
 import pytest
 from conftest import RECORD, left, names, record, start, states, wait_for
-from jupyter_client.manager import AsyncKernelManager
 
 from helpers import InputError, files, runs, tables
 from helpers.__main__ import main
@@ -168,13 +167,6 @@ def test_sys_exit_is_named_where_the_kernel_was_seen_to_die_of_it(tmp_path):
     (tmp_path / "notebook.ipynb").write_text(json.dumps({"cells": cells}), "utf-8")
     assert run._judge(tmp_path / "notebook.ipynb", told := {"error": "the kernel died"}, 1) == 1
     assert EXIT in told["error"] and told["failed_cell"] == 0
-
-
-def test_a_missing_kernel_is_told_and_nothing_counts_as_run(notebook, runs_folder, monkeypatch, capsys):
-    monkeypatch.setattr(engine, "AsyncKernelManager", lambda **own: AsyncKernelManager(**own | {"kernel_name": "x"}))
-    assert run.execute(notebook(), {}, report=False) == 1
-    assert "No such kernel named x" in capsys.readouterr().err
-    assert set(states(runs_folder / "toy" / "default.failed")) == {"pending"}
 
 
 @pytest.mark.kernel

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import stress
 from bs4 import BeautifulSoup
-from conftest import free_port, make_run, names, start, wait_for
+from conftest import free_port, names, start, wait_for
 from test_reports import words
 
 from helpers import InputError
-from helpers.commands import run, sweep
+from helpers.commands import sweep
 
 WORK = """
 assert UNIT != "character", "no characters today"
@@ -34,22 +34,6 @@ def write(folder: Path, grid: object) -> Path:
     return path
 
 
-@pytest.fixture
-def metrics(monkeypatch):
-    """Runs without a kernel: each has the next of these metrics at once, and an empty report."""
-    waiting: list[dict] = []
-
-    def run_one(words, given, *_):
-        made = run.plan(Path(words[0]), given, words[-1])
-        told = {"notebook": "toy", "status": "completed", "parameters": given, "seconds": 1}
-        make_run(made.final, **told, fingerprint=made.fingerprint, metrics=waiting.pop())
-        (made.final / "report.html").touch()
-        return 0, ""
-
-    monkeypatch.setattr(sweep, "run_one", run_one)
-    return waiting
-
-
 def test_names_tell_the_point_and_never_clash(notebook, tmp_path):
     grid = write(tmp_path, "RATE: [0.003, 0.3]\nNOTE: [新闻, '../../x', '']\nEPOCHS: 40\n")
     found, varied = sweep.plan_all(notebook(WORK), grid, {})
@@ -57,24 +41,6 @@ def test_names_tell_the_point_and_never_clash(notebook, tmp_path):
     assert len(found) == 6 and {run.values["EPOCHS"] for run in found.values()} == {40}
     assert all(re.fullmatch(r"g-[a-z0-9_-]+-[0-9a-f]{12}", name) for name in found)
     assert list(found) == list(sweep.plan_all(notebook(WORK), grid, {})[0])
-
-
-def test_the_page_lists_and_links_each_run(notebook, tmp_path, runs_folder, metrics, capsys):
-    grid = write(tmp_path, {"SIZES": [[1, 2], [3]], "EPOCHS": [1]})
-    metrics += [{"accuracy": 0.2, "own": 1}, {"accuracy": 0.1, "own": 1}]
-    assert sweep.execute(notebook(WORK), grid, {}) == 0
-    folder, (row, _) = runs_folder / "toy" / "sweep-g", stress.table(runs_folder)
-    assert list(row) == ["run", "status", "seconds", "error", "SIZES", "EPOCHS", "accuracy", "own"]
-    page = BeautifulSoup((folder / "report.html").read_text("utf-8"), "html.parser")
-    rows = [words(row) for row in page.select("tbody tr")]
-    assert [row.split(" ", 1)[1] for row in rows] == [
-        "0.100 SIZES = [1, 2] EPOCHS = 1 1.0 s",
-        "0.200 SIZES = [3] EPOCHS = 1 1.0 s",
-    ]
-    links = [a["href"] for a in page.select("td a")]
-    assert len(links) == 2 and all((folder / link).exists() for link in links)
-    assert "2 runs: 2 completed; runs/toy/sweep-g/report.html" in capsys.readouterr().out
-    assert names(folder) == ["report.html", "results.csv"]
 
 
 def test_texts_are_only_text_and_code_that_changes_is_told(notebook, tmp_path, runs_folder, monkeypatch):
@@ -90,7 +56,17 @@ def test_a_sweep_runs_all_and_then_only_what_is_missing(notebook, tmp_path, runs
     die = 'import os\nif NOTE == "die":\n    os.kill(os.getppid(), 9)'
     path = notebook(die, WORK)
     points = [{"EPOCHS": 1}, {"UNIT": "character"}, {"NOTE": "die"}]
-    assert sweep.execute(path, write(tmp_path, points), {"SIZES": [1]}, jobs=2, report=False) == 1
+    assert sweep.execute(path, write(tmp_path, points), {"SIZES": [1]}, jobs=2) == 1
+    assert "3 runs: 2 failed, 1 completed; runs/toy/sweep-g/report.html" in capsys.readouterr().out
+    folder = runs_folder / "toy" / "sweep-g"
+    page = BeautifulSoup((folder / "report.html").read_text("utf-8"), "html.parser")
+    shown = [words(row).partition(" ")[2] for row in page.select("tbody tr")]
+    assert shown[0].startswith("0.100 EPOCHS = 1") and shown[2].startswith("failed the run ended with status -9")
+    links = [a["href"] for a in page.select("td a")]
+    assert len(links) == 2 and all((folder / link).exists() for link in links)
+    assert names(folder) == ["report.html", "results.csv"]
+    columns = ["run", "status", "seconds", "error", "EPOCHS", "UNIT", "NOTE", "accuracy", "own"]
+    assert list(stress.table(runs_folder)[0]) == columns
     assert [(row["status"], row["accuracy"], row["error"]) for row in stress.table(runs_folder)] == [
         ("completed", "0.1", ""),
         ("failed", "", "AssertionError: no characters today"),
