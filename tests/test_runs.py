@@ -220,7 +220,6 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_a_full_disk_while_the_notebook_runs(notebook, runs_folder, monkeypatch, capsys):
     count = iter((files.write_atomic, files.write_atomic))
     monkeypatch.setattr(engine, "write_atomic", lambda *given: next(count, full)(*given))
-    monkeypatch.setattr(engine, "SAVE_EVERY", 0.0)
     assert run.execute(notebook(), {}) == 1
     nbformat.validate(nbformat.read(runs_folder / "toy" / "default.failed" / "notebook.ipynb", 4))
     assert "No space left on device" in capsys.readouterr().err
