@@ -124,8 +124,7 @@ def _digest(source: Path | str) -> bytes:
         from helpers import tables
 
         return hashlib.sha256(tables.download(source)).digest()
-    with source.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+    return hashlib.sha256(source.read_bytes()).digest()
 
 
 def named_files(value: str) -> list[Path | str]:
