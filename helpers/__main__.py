@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,18 +18,6 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises InputError."""
         raise InputError(f"{message}: see {self.prog} --help.")
-
-
-def positive(kind: type) -> Callable[[str], Any]:
-    """Returns what reads an option's text as an int or a float above 0."""
-
-    def read(text: str) -> Any:
-        with suppress(ValueError):
-            if 0 < (value := kind(text)) < math.inf:
-                return value
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a {'whole ' * (kind is int)}number above 0")
-
-    return read
 
 
 def parser() -> Parser:
@@ -47,8 +33,8 @@ def parser() -> Parser:
     add("--test", default="", metavar="FILE", help="a test file (default: a fifth of the texts)")
     add("--text-column", default="", metavar="NAME", help="default: guessed, and said")
     add("--label-column", default="", metavar="NAME", help="default: guessed, and said")
-    add("--minutes", type=positive(float), default=10.0, metavar="M", help="the time you give (default: 10)")
-    add("--seeds", type=positive(int), default=1, metavar="N", help="repeat the cheap models on N splits")
+    add("--minutes", type=float, default=10.0, metavar="M", help="the time you give (default: 10)")
+    add("--seeds", type=int, default=1, metavar="N", help="repeat the cheap models on N splits")
     add("--preset", default="minilm", help="the pretrained model (default: minilm)")
     add("--name", default="", help="the comparison's name (default: the file's)")
     add("--force", action="store_true", help="run again what is finished")
@@ -59,20 +45,20 @@ def parser() -> Parser:
         add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter")
         add("-f", metavar="FILE", type=Path, help="parameters from a YAML or JSON file, - for stdin")
         add("--no-report", dest="report", action="store_false", help="write no report.html into the run's folder")
-        add("--cell-timeout", type=positive(float), metavar="S", help="seconds that one cell may take")
+        add("--cell-timeout", type=int, metavar="S", help="seconds that one cell may take")
     run("--name", default="default", help="the run's name (default: default)")
     run("--force", action="store_true", help="replace a finished run of that name")
     run("--update", action="store_true", help="replace it only if code, parameters or data changed")
     run("--resume", action="store_true", help="skip a finished run, continue an interrupted one")
     sweep("grid", type=Path, help="YAML or JSON: NAME: [value, ...] for each parameter, or a list of runs")
-    sweep("--jobs", type=positive(int), metavar="N", help="runs at the same time on this machine (default: 1)")
+    sweep("--jobs", type=int, metavar="N", help="runs at the same time on this machine (default: 1)")
     sweep("--backend", choices=("local", "dask"), default="local", help="here (default), or on a Dask cluster whose "
           "workers see project, data and runs under the same paths")  # fmt: skip
     sweep("--scheduler", default="", metavar="ADDRESS", help="of the cluster, such as tcp://host:8786")
     add = command("params", "list a notebook's parameters")
     add("notebook", help="name, number or path")
     add = command("report", "HTML reports and an index from finished and failed runs")
-    add("runs", nargs="+", type=Path, metavar="RUN", help="a run, a sweep, a notebook's runs, or runs/")
+    add("runs", nargs="+", type=Path, metavar="RUN", help="a run, a notebook's runs, or runs/")
     add("--out", type=Path, default=Path("reports"), help="where to write (default: reports/)")
     add("--update", action="store_true", help="keep the pages that are younger than their runs")
     predict = command("predict", "apply a finished classifier to new texts")
@@ -84,7 +70,7 @@ def parser() -> Parser:
     predict("source", metavar="data", help="a file with a column of texts")
     predict("--out", type=Path, required=True, help="the CSV file to write")
     predict("--text-column", default="text", metavar="NAME", help="default: text")
-    serve("--port", type=positive(int), default=8000, help="default: 8000")
+    serve("--port", type=int, default=8000, help="default: 8000")
     serve("--host", default="127.0.0.1", help="default: 127.0.0.1, which only this machine reaches")
     add = command("fetch", "pretrained weights into the cache, verified")
     add("weights", nargs="?", default="minilm", help="which (default: minilm)")

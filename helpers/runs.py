@@ -9,10 +9,11 @@ import collections
 import contextlib
 import json
 import os
+import platform
 import shutil
-import sys
 import time
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -108,13 +109,7 @@ def checkpoint(label: str) -> Path | None:
 
 def versions() -> dict[str, str]:
     """Returns Python's version and those of the packages that decide a run's numbers."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for package in PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+    return {"python": platform.python_version()} | {package: metadata.version(package) for package in PACKAGES}
 
 
 def load(folder: str | Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Kills commands at random times and looks at what is left: ``make stress``, and in small in ``make test``.
 
 After each kill every finished run must be as it was, and nothing may have a final name that is not whole. At the end
-the same command must complete, and a sweep's table differ from an undisturbed one as little as seeds do.
+the same command must complete.
 """
 
 from __future__ import annotations
@@ -78,8 +78,7 @@ def check(file: Path) -> bytes:
         json.loads(content)
     elif file.suffix == ".ipynb":
         book = nbformat.reads(content.decode("utf-8"), 4)
-        page = file.name == "sweep.ipynb"  # it was written, not executed
-        assert page or {c.metadata.papermill["status"] for c in book.cells} == {"completed"}, file
+        assert {c.metadata.papermill["status"] for c in book.cells} == {"completed"}, file
     elif file.suffix == ".html":
         assert content.rstrip().endswith(b"</html>"), file
     elif file.suffix == ".csv":
@@ -164,17 +163,6 @@ def table(root: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def compare(calm: Path, stormy: Path) -> None:
-    """Two sweeps over seeds must agree in their rows, and in their accuracy as well as the seeds do."""
-    expected, found = ({row["run"]: row for row in table(root)} for root in (calm, stormy))
-    assert list(expected) == list(found)
-    pairs = [(float(row["accuracy"]), float(found[run]["accuracy"])) for run, row in expected.items()]
-    spread = max(pairs)[0] - min(pairs)[0]
-    apart = max(abs(one - other) for one, other in pairs)
-    print(f"accuracy: {apart:.4f} apart at most, seeds are {spread:.4f} apart")
-    assert apart <= spread + 1e-9
-
-
 def correct(run: Path, root: Path, kills: int, seed: int = 0) -> None:
     """Kills a server while corrections arrive: each that was acknowledged stands in the file, and no half line."""
     chance, kept = random.Random(seed), []
@@ -216,7 +204,7 @@ def main() -> None:
         attack(sweep, stormy, few[1], undisturbed(sweep, calm) / 2, 1)
         records = (path.read_text("utf-8") for root in (one, stormy) for path in root.glob("*/*/metrics.json"))
         assert any(json.loads(record)["resumed"] for record in records), "no run went on from a checkpoint"
-        compare(calm, stormy)
+        assert [row["run"] for row in table(calm)] == [row["run"] for row in table(stormy)]
         question = ["compare", str(small), "--minutes", "0.5", "--name", "few"]
         attack(question, answers, few[2], undisturbed(question, alone), 2)
         (finished_run,) = answers.glob("06_*/few")

@@ -82,10 +82,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-@pytest.mark.parametrize("path", ["/predict", "/explain"])
-def test_bad_requests_are_one_sentence(client, case, path):
+def test_bad_requests_are_one_sentence(client, case):
     body, status = REFUSED[case]
-    answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
+    answer = client.post("/predict", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == status, answer.text
     assert answer.json().keys() == {"error"} and len(answer.text) < 200 and "\n" not in answer.json()["error"]
 
@@ -98,15 +97,6 @@ def test_other_pages_cannot_use_it(client, run):
     assert (run / "corrections.csv").exists() == before
     rules = client.get("/").headers["content-security-policy"]
     assert "default-src 'none'" in rules and "unsafe" not in rules
-
-
-def test_the_words_that_carry_the_answer(client):
-    text = "🙂 some goal here"
-    words = client.post("/explain", json={"texts": text}).json()["words"]
-    assert max(words, key=lambda word: word[2])[:2] == [text.index("goal"), text.index("goal") + 4]
-    many = client.post("/explain", json={"texts": "goal bank " * 400}).json()["words"]
-    assert len(many) <= serve.MOST_WORDS and many[-1][1] == 3999
-    assert client.post("/explain", json={"texts": ""}).json()["words"] == []
 
 
 def test_corrections_are_data(client, run):

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import stress
 from bs4 import BeautifulSoup
-from conftest import free_port, make_run, names, start, wait_for
-from test_runs import full
+from conftest import free_port, names, start, wait_for
+from test_reports import words
 
 from helpers import InputError
-from helpers.commands import report, run, sweep
+from helpers.commands import sweep
 
 WORK = """
 assert UNIT != "character", "no characters today"
@@ -34,22 +34,6 @@ def write(folder: Path, grid: object) -> Path:
     return path
 
 
-@pytest.fixture
-def metrics(monkeypatch):
-    """Runs without a kernel: each has the next of these metrics at once, and an empty report."""
-    waiting: list[dict] = []
-
-    def run_one(words, given, *_):
-        made = run.plan(Path(words[0]), given, words[-1])
-        told = {"notebook": "toy", "status": "completed", "parameters": given, "seconds": 1}
-        make_run(made.final, **told, fingerprint=made.fingerprint, metrics=waiting.pop())
-        (made.final / "report.html").touch()
-        return 0, ""
-
-    monkeypatch.setattr(sweep, "run_one", run_one)
-    return waiting
-
-
 def test_names_tell_the_point_and_never_clash(notebook, tmp_path):
     grid = write(tmp_path, "RATE: [0.003, 0.3]\nNOTE: [新闻, '../../x', '']\nEPOCHS: 40\n")
     found, varied = sweep.plan_all(notebook(WORK), grid, {})
@@ -59,45 +43,12 @@ def test_names_tell_the_point_and_never_clash(notebook, tmp_path):
     assert list(found) == list(sweep.plan_all(notebook(WORK), grid, {})[0])
 
 
-def test_the_page_shows_the_mean_by_each_parameter_and_links_each_run(notebook, tmp_path, runs_folder, metrics, capsys):
-    grid = write(tmp_path, {"SIZES": [[1, 2], [3]], "EPOCHS": [1]})
-    metrics += [{"accuracy": 0.2, "own": 1}, {"accuracy": 0.1, "own": 1}]
-    assert sweep.execute(notebook(WORK), grid, {}) == 0
-    folder, (row, _) = runs_folder / "toy" / "sweep-g", stress.table(runs_folder)
-    assert list(row) == ["run", "status", "SIZES", "EPOCHS", "accuracy", "own", "seconds", "error"]
-    page = BeautifulSoup((folder / "report.html").read_text("utf-8"), "html.parser")
-    links = [a["href"] for a in page.find_all("a") if a["href"].startswith("../")]
-    assert len(links) == 2 and all((folder / link).exists() for link in links)
-    (image,) = page.find_all("img")
-    assert image["alt"] == "Mean accuracy by SIZES (accuracy); bars: SIZES [1, 2] 0.1, SIZES [3] 0.2"
-    assert "2 runs: 2 completed; runs/toy/sweep-g/report.html" in capsys.readouterr().out
-    assert names(folder) == ["report.html", "results.csv", "sweep.ipynb"]
-
-
-def test_what_no_run_has_is_not_drawn_and_texts_are_only_text(notebook, tmp_path, runs_folder, metrics):
-    metrics += [{EVIL: None}, {EVIL: float("nan")}]
-    assert sweep.execute(notebook(WORK), write(tmp_path, [{"NOTE": EVIL}, {"NOTE": "b"}]), {}) == 0
-    page = (runs_folder / "toy" / "sweep-g" / "report.html").read_text("utf-8")
-    assert EVIL not in page and "&lt;script&gt;alert(1)" in page and "<img" not in page
-
-
-def test_code_that_changes_while_a_sweep_runs_is_told(notebook, tmp_path, runs_folder, monkeypatch):
+def test_texts_are_only_text_and_code_that_changes_is_told(notebook, tmp_path, runs_folder, monkeypatch):
     monkeypatch.setattr(sweep, "run_one", lambda *_: (0, ""))
-    assert sweep.execute(notebook(WORK), write(tmp_path, {"EPOCHS": [1]}), {}) == 1
+    assert sweep.execute(notebook(WORK), write(tmp_path, [{"NOTE": EVIL}]), {}) == 1
     assert "other code or data" in stress.table(runs_folder)[0]["error"]
-
-
-def test_a_page_and_a_table_that_cannot_be_written(notebook, tmp_path, runs_folder, metrics, monkeypatch, capsys):
-    grid, path = write(tmp_path, {"EPOCHS": [1]}), notebook(WORK)
-    metrics += [{"accuracy": 1}]
-    monkeypatch.setattr(report, "render", full)
-    assert sweep.execute(path, grid, {}) == 0
-    said = capsys.readouterr()
-    assert "no report.html (OSError)" in said.err and said.out.strip().endswith("results.csv")
-    monkeypatch.setattr(sweep, "_write", full)
-    with pytest.raises(InputError, match="No space left"):
-        sweep.execute(path, grid, {})
-    assert len(stress.table(runs_folder)) == 1
+    page = (runs_folder / "toy" / "sweep-g" / "report.html").read_text("utf-8")
+    assert EVIL not in page and "&lt;script&gt;alert(1)" in page and "other code or data" in page
 
 
 @pytest.mark.kernel
@@ -105,7 +56,17 @@ def test_a_sweep_runs_all_and_then_only_what_is_missing(notebook, tmp_path, runs
     die = 'import os\nif NOTE == "die":\n    os.kill(os.getppid(), 9)'
     path = notebook(die, WORK)
     points = [{"EPOCHS": 1}, {"UNIT": "character"}, {"NOTE": "die"}]
-    assert sweep.execute(path, write(tmp_path, points), {"SIZES": [1]}, jobs=2, report=False) == 1
+    assert sweep.execute(path, write(tmp_path, points), {"SIZES": [1]}, jobs=2) == 1
+    assert "3 runs: 2 failed, 1 completed; runs/toy/sweep-g/report.html" in capsys.readouterr().out
+    folder = runs_folder / "toy" / "sweep-g"
+    page = BeautifulSoup((folder / "report.html").read_text("utf-8"), "html.parser")
+    shown = [words(row).partition(" ")[2] for row in page.select("tbody tr")]
+    assert shown[0].startswith("0.100 EPOCHS = 1") and shown[2].startswith("failed the run ended with status -9")
+    links = [a["href"] for a in page.select("td a")]
+    assert len(links) == 2 and all((folder / link).exists() for link in links)
+    assert names(folder) == ["report.html", "results.csv"]
+    columns = ["run", "status", "seconds", "error", "EPOCHS", "UNIT", "NOTE", "accuracy", "own"]
+    assert list(stress.table(runs_folder)[0]) == columns
     assert [(row["status"], row["accuracy"], row["error"]) for row in stress.table(runs_folder)] == [
         ("completed", "0.1", ""),
         ("failed", "", "AssertionError: no characters today"),

@@ -37,9 +37,7 @@ def compare(source: str, given: dict[str, Any], name: str = "", *, force: bool =
     answer = folder / name / "answer.txt"
     if status == 0 and answer.is_file():
         print("\n" + answer.read_text("utf-8"))
-        report = folder / name / "report.html"
-        here = report.relative_to(Path.cwd()) if report.is_relative_to(Path.cwd()) else report
-        print(f"\nThe whole report: {here}")
+        print(f"\nThe whole report: {folder / name / 'report.html'}")
     return status
 
 

@@ -6,7 +6,6 @@ those that never ran stay pending, and the notebook on disk is whole at any time
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import tempfile
@@ -24,11 +23,9 @@ from papermill.iorw import load_notebook_node
 
 from helpers.files import write_atomic
 
-SAVE_EVERY = 1.0  # seconds
-
 
 def execute(
-    notebook: Path, given: dict[str, Any], folder: Path, variables: dict[str, str], cell_timeout: float | None = None
+    notebook: Path, given: dict[str, Any], folder: Path, variables: dict[str, str], cell_timeout: int | None = None
 ) -> None:
     """Runs a notebook, up to a cell that fails, by this process's own Python; errors of the kernel are raised.
 
@@ -43,19 +40,17 @@ def execute(
         declared = next(i for i, cell in enumerate(book.cells) if "parameters" in cell.metadata.tags)
         book.cells.insert(declared + 1, injected)
     bar = {"desc": notebook.stem, "disable": None, "leave": False}
-    limit = cell_timeout and math.ceil(cell_timeout)
-    short = None if len(tempfile.gettempdir()) < 60 else "/tmp"  # the path of a socket has 104 bytes
     manager = Manager(book, folder / "notebook.ipynb", progress_bar=bar)
     manager.notebook_start()
     try:
-        with tempfile.TemporaryDirectory(prefix="helpers-", dir=short, ignore_cleanup_errors=True) as place, \
+        with tempfile.TemporaryDirectory(prefix="helpers-", dir="/tmp", ignore_cleanup_errors=True) as place, \
                 open(folder / "kernel.log", "ab") as log:  # fmt: skip
             kernel = AsyncKernelManager(
                 kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),  # whatever is installed
-                transport="ipc", ip=f"{place}/k",  # no network ports, which two runs could both want
+                transport="ipc", ip=f"{place}/k",  # of 104 bytes at most; no ports, which two runs could both want
                 shutdown_wait_time=1.0,
             )  # fmt: skip
-            client = PapermillNotebookClient(manager, kernel, timeout=limit, startup_timeout=120)
+            client = PapermillNotebookClient(manager, kernel, timeout=cell_timeout, startup_timeout=120)
             client.execute(env=os.environ | variables, cwd=str(notebook.parent), stderr=log, cleanup_kc=True)
     finally:
         manager.cleanup_pbar()
@@ -66,16 +61,10 @@ def execute(
 class Manager(NotebookExecutionManager):
     """papermill's record of a notebook, with states that are true and a file that is whole."""
 
-    def get_cell_description(self, cell: NotebookNode, *_: Any) -> str | None:
-        """Returns the section that begins with the cell, for papermill's bar."""
-        heading = cell.cell_type == "markdown" and cell.source.startswith("#")
-        return cell.source.splitlines()[0].lstrip("# ")[:40] if heading else None
-
     def save(self, **_: Any) -> None:
-        """Writes the notebook, at most once a second and at the end."""
-        if self.end_time or (self.now() - self.last_save_time).total_seconds() >= SAVE_EVERY:
-            write_atomic(self.output_path, nbformat.writes(self.nb))
-            self.last_save_time = self.now()
+        """Writes the notebook."""
+        write_atomic(self.output_path, nbformat.writes(self.nb))
+        self.last_save_time = self.now()
 
     def cell_complete(self, cell: NotebookNode, cell_index: int | None = None, **_: Any) -> None:
         """Marks the cell as failed where papermill leaves it by an error: a dead kernel, a timeout, a signal."""

@@ -30,29 +30,27 @@ from helpers.runs import load
 
 _FOLDER = Path(__file__).parent.parent / "report"
 _SCRIPT = (_FOLDER / "script.js").read_text("utf-8")
-BOOKS = ("notebook.ipynb", "sweep.ipynb")  # one of them is in a run or sweep that is whole
 _TITLE = re.compile(r"\s*# +(\S.*)")
-_PLUMBING = r"(\s|import |from |@|%|#|else:|[)\]}\w_.\"'`,]*$|for \w+ in range|if .*:$|\w+ = \[?\{?\(?$)"
+_PLUMBING = r"(\s|$|import |from |@|%|else:|[)\]}]|\w+$)"
 
 
-def render(notebook: Path, out: Path) -> Path:
-    """Writes an executed notebook as one self-contained HTML file; returns ``out``.
+def render(folder: Path) -> Path:
+    """Writes the notebook of a run as one self-contained HTML file, ``report.html``; returns it.
 
     Cells tagged ``answer`` come first; ``check`` cells are left out; the setup is folded; ``remove-input`` hides code.
-    Run time, metrics and parameters come from ``metrics.json`` beside the notebook.
+    Run time, metrics and parameters come from ``metrics.json``.
     """
-    run = load(notebook.parent) if (notebook.parent / "metrics.json").is_file() else {"notebook": notebook.stem}
-    return _write(out, _page(_told(_read(notebook), run)))
+    return _write(folder / "report.html", _page(_entry(folder)))
 
 
 def collect(folders: Iterable[Path]) -> list[Path]:
-    """Returns the runs and sweeps in folders, failed ones too, hidden ones and ``interactive`` not; each once."""
+    """Returns the runs in folders, failed ones too, hidden ones and ``interactive`` not; each once."""
     found: dict[Path, None] = {}
     for folder in folders:
-        files = [depth + name for depth in ("", "*/", "*/*/") for name in ("metrics.json", "sweep.ipynb")]
-        here = {file.parent.relative_to(folder) for pattern in files for file in folder.glob(pattern)}
-        here = [folder / run for run in sorted(here) if not re.search(r"(^|/)(\.\w|interactive$)", run.as_posix())]
-        here = [run for run in here if run.suffix == ".failed" or any((run / name).is_file() for name in BOOKS)]
+        records = (file for depth in ("", "*/", "*/*/") for file in folder.glob(f"{depth}metrics.json"))
+        here = sorted(record.parent.relative_to(folder) for record in records)
+        here = [folder / run for run in here if not re.search(r"(^|/)(\.\w|interactive$)", run.as_posix())]
+        here = [run for run in here if (run / "notebook.ipynb").is_file()]
         if not here:
             raise InputError(f"{folder} holds no finished or failed run: run a notebook first.")
         found |= dict.fromkeys(here)
@@ -60,30 +58,29 @@ def collect(folders: Iterable[Path]) -> list[Path]:
 
 
 def build(runs: Sequence[Path], out: Path, *, update: bool = False) -> Path:
-    """Writes a report for each run folder or sweep, and ``index.html``; returns the index's path.
+    """Writes a report for each run folder, and ``index.html``; returns the index's path.
 
     With ``update``, a page that is younger than its run stays as it is, without links to pages that are new.
     """
-    entries = sorted(map(_entry, runs), key=lambda e: (
-        e["notebook"], e["sweep"], e["name"] != "default", e["name"], e["failed"]))  # fmt: skip
+    entries = sorted(map(_entry, runs), key=lambda e: (e["notebook"], e["name"] != "default", e["name"], e["failed"]))
     first, taken = {}, {"index"}
     for entry in entries:
         entry["file"] = _file_name(entry, taken)
-        if not entry["sweep"]:
-            first.setdefault(entry["notebook"], entry)
+        first.setdefault(entry["notebook"], entry)
     main = list(first.values())
     for entry in entries:
         file, book = out / entry["file"], entry["folder"] / "notebook.ipynb"
-        if update and file.is_file() and book.is_file() and file.stat().st_mtime > book.stat().st_mtime:
-            continue
-        same = [other for other in entries if other["notebook"] == entry["notebook"] and not other["sweep"]]
-        pages = {name: other["file"] for name, other in first.items()}
-        pages |= {f"../{other['folder'].name}/report.html": other["file"] for other in same}
-        _write(file, _page(entry, pages, main))
+        if not (update and file.is_file() and file.stat().st_mtime > book.stat().st_mtime):
+            _write(file, _page(entry, main))
     by_number = {entry["notebook"][:2]: entry for entry in reversed(main)}
     cards = [overview.card(entry) for entry in main if not entry["failed"]]
-    shown = {"entries": entries, "by_number": by_number, "cards": cards, "ladder": overview.ladder(main)}
-    return _write(out / "index.html", _TEMPLATES.get_template("index.html.j2").render(shown))
+    shown = {"by_number": by_number, "cards": cards, "ladder": overview.ladder(main)}
+    return list_runs("Reports", entries, out / "index.html", **shown)
+
+
+def list_runs(title: str, entries: Sequence[Mapping[str, Any]], out: Path, **above: Any) -> Path:
+    """Writes a page with the table of runs below what stands ``above``; returns ``out``."""
+    return _write(out, _TEMPLATES.get_template("index.html.j2").render(title=title, entries=entries, **above))
 
 
 def _write(path: Path, text: str) -> Path:
@@ -106,30 +103,17 @@ def _read(path: Path) -> Any:
 
 
 def _entry(folder: Path) -> dict[str, Any]:
-    """A run, or a sweep, as the templates want it."""
-    if sweep := (folder / "sweep.ipynb").is_file():
-        nb = _read(folder / "sweep.ipynb")
-        ends = nb.metadata.get("ends", {})
-        run = {"notebook": folder.resolve().parent.name, "name": folder.name, "failed": "failed" in ends}
-        run["told"] = ", ".join(f"{count} {state}" for state, count in ends.items())
-    else:
-        run, book = load(folder), folder / "notebook.ipynb"
-        run["failed"] = run.get("status") == "failed"  # maybe before its first cell
-        nb = _read(book) if book.exists() or not run["failed"] else nbformat.v4.new_notebook()
-    return _told(nb, run) | {"folder": folder, "sweep": sweep}
-
-
-def _told(nb: Any, run: Mapping[str, Any]) -> dict[str, Any]:
-    """A record with what is said of its notebook: title, place of failure, settings."""
-    title = _title(nb)[0] or run["notebook"]
-    return {**run, "nb": nb, "title": title, "where": _where(nb, run), "settings": _settings(nb, run)}
+    """A run as the templates want it: its record, and what is said of its notebook."""
+    run, nb = load(folder), _read(folder / "notebook.ipynb")
+    run |= {"nb": nb, "folder": folder, "failed": run.get("status") == "failed"}
+    return run | {"title": _title(nb)[0] or run["notebook"], "where": _where(nb, run), "settings": _settings(nb, run)}
 
 
 def _file_name(run: Mapping[str, Any], taken: set[str]) -> str:
     """A plain file name that no other run has, whatever the run is called."""
     stem = run["notebook"] if run["name"] == "default" else f"{run['notebook']}-{run['name']}"
     stem = re.sub(r"[^\w.-]+", "_", stem).strip("._")[:80] or "run"
-    stem += "-failed" * (run["failed"] and not run["sweep"])
+    stem += "-failed" * run["failed"]
     names = (stem + f"-{i}" * (i > 1) for i in range(1, len(taken) + 2))
     name = next(name for name in names if name.casefold() not in taken)
     taken.add(name.casefold())
@@ -149,32 +133,26 @@ def _tags(cell: Any) -> set[str]:
 
 
 def _where(nb: Any, run: Mapping[str, Any]) -> str:
-    """Where a run failed, as its reader finds it: the number that JupyterLab shows, and the heading above."""
+    """Where a run failed, as its reader finds it: the heading above."""
     place = run.get("failed_cell")
-    if not isinstance(place, int) or not 0 <= place < len(nb.cells):
-        return ""
-    above = nb.cells[: place + 1]
-    counted = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in above)
+    above = nb.cells[:place] if isinstance(place, int) else []
     texts = "\n".join(cell.source for cell in above if cell.cell_type == "markdown")
     headings = re.findall(r"(?m)^##+ +([^\s#].*)", texts)  # one # may be a comment in code
-    below = f", below the heading “{re.sub(r'[*`]', '', headings[-1]).rstrip(' #')}”" if headings else ""
-    return f"in cell [{nb.cells[place].get('execution_count') or counted}]{below}"
+    return f"below the heading “{re.sub(r'[*`]', '', headings[-1]).rstrip(' #')}”" if headings else ""
 
 
 def _settings(nb: Any, run: Mapping[str, Any]) -> list[tuple[str, Any, bool]]:
     """Each parameter with its value, and whether that differs from the notebook's default."""
-    defaults: dict[str, Any] = {}
-    for cell in nb.cells:
-        if "parameters" in _tags(cell):
-            with contextlib.suppress(InputError):  # another tool's notebook: its record says what was used
-                defaults = {name: parameter.default for name, parameter in parameters.parse(cell.source).items()}
+    declared, defaults = next((cell.source for cell in nb.cells if "parameters" in _tags(cell)), ""), {}
+    with contextlib.suppress(InputError):  # another tool's notebook: its record says what was used
+        defaults = {name: parameter.default for name, parameter in parameters.parse(declared).items()}
     used = defaults | run.get("parameters", {})
     return [(str(name), value, name not in defaults or defaults[name] != value) for name, value in used.items()]
 
 
-def _page(run: Mapping[str, Any], pages: Mapping[str, str] | None = None, main: Sequence[Any] = ()) -> str:
-    """One executed notebook as HTML; ``pages`` as in :func:`clean`, ``main`` the reports it stands among."""
-    cells, opening = run["nb"].cells, _title(run["nb"])[1]
+def _page(run: Mapping[str, Any], main: Sequence[Any] = ()) -> str:
+    """One executed notebook as HTML, with links to the ``main`` reports that it stands among."""
+    cells, opening, pages = run["nb"].cells, _title(run["nb"])[1], {entry["notebook"]: entry["file"] for entry in main}
     last = max((i for i, cell in enumerate(cells) if _tags(cell) & {"parameters", "injected-parameters"}), default=-1)
     answer, setup, body, contents, taken = [], [], [], [], {"main", "show-code", ""}
     for place, cell in enumerate(cells):
@@ -193,11 +171,9 @@ def _page(run: Mapping[str, Any], pages: Mapping[str, str] | None = None, main: 
 
 
 def _caption(source: str) -> str:
-    """The first comment that opens a code cell, else its first outer line that does something, else nothing."""
-    lines = source.strip().split("\n")
-    if lines[0].startswith("# "):
-        return lines[0][2:]
-    return next((line for line in lines if line and not re.match(_PLUMBING, line)), "")
+    """The first outer line of a code cell that does something, or is a comment; else nothing."""
+    told = (line.removeprefix("# ") for line in source.split("\n") if not re.match(_PLUMBING, line))
+    return next(told, "")
 
 
 def _headings(text: str, taken: set[str]) -> tuple[Markup, list[tuple[int, str, str]]]:

@@ -112,20 +112,18 @@ def fingerprint(notebook: Path, values: dict[str, Any]) -> str:
     if values.get("RUNS") == []:
         found += sorted((project_root() / "data" / "recorded").rglob("*.*"))
     for source in found:
-        state = source.stat() if isinstance(source, Path) else None
-        digest.update(_digest(source, state and (state.st_mtime_ns, state.st_size)))
+        digest.update(_digest(source))
     return digest.hexdigest()[:32]
 
 
 @functools.lru_cache(maxsize=1000)  # the runs of a sweep share nearly all files, and read an address once
-def _digest(source: Path | str, state: tuple[int, int] | None) -> bytes:
-    """Returns a digest of a file in that state, or of what an address holds."""
+def _digest(source: Path | str) -> bytes:
+    """Returns a digest of a file, or of what an address holds."""
     if isinstance(source, str):
         from helpers import tables
 
         return hashlib.sha256(tables.download(source)).digest()
-    with source.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+    return hashlib.sha256(source.read_bytes()).digest()
 
 
 def named_files(value: str) -> list[Path | str]:
@@ -144,7 +142,7 @@ def named_files(value: str) -> list[Path | str]:
 
 def execute(
     notebook: Path, given: dict[str, Any], name: str = "default", *, force: bool = False, update: bool = False,
-    resume: bool = False, report: bool = True, cell_timeout: float | None = None,
+    resume: bool = False, report: bool = True, cell_timeout: int | None = None,
 ) -> int:  # fmt: skip
     """Executes a notebook strictly and keeps the result as a run; what the user can mend is an InputError.
 
@@ -207,7 +205,7 @@ def signals(handlers: dict[int, Any]) -> Iterator[dict[int, Any]]:
             signal.signal(number, handler)
 
 
-def _papermill(run: Plan, folder: Path, record: dict, cell_timeout: float | None, handlers: dict[int, Any]) -> int:
+def _papermill(run: Plan, folder: Path, record: dict, cell_timeout: int | None, handlers: dict[int, Any]) -> int:
     """Runs the notebook and completes ``record``; returns the exit status."""
     variables = {runs.FOLDER_VARIABLE: str(folder), "HELPERS_CWD": str(Path.cwd()), "TQDM_DISABLE": "1"}
     clock, status = time.monotonic(), 1
@@ -251,21 +249,17 @@ def _judge(output: Path, record: dict, status: int) -> int:
 
 def _close(run: Plan, folder: Path, record: dict, status: int, report: bool) -> int:
     """Records, renders the report, gives the folder its name and says how the run ended, in this order."""
-    try:
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            noted = json.loads((folder / "metrics.json").read_text("utf-8"))
-            record |= {key: noted[key] for key in ("metrics", "versions")}
-        write_json(folder / "metrics.json", {"metrics": {}, "versions": runs.versions()} | record)
-        if report and (folder / "notebook.ipynb").exists():
-            try:
-                from helpers.commands import report as reports
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        noted = json.loads((folder / "metrics.json").read_text("utf-8"))
+        record |= {key: noted[key] for key in ("metrics", "versions")}
+    write_json(folder / "metrics.json", {"metrics": {}, "versions": runs.versions()} | record)
+    if report and (folder / "notebook.ipynb").exists():
+        try:
+            from helpers.commands import report as reports
 
-                reports.render(folder / "notebook.ipynb", folder / "report.html")
-            except Exception as error:  # of a dozen kinds; what the run computed is not lost for it
-                print(f"The run has no report.html ({reason(error)}): try python -m helpers report.", file=sys.stderr)
-    except OSError as error:
-        status, record["error"] = 1, f"its record cannot be written ({error.strerror}): free space"
-        (folder / "metrics.json").unlink(missing_ok=True)  # the notebook's own may say that it is completed
+            reports.render(folder)
+        except Exception as error:  # of a dozen kinds; what the run computed is not lost for it
+            print(f"The run has no report.html ({reason(error)}): try python -m helpers report.", file=sys.stderr)
     called = f"{run.notebook.stem} ({run.name})"
     if status == 0:
         shutil.rmtree(folder / runs.CHECKPOINT, ignore_errors=True)

@@ -28,8 +28,6 @@ _ALLOWED = json.loads((Path(__file__).parent.parent / "report" / "allowed.json")
 # No formula starts or ends with a space, or ends before a digit: "$5 and $6" is money.
 _INLINE = r"(?<![\\$])\$(?![\s$])(?P<math_inline_tex>(?:\\[\s\S]|[^$\\`])+?)(?<!\s)\$(?![\d$])"
 _NUMBER = re.compile(r"(?i)([-+−]?(\d[\d,]*(\.\d*)?|\.\d+)(e[-+]?\d+)?\s*%?|nan|[-+]?inf|<na>|none|nat|–|—|)")
-_BESIDE = re.compile(r"(\.\./)*[\w%][\w%.-]*(/[\w%][\w%.-]*)*\.html(#\S*)?")
-_PARTS = {"mfrac": 2, "msub": 2, "msup": 2, "mover": 2, "munder": 2, "mroot": 2, "msubsup": 3, "munderover": 3}
 
 
 class _Inline(nbc.MathInlineParser):
@@ -63,8 +61,6 @@ def _mathml(latex: str, mode: str) -> str:
         root = convert_to_element(latex.replace("{aligned}", "{align*}"), display=mode)
         for element in root.iter():
             element.text = html.unescape(element.text or "")
-            if element.text.startswith("\\") or len(element) != _PARTS.get(element.tag, len(element)):
-                return source
     except Exception:  # the converter raises many kinds; the source is readable too
         return source
     root.set("alttext", latex.strip())
@@ -74,8 +70,7 @@ def _mathml(latex: str, mode: str) -> str:
 def clean(text: str, pages: Mapping[str, str] | None = None, *, strip: bool = True) -> Markup:
     """Returns HTML reduced to harmless elements; tables can scroll, and pictures have a text alternative.
 
-    ``pages`` gives the page for a notebook's name or a relative address; without it, links to pages by a relative
-    address, such as ``../name/report.html``, stay. Tags that are not allowed vanish, without ``strip`` they are text.
+    ``pages`` gives the page for a notebook's name. Tags that are not allowed vanish, without ``strip`` they are text.
     """
     if strip:
         text = re.sub(r"(?is)<(style|script|svg|button)\b.*?(</\1\s*>|\Z)", "", text)
@@ -108,12 +103,12 @@ def _relink(link: Any, pages: Mapping[str, str] | None) -> None:
     """Points a link to another notebook at its report; a link to a file that will not be there becomes text."""
     target = link.get("href", "")
     file, mark, heading = target.partition("#")
-    name = file.rpartition("/")[2].removesuffix(".ipynb")
+    page = (pages or {}).get(file.rpartition("/")[2].removesuffix(".ipynb"))
     if re.match(r"https?://", target, re.IGNORECASE):
         link["rel"] = "noopener noreferrer"
-    elif page := (pages or {}).get(file) or (pages or {}).get(name):
+    elif page:
         link["href"] = page + mark + heading
-    elif not target.startswith("#") and not (pages is None and _BESIDE.fullmatch(target)):
+    elif not target.startswith("#"):
         link.unwrap()
 
 

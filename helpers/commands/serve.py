@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-import os
 import re
 import secrets
 import signal
 import socket
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -30,19 +28,18 @@ except ImportError:
     told = "serve needs FastAPI and uvicorn: pip install 'helpers[serve]', or pip install fastapi uvicorn."
     raise InputError(told) from None
 
-MOST_BYTES, MOST_TEXTS, MOST_CHARACTERS = 1_000_000, 256, 10_000  # of a request
-SECONDS, WAITING, BATCH, MOST_WORDS = 10.0, 200, 256, 48  # of a request; requests; texts; occluded words
+MOST_BYTES, MOST_TEXTS, MOST_CHARACTERS = 3_000_000, 256, 10_000  # of a request
+SECONDS, WAITING, BATCH = 10.0, 200, 256  # of a request; requests; texts
 Text = Annotated[str, StringConstraints(strict=True, max_length=MOST_CHARACTERS)]
 KINDS = (RequestValidationError, HTTPException, asyncio.QueueFull, TimeoutError)
 LOCAL = {"127.0.0.1", "localhost", "[::1]", "::1"}
-WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 
 
 class Service:
     """A classifier that answers requests which come together in one batch."""
 
     def __init__(self, run: str, model: str = "", int8: bool = False) -> None:
-        self.folder, self.lock = runs.find_run(run), threading.Lock()
+        self.folder = runs.find_run(run)
         self.classify, self.labels = predict.load_classifier(run, model, export=True, int8=int8)
         self.name, self.threshold = _threshold(self.folder, model)
         self.classify(["once, so that the first request need not wait"])
@@ -83,23 +80,12 @@ class Service:
         unsure = self.threshold is not None and float(p.max()) < self.threshold
         return {"label": self.labels[int(p.argmax())], "probabilities": shares, "unsure": unsure}
 
-    async def explain(self, text: str) -> list[tuple[int, int, float]]:
-        """Returns begin, end and importance of the words: how much the answer loses without it (occlusion)."""
-        spans = [found.span() for found in WORD.finditer(text)]
-        step = -(-len(spans) // MOST_WORDS) or 1  # of a long text several words at a time
-        spans = [(spans[i][0], spans[min(i + step, len(spans)) - 1][1]) for i in range(0, len(spans), step)]
-        p = await self.predict([text, *(text[:a] + " " + text[b:] for a, b in spans)])
-        lost = p[0].max() - p[1:, p[0].argmax()]
-        return [(a, b, round(float(loss), 4)) for (a, b), loss in zip(spans, lost, strict=True)]
-
     def correct(self, text: str, label: str) -> None:
         """Appends a text with its right label to ``corrections.csv`` of the run, in the form that ``DATA`` reads."""
         row = pd.DataFrame({"text": [re.sub(r"\r\n?", "\n", text)], "label": [label]})
-        with self.lock, (self.folder / "corrections.csv").open("ab") as file:
+        with (self.folder / "corrections.csv").open("ab") as file:
             line = row.to_csv(index=False, header=not file.tell(), lineterminator="\n")
             file.write(line.encode("utf-8", "replace"))  # one write: two servers do not mix their lines
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def _threshold(folder: Path, model: str) -> tuple[str, float | None]:
@@ -179,18 +165,13 @@ def app(service: Service, local: bool = False) -> Any:
         texts = [given.texts] if isinstance(given.texts, str) else given.texts
         return {"model": service.name, "answers": [service.told(p) for p in await service.predict(texts)]}
 
-    @api.post("/explain")
-    async def explain_text(given: Texts) -> dict:
-        """Begin, end and weight of each word of one text: what the answer loses without it."""
-        return {"words": await service.explain(given.texts if isinstance(given.texts, str) else given.texts[0])}
-
     @api.post("/correct", status_code=201)
     async def correct(given: Correction) -> dict:
         """Keeps a text with its right label for the next training."""
         if not given.text.strip() or given.label not in service.labels:
             return JSONResponse({"error": "A correction is a text and one of the labels: see /health."}, 422)
         try:
-            await asyncio.to_thread(service.correct, given.text, given.label)
+            service.correct(given.text, given.label)
         except OSError:
             return JSONResponse({"error": "The correction could not be written: look at the disk of the server."}, 507)
         return {"kept": f"{service.folder.name}/corrections.csv"}

@@ -6,7 +6,6 @@ everything under the same paths. Where a worker dies, the row is failed; the sam
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
 import itertools
@@ -15,7 +14,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
@@ -27,10 +25,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from helpers import InputError, files, parameters
-from helpers.commands import overview
+from helpers.commands.report import list_runs
 from helpers.commands.run import Plan, plan, signals, stops
 
-_stopped, _processes = threading.Event(), set()
+_processes: set[subprocess.Popen] = set()
 
 
 def read_grid(path: Path) -> list[dict[str, Any]]:
@@ -58,15 +56,13 @@ def plan_all(notebook: Path, grid: Path, given: Mapping[str, Any]) -> tuple[dict
         said = re.sub(r"[^a-z0-9_-]+", "_", "-".join(f"{n}_{v}" for n, v in values.items()).lower())[:30]
         digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
         name = f"{grid.stem}-{said}-{digest}"
-        if name in found:
-            raise InputError(f"{grid.name} has the point {json.dumps(point)[:80]} twice: keep one.")
         found[name] = replace(run, name=name, final=run.final.with_name(name))
     return found, varied
 
 
 def execute(
     notebook: Path, grid: Path, given: Mapping[str, Any], *, jobs: int | None = None, backend: str = "local",
-    scheduler: str = "", report: bool = True, cell_timeout: float | None = None,
+    scheduler: str = "", report: bool = True, cell_timeout: int | None = None,
 ) -> int:  # fmt: skip
     """Executes what is missing of a grid, and writes ``runs/<notebook>/sweep-<grid>/`` with results.csv and a page.
 
@@ -77,15 +73,17 @@ def execute(
         raise InputError("--backend dask and --scheduler ADDRESS go together: give both or none.")
     if scheduler and jobs:
         raise InputError("--jobs is for this machine; a Dask cluster uses all threads of its workers.")
+    if jobs is not None and jobs < 1:
+        raise InputError(f"--jobs {jobs} is out of range: runs at the same time, 1 or more.")
     found, varied = plan_all(notebook, grid, given)
     folder = files.runs_root() / notebook.stem / f"sweep-{grid.stem}"
     words = [str(notebook), "-f", "-", "--update", "--resume", *["--no-report"] * (not report)]
     words += ["--cell-timeout", str(cell_timeout)] if cell_timeout else []
     with _pool(jobs or 1, scheduler) as pool, files.locked(folder / ".lock", folder.name):
-        rows = {name: _row(run, varied) for name, run in found.items()}
-        waiting = [run for name, run in found.items() if rows[name]["status"] != "completed"]
+        records = {name: _record(run) for name, run in found.items()}
+        waiting = [run for name, run in found.items() if records[name]["status"] != "completed"]
         print(f"{len(found)} runs, {len(found) - len(waiting)} of them done before", file=sys.stderr)
-        _write(folder, rows)
+        _write(folder, found, records, varied)
         place = (os.getcwd(), str(files.runs_root()))
         futures = {pool.submit(run_one, [*words, "--name", run.name], run.given, *place): run for run in waiting}
         for future in tqdm(as_completed(futures), folder.name, len(futures), leave=False, disable=None, unit="run"):
@@ -95,37 +93,41 @@ def execute(
             except Exception as error:  # of a cluster, by any of its names
                 status, said = 1, f"its worker died ({type(error).__name__})"
             told = "the worker has other code or data: bring it up to date and start again" if status == 0 else said
-            row = rows[run.name] = _row(run, varied, told or f"the run ended with status {status}")
-            _write(folder, rows)
-            tqdm.write(f"  {run.name}: {row['status']} {row['error']}".rstrip(), file=sys.stderr)
-        made = _write_page(folder, notebook.stem, rows, varied)
-    counts = Counter(row["status"] for row in rows.values())
+            record = records[run.name] = _record(run, told or f"the run ended with status {status}")
+            _write(folder, found, records, varied)
+            said = f"  {run.name}: {record['status']} {record.get('error', '')}"
+            tqdm.write(said.rstrip(), file=sys.stderr)
+    counts = Counter(record["status"] for record in records.values())
     told = ", ".join(f"{count} {status}" for status, count in counts.most_common())
-    print(f"{len(found)} runs: {told}; {files.shown(folder)}/{made}")
+    print(f"{len(found)} runs: {told}; {files.shown(folder)}/report.html")
     return int(counts["completed"] < len(found))
 
 
-def _row(run: Plan, varied: Sequence[str], error: str = "") -> dict[str, Any]:
-    """Returns one line of the table as the run's folder tells it; without one, ``error`` is what went wrong."""
-    told = {"status": "failed" if error else "missing", "error": error}
-    kept = run.kept(run.final) or run.kept(run.failed) or told
-    values = {name: run.values[name] for name in varied} | kept.get("metrics", {})
-    about = {"seconds": kept.get("seconds"), "error": kept.get("error", "")}
-    return {"run": run.name, "status": kept["status"], **values, **about}
+def _record(run: Plan, error: str = "") -> dict[str, Any]:
+    """Returns a run's record from its folder; without one, ``error`` is what went wrong."""
+    told = {"notebook": run.notebook.stem, "name": run.name, "status": "failed" if error else "missing", "metrics": {}}
+    return run.kept(run.final) or run.kept(run.failed) or told | {"error": error}
 
 
-def _write(folder: Path, rows: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
-    """Writes ``results.csv``, metrics between the parameters and ``seconds``, and returns it."""
-    table = pd.DataFrame(list(rows.values()))
-    table = table[[*table.columns.drop(["seconds", "error"]), "seconds", "error"]]
-    files.write_atomic(folder / "results.csv", table.to_csv(index=False))
-    return table
+def _write(folder: Path, found: Mapping[str, Plan], records: Mapping[str, dict], varied: Sequence[str]) -> None:
+    """Writes ``results.csv``, with parameters and metrics, and ``report.html``, with a link to each run's own."""
+    rows, entries = [], []
+    for name, run in found.items():
+        kept, values = records[name], {name: run.values[name] for name in varied}
+        told = {"run": name, "status": kept["status"], "seconds": kept.get("seconds"), "error": kept.get("error", "")}
+        rows.append(told | values | kept["metrics"])
+        failed = kept["status"] == "failed"
+        page = (run.failed if failed else run.final) / "report.html"
+        link = f"../{page.parent.name}/{page.name}" if page.exists() else ""
+        settings = [(name, value, True) for name, value in values.items()]
+        entries.append(kept | {"failed": failed, "file": link, "settings": settings})
+    files.write_atomic(folder / "results.csv", pd.DataFrame(rows).to_csv(index=False))
+    list_runs(folder.name, entries, folder / "report.html")
 
 
 @contextlib.contextmanager
 def _pool(jobs: int, scheduler: str) -> Iterator[Executor]:
     """Threads, each of which waits for a process, or a cluster; whatever ends the sweep ends its processes in order."""
-    _stopped.clear()
     pool = ThreadPoolExecutor(jobs)
     try:
         with signals(stops()), _client(scheduler) if scheduler else contextlib.nullcontext() as client:
@@ -134,10 +136,10 @@ def _pool(jobs: int, scheduler: str) -> Iterator[Executor]:
         print("Stopped: the same command again runs what is missing.", file=sys.stderr)
         raise
     finally:
-        _stopped.set()
+        pool.shutdown(wait=False, cancel_futures=True)
         for process in list(_processes):
             process.terminate()
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown()
 
 
 def _client(address: str) -> Any:
@@ -168,50 +170,6 @@ def run_one(words: Sequence[str], given: Mapping[str, Any], folder: str, runs_fo
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     _processes.add(process)
-    if _stopped.is_set():  # maybe just now, after those that had begun were ended
-        process.terminate()
     lines = process.communicate(json.dumps(given))[1].strip().splitlines()
     _processes.discard(process)
     return process.returncode, (lines or [""])[-1].removeprefix("error: ")
-
-
-def _write_page(folder: Path, notebook: str, rows: Mapping[str, dict[str, Any]], varied: Sequence[str]) -> str:
-    """Writes ``report.html`` from ``sweep.ipynb``; returns the file to open, the table if the page cannot be made."""
-    from helpers.commands import report
-
-    try:
-        files.write_atomic(folder / "sweep.ipynb", _page(folder, f"{folder.name} of {notebook}", rows, varied))
-        report.render(folder / "sweep.ipynb", folder / "report.html")
-    except Exception as error:  # of a dozen kinds; what the runs computed is not lost for it
-        (folder / "report.html").unlink(missing_ok=True)
-        print(f"The sweep has no report.html ({type(error).__name__}): see results.csv.", file=sys.stderr)
-        return "results.csv"
-    return "report.html"
-
-
-def _page(folder: Path, title: str, rows: Mapping, varied: Sequence[str]) -> str:
-    """Returns a notebook: the table with a link to each run, and the mean of its metric by each parameter."""
-    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, writes
-
-    from helpers import plots
-
-    table = _write(folder, rows)
-    shown = table.dropna(axis="columns", how="all").loc[:, lambda t: (t != "").any()]
-    with pd.option_context("display.max_colwidth", None):
-        page = shown.to_html(index=False, na_rep="", border=0)
-    for name, row in rows.items():
-        place = name + ".failed" * (row["status"] == "failed")
-        if (folder.parent / place / "report.html").exists():
-            page = page.replace(f">{name}<", f'><a href="../{place}/report.html">{name}</a><')
-    outputs = [new_output("display_data", {"text/html": page, "text/plain": shown.to_string(index=False)})]
-    known = [name for name in table.columns[2 + len(varied) : -2] if table[name].notna().any()]
-    metric = next((name for name in (*overview.HEADLINE, *known) if name in known), None)
-    for name in varied if metric else ():
-        means = table.dropna(subset=[metric]).groupby(f"{name} " + table[name].map(str), sort=False)[metric].mean()
-        if len(means) > 1:
-            ax = plots.bars(means, f"Mean {metric} by {name}", metric, decimals=3)
-            image, alt = base64.b64encode(plots.to_png(ax)).decode(), {"alt": plots.describe(ax)}
-            outputs.append(new_output("display_data", {"image/png": image}, metadata={"image/png": alt}))
-    source = new_code_cell('import pandas as pd\n\npd.read_csv("results.csv")', outputs=outputs)
-    ends = {"ends": Counter(row["status"] for row in rows.values())}
-    return writes(new_notebook(cells=[new_markdown_cell(f"# {title}"), source], metadata=ends))
