@@ -51,10 +51,6 @@ def parser() -> Parser:
     run("--update", action="store_true", help="replace it only if code, parameters or data changed")
     run("--resume", action="store_true", help="skip a finished run, continue an interrupted one")
     sweep("grid", type=Path, help="YAML or JSON: NAME: [value, ...] for each parameter, or a list of runs")
-    sweep("--jobs", type=int, metavar="N", help="runs at the same time on this machine (default: 1)")
-    sweep("--backend", choices=("local", "dask"), default="local", help="here (default), or on a Dask cluster whose "
-          "workers see project, data and runs under the same paths")  # fmt: skip
-    sweep("--scheduler", default="", metavar="ADDRESS", help="of the cluster, such as tcp://host:8786")
     add = command("params", "list a notebook's parameters")
     add("notebook", help="name, number or path")
     add = command("report", "HTML reports and an index from finished and failed runs")
@@ -70,6 +66,11 @@ def parser() -> Parser:
     predict("source", metavar="data", help="a file with a column of texts")
     predict("--out", type=Path, required=True, help="the CSV file to write")
     predict("--text-column", default="text", metavar="NAME", help="default: text")
+    for add in (sweep, predict):
+        add("--jobs", type=int, metavar="N", help="runs, or parts of a file, at the same time here (default: 1)")
+        add("--backend", choices=("local", "dask"), default="local", help="here (default), or on a Dask cluster whose "
+            "workers see project, data and runs under the same paths")  # fmt: skip
+        add("--scheduler", default="", metavar="ADDRESS", help="of the cluster, such as tcp://host:8786")
     serve("--port", type=int, default=8000, help="default: 8000")
     serve("--host", default="127.0.0.1", help="default: 127.0.0.1, which only this machine reaches")
     add = command("fetch", "pretrained weights into the cache, verified")
@@ -130,8 +131,11 @@ def call(command: str, **options: Any) -> int:
             print(f"Open {index}: it needs no network. It contains texts of the data it was made from.")
         case "predict":
             from helpers import predict
+            from helpers.commands import sweep
 
-            print(f"{predict.predict_file(**options)} texts labelled in {options['out']}")
+            with sweep.workers(*(options.pop(name) for name in ("jobs", "backend", "scheduler"))) as pool:
+                rows = predict.predict_file(**options, spread=pool.map)
+            print(f"{rows} texts labelled in {options['out']}")
         case "serve":
             from helpers.commands import serve
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import itertools
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -91,8 +90,8 @@ def _loaded(run: str, model: str, int8: bool, mark: str) -> tuple[Classify, list
     return load_classifier(run, model, export=True, int8=int8)
 
 
-def _label(texts: list[str], *run: Any) -> np.ndarray:
-    return _loaded(*run)[0](texts)
+def _label(which: tuple, texts: list[str]) -> np.ndarray:
+    return _loaded(*which)[0](texts)
 
 
 def predict_file(
@@ -126,8 +125,8 @@ def predict_file(
         missing = {part: table.iloc[start : start + CHUNK] for part, start in parts.items() if not part.exists()}
         with training.bar(len(table), "labelled", "texts") as shown:
             shown.update(len(table) - sum(map(len, missing.values())))
-            some = (texts[rows.index].tolist() for rows in missing.values())
-            answers = spread(_label, some, *map(itertools.repeat, which))
+            some = [texts[rows.index].tolist() for rows in missing.values()]
+            answers = spread(functools.partial(_label, which), some)
             for (part, old), p in zip(missing.items(), answers, strict=True):
                 new = pd.DataFrame(p.round(6), old.index, names[1:])
                 new.insert(0, names[0], np.array(labels)[p.argmax(axis=1)])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -56,7 +57,8 @@ def test_a_killed_labelling_goes_on(run, source, tmp_path, monkeypatch, stop):
     with pytest.raises(stop):
         predict.predict_file(run, source, tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_text() == "old"
-    predict.predict_file(run, source, tmp_path / "out.csv")
+    with ThreadPoolExecutor(2) as pool:
+        predict.predict_file(run, source, tmp_path / "out.csv", spread=pool.map)
     assert written == ["0", "2", "2", "4"]  # the first two texts are not read again
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert names(tmp_path) == ["new.csv", "out.csv", "whole.csv"]

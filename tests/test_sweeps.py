@@ -9,13 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import stress
 from bs4 import BeautifulSoup
-from conftest import free_port, names, start, wait_for
+from conftest import command, free_port, names, start, wait_for
 from test_reports import words
 
-from helpers import InputError
+from helpers import InputError, contenders
 from helpers.commands import sweep
 
 WORK = """
@@ -140,6 +141,10 @@ def test_a_cluster_that_loses_a_worker_runs_all(cluster, notebook, tmp_path, tin
     assert process.returncode == 0, said
     assert [row["status"] for row in stress.table(runs_folder)] == ["completed"] * 3
     assert not list(tmp_path.glob("elsewhere/**/metrics.json"))
+    texts, y = ["one ball", "one price"] * 9, np.tile([0, 1], 9)
+    contenders.save(tmp_path / "model", "tfidf", contenders.fit_words(texts, y, texts, y, "word"))
+    (tmp_path / "model" / "classifier.json").write_text('{"labels": ["a", "b"], "recommended": "tfidf"}')
+    command("predict", tmp_path, tiny_csv, "--out", tmp_path / "out.csv", "--backend", "dask", "--scheduler", address)
 
 
 def test_a_scheduler_that_is_not_there(notebook, tmp_path, runs_folder):

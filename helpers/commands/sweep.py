@@ -69,17 +69,11 @@ def execute(
     Returns the exit status: 0 if every run of the grid is completed, else 1. A mistake in the grid, or a scheduler that
     does not answer, is an InputError before any run. Of a Dask cluster, all threads of its workers are used.
     """
-    if (backend == "dask") != bool(scheduler):
-        raise InputError("--backend dask and --scheduler ADDRESS go together: give both or none.")
-    if scheduler and jobs:
-        raise InputError("--jobs is for this machine; a Dask cluster uses all threads of its workers.")
-    if jobs is not None and jobs < 1:
-        raise InputError(f"--jobs {jobs} is out of range: runs at the same time, 1 or more.")
     found, varied = plan_all(notebook, grid, given)
     folder = files.runs_root() / notebook.stem / f"sweep-{grid.stem}"
     words = [str(notebook), "-f", "-", "--update", "--resume", *["--no-report"] * (not report)]
     words += ["--cell-timeout", str(cell_timeout)] if cell_timeout else []
-    with _pool(jobs or 1, scheduler) as pool, files.locked(folder / ".lock", folder.name):
+    with workers(jobs, backend, scheduler) as pool, files.locked(folder / ".lock", folder.name):
         records = {name: _record(run) for name, run in found.items()}
         waiting = [run for name, run in found.items() if records[name]["status"] != "completed"]
         print(f"{len(found)} runs, {len(found) - len(waiting)} of them done before", file=sys.stderr)
@@ -126,9 +120,15 @@ def _write(folder: Path, found: Mapping[str, Plan], records: Mapping[str, dict],
 
 
 @contextlib.contextmanager
-def _pool(jobs: int, scheduler: str) -> Iterator[Executor]:
-    """Threads, each of which waits for a process, or a cluster; whatever ends the sweep ends its processes in order."""
-    pool = ThreadPoolExecutor(jobs)
+def workers(jobs: int | None, backend: str, scheduler: str) -> Iterator[Executor]:
+    """Gives threads of this process, or a Dask cluster; whatever ends them ends a sweep's processes in order."""
+    if (backend == "dask") != bool(scheduler):
+        raise InputError("--backend dask and --scheduler ADDRESS go together: give both or none.")
+    if scheduler and jobs:
+        raise InputError("--jobs is for this machine; a Dask cluster uses all threads of its workers.")
+    if jobs is not None and jobs < 1:
+        raise InputError(f"--jobs {jobs} is out of range: at the same time, 1 or more.")
+    pool = ThreadPoolExecutor(jobs or 1)
     try:
         with signals(stops()), _client(scheduler) if scheduler else contextlib.nullcontext() as client:
             yield client.get_executor(pure=False) if client else pool
