@@ -27,6 +27,7 @@ def lesson(model, length, pieces=None, vocabulary=("", "[UNK]", "goal", "bank", 
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["first", "mean", "lstm"])
 def test_a_network_opened_at_its_word_vectors_answers_as_before_and_its_parts_add_up(kind):
     texts = [" ".join(words) for words in TEXTS]
@@ -56,6 +57,7 @@ def test_a_network_opened_at_its_word_vectors_answers_as_before_and_its_parts_ad
         assert np.allclose(flow.sum(axis=2), 1, atol=1e-5) and (flow[:, 0][ids == 0] < 1e-6).all()
 
 
+@pytest.mark.slow
 def test_equal_to_captum_on_ten_texts():
     model, words = pretrained.classifier("minilm", 3, dropout=0.0)
     model.output_dense.set_weights([np.random.default_rng(0).normal(size=(384, 3)), np.zeros(3)])

@@ -24,6 +24,7 @@ def uncompiled(monkeypatch):
     tf.config.run_functions_eagerly(False)
 
 
+@pytest.mark.slow
 def test_the_lstm_learns_from_all_rows_in_the_end():
     network = networks.fit_lstm(*SOME, 600.0, 0)
     assert network.texts == len(TEXTS) and len(network.history) == 3
@@ -38,6 +39,7 @@ def test_without_time_for_three_epochs_it_is_left_out(monkeypatch):
         networks.fit_lstm(*SOME, 1.5, 0)
 
 
+@pytest.mark.slow
 def test_bert_begins_at_the_regression_and_the_time_decides_how_long_it_learns(monkeypatch):
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "goal", "bank", "rain"]
     words, y, model = weights.Tokenizer(pieces, True), np.arange(60) % 3, tiny_bert(len(pieces), True)

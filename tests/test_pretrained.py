@@ -171,6 +171,7 @@ def test_learning_rate_rises_and_falls():
     assert np.allclose(rates, [*np.linspace(0.1, 1, 10), *np.linspace(1, 0, 91)], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 4])
 def test_a_fine_tuned_model_reloads_to_equal_predictions(folder, tmp_path, rank):
     texts = ["goal wins team", "bank rate rate", "the team wins", "rates of the bank"] * 4
