@@ -66,8 +66,7 @@ def execute(
 ) -> int:  # fmt: skip
     """Executes what is missing of a grid, and writes ``runs/<notebook>/sweep-<grid>/`` with results.csv and a page.
 
-    Returns the exit status: 0 if every run of the grid is completed, else 1. A mistake in the grid, or a scheduler that
-    does not answer, is an InputError before any run. Of a Dask cluster, all threads of its workers are used.
+    Returns the exit status: 0 if every run of the grid is completed. A mistake in the grid is an InputError before any.
     """
     found, varied = plan_all(notebook, grid, given)
     folder = files.runs_root() / notebook.stem / f"sweep-{grid.stem}"
