@@ -88,8 +88,9 @@ def to_png(ax: Axes) -> bytes:
                 title = textwrap.fill(" ".join(title.split()), most, break_long_words=wide > 1.3)
             part.set_title(title, loc="left")
         ax.figure.savefig(drawn, format="png", dpi=DPI, facecolor="white")
-    colours = 200 if any(part.images or part.collections for part in ax.figure.axes) else COLOURS  # of a scale
-    Image.open(drawn).convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    many = any(part.images or part.collections or any(x.get_alpha() for x in part.lines) for part in ax.figure.axes)
+    picture = Image.open(drawn).convert("RGB").quantize(200 if many else COLOURS, dither=Image.Dither.NONE)
+    picture.save(small, "PNG", optimize=True)
     return small.getvalue()
 
 
@@ -170,10 +171,7 @@ def learning_curves(
 
 @styled
 def confusion(matrix: np.ndarray, labels: Sequence[str], title: str, ax: Axes) -> Axes:
-    """Confusion matrix (classes, classes) of counts, rows the true class, colour the share of the row.
-
-    Numbers are written for up to 20 classes; more are named on the axes only as far as there is room.
-    """
+    """Confusion matrix (classes, classes) of counts, rows the true class, colour its share; up to 20 with numbers."""
     import seaborn as sns
 
     shares, few = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1), len(labels) <= 20

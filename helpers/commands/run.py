@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from helpers import InputError, parameters, runs
+from helpers import InputError, parameters, runs, weights
 from helpers.files import bases, locked, project_root, recover, replace_folder, runs_root, shown, write_json
 
 MISTAKE = "InputError: "  # how a cell's error begins
@@ -80,7 +80,7 @@ def plan(notebook: Path, given: dict[str, Any], name: str = "default") -> Plan:
         columns = values.get("TEXT_COLUMN", "text"), values.get("LABEL_COLUMN", "label")
         _check_data(source, values.get("TEST") or "", *columns)
     preset = values.get("PRESET") or "minilm"
-    if not preset.startswith(("minilm", "bert_", "hf://", "kaggle://")) and not Path(preset).expanduser().is_dir():
+    if not preset.startswith(("minilm", "bert_", "hf://", "kaggle://")) and not weights.find(preset).is_dir():
         known = "minilm, a folder, bert_base_zh and the like, hf://owner/name"
         raise InputError(f"PRESET={preset[:80]} is none of {known}.")
     if folders := values.get("RUNS"):
