@@ -31,7 +31,7 @@ from helpers.alternatives import describe
 
 SIZES = {"small": (7.2, 3.3), "medium": (7.2, 4.2), "large": (7.2, 5.6)}  # inches: one width
 PALETTE = ("#1f4e79", "#e07b1f", "#2a8c6e", "#a3246b", "#b5473a", "#5aa6d8", "#5b3a8c", "#777777", "#3f7d20", "#111111")
-DPI, COLOURS = 200, 40  # fewer colours would paint small marks in another one
+DPI, COLOURS, SHADES = 200, 40, 128  # fewer would paint small marks in another one, or a scale in steps
 
 
 @functools.cache
@@ -72,7 +72,7 @@ def new_axes(size: str = "medium", rows: int = 1, columns: int = 1) -> Any:
 
 
 def to_png(ax: Axes) -> bytes:
-    """Returns the figure of ``ax`` as PNG, 200 dots an inch in 40 colours, or 200 of a scale; long titles wrap."""
+    """Returns the figure of ``ax`` as PNG, 200 dots an inch in 40 colours, or 128 of a scale; long titles wrap."""
     drawn, small = io.BytesIO(), io.BytesIO()
     with mpl.rc_context(style()):
         titles = {part: title for part in ax.figure.axes if (title := part.get_title(loc="left"))}
@@ -88,8 +88,9 @@ def to_png(ax: Axes) -> bytes:
                 title = textwrap.fill(" ".join(title.split()), most, break_long_words=wide > 1.3)
             part.set_title(title, loc="left")
         ax.figure.savefig(drawn, format="png", dpi=DPI, facecolor="white")
-    many = any(part.images or part.collections or any(x.get_alpha() for x in part.lines) for part in ax.figure.axes)
-    picture = Image.open(drawn).convert("RGB").quantize(200 if many else COLOURS, dither=Image.Dither.NONE)
+    wide = any(line.get_alpha() and line.get_linewidth() > 3 for part in ax.figure.axes for line in part.lines)
+    many = wide or any(part.images or part.collections for part in ax.figure.axes)
+    picture = Image.open(drawn).convert("RGB").quantize(SHADES if many else COLOURS, dither=Image.Dither.NONE)
     picture.save(small, "PNG", optimize=True)
     return small.getvalue()
 
