@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from helpers import InputError, parameters, runs, weights
+from helpers import InputError, parameters, runs
 from helpers.files import bases, locked, project_root, recover, replace_folder, runs_root, shown, write_json
 
 MISTAKE = "InputError: "  # how a cell's error begins
@@ -80,9 +80,12 @@ def plan(notebook: Path, given: dict[str, Any], name: str = "default") -> Plan:
         columns = values.get("TEXT_COLUMN", "text"), values.get("LABEL_COLUMN", "label")
         _check_data(source, values.get("TEST") or "", *columns)
     preset = values.get("PRESET") or "minilm"
-    if not preset.startswith(("minilm", "bert_", "hf://", "kaggle://")) and not weights.find(preset).is_dir():
-        known = "minilm, a folder, bert_base_zh and the like, hf://owner/name"
-        raise InputError(f"PRESET={preset[:80]} is none of {known}.")
+    if not preset.startswith(("minilm", "bert_", "hf://", "kaggle://")):
+        from helpers import weights
+
+        if not weights.find(preset).is_dir():
+            said = f"PRESET={preset[:80]} is none of minilm, a folder, bert_base_zh and the like, hf://owner/name."
+            raise InputError(said)
     if folders := values.get("RUNS"):
         from helpers import evaluation
 

@@ -158,10 +158,7 @@ def _client(address: str) -> Any:
 
 
 def run_one(words: Sequence[str], given: Mapping[str, Any], folder: str, runs_folder: str) -> tuple[int, str]:
-    """Executes a run in a process of its own, in this folder; returns its exit status and the last line it said.
-
-    Where another process is building that run, its sweep or its worker was killed: it is waited for.
-    """
+    """Executes a run in a process of its own, in this folder; returns its exit status and the last line it said."""
     process = subprocess.Popen(
         [sys.executable, "-m", "helpers", "run", *words],
         cwd=folder, env=os.environ | {"HELPERS_RUNS": runs_folder, files.WAIT: "1"}, start_new_session=True,
