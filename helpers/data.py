@@ -93,9 +93,8 @@ def load(source: str, test: str = "", text_column: str = "text", label_column: s
         guessed = guess_columns(table)
         text_column, label_column = text_column or guessed[0], label_column or guessed[1]
         said = [f"text in column {text_column!r}, class in column {label_column!r}, by their names and contents"]
-        if (table[guessed[1]] == guessed[1]).any():
-            way_out = "If not, put a header above the first line, which is not read."
-            said.append(f"{source}: is {guessed[1]!r} a column's name? {way_out}")
+        if label_column in table and (table[label_column] == label_column).any():
+            said.append(f"{source}: is {label_column!r} a column's name? If not, add a header: line 1 is not read.")
     frame, notes = read_labelled(source, text_column, label_column)
     counts = frame["label"].value_counts()
     if len(counts) < 2:

@@ -72,11 +72,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def alone(path: Path, what: str) -> Iterator[None]:
-    """A lock that one process has at a time; one that dies lets go of it. An InputError where another has it."""
+def locked(path: Path, what: str) -> Iterator[None]:
+    """A lock in a folder of runs, which is made; one process has it at a time, and one that dies lets go of it.
+
+    An InputError tells that another process has it, or that the disk of the folder is full or read-only.
+    """
     import filelock
 
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(path, timeout=-1 if WAIT in os.environ else 0):
             try:
                 yield
@@ -84,15 +88,6 @@ def alone(path: Path, what: str) -> Iterator[None]:
                 path.unlink(missing_ok=True)  # filelock sees that the name is gone, and makes it anew
     except filelock.Timeout:
         raise InputError(f"Another process is building {what}: wait for it, or choose another name.") from None
-
-
-@contextlib.contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """As :func:`alone`, in a folder of runs that is made; also an InputError where its disk is full or read-only."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with alone(path, what):
-            yield
     except OSError as error:
         told = f"The run folder {shown(path.parent)} cannot be written ({error.strerror or error})"
         raise InputError(f"{told}: free space, or set HELPERS_RUNS.") from None

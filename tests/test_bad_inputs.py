@@ -244,15 +244,13 @@ def bad_place(tmp_path_factory):
     levels = "".join(f"- &{name} [{', '.join([f'*{low}'] * 9)}]\n" for low, name in steps)
     texts = {
         "empty.ipynb": "", "number.ipynb": '{"cells": [3]}', "deep.ipynb": "[" * 100_000, "word.yaml": "word",
-        "broken.yaml": "a: [\n", "object.yaml": "EPOCHS: !!python/object:os.system x",
+        "broken.yaml": "a: [\n", "object.yaml": "EPOCHS: !!python/object:os.system x", "grid.yaml": "EPOCHS: [1, 2]\n",
         "double.yaml": "EPOCHS: 3\nEPOCHS: 5\n", "double.json": '{"EPOCHS": 3, "EPOCHS": 5}',
-        "nested.yaml": "EPOCHS: {a: 1}",
-        "bomb.yaml": f"NOTE:\n- &a [x, x, x]\n{levels}", "grid.yaml": "EPOCHS: [1, 2]\n",
+        "nested.yaml": "EPOCHS: {a: 1}", "bomb.yaml": f"NOTE:\n- &a [x, x, x]\n{levels}",
         "unknown.yaml": "EPOCH: [1]\n", "values.yaml": "EPOCHS: [1, many]\n", "none.yaml": "EPOCHS: []\n",
-        "points.json": "[[1], {}]",
-        "a b.yaml": "EPOCHS: [1]\n", "tiny.csv": f"text,label\n{rows}", "tiny.docx": "x", "empty.csv": "",
+        "points.json": "[[1], {}]", "a b.yaml": "EPOCHS: [1]\n", "tiny.docx": "x", "empty.csv": "",
         "unseen.csv": "text,label\nfive,zebra\nsix,a\n", "oneclass.csv": "text,label\nfive,a\nsix,a\n",
-        "columns.csv": "a,b,c\n" + "one,x,u\ntwo,y,v\n" * 4,
+        "columns.csv": "a,b,c\n" + "one,x,u\ntwo,y,v\n" * 4, "tiny.csv": f"text,label\n{rows}",
     }  # fmt: skip
     for name, content in texts.items():
         (folder / name).write_text(content, "utf-8")

@@ -40,14 +40,15 @@ def execute(
         declared = next(i for i, cell in enumerate(book.cells) if "parameters" in cell.metadata.tags)
         book.cells.insert(declared + 1, injected)
     bar = {"desc": notebook.stem, "disable": None, "leave": False}
+    short = None if len(tempfile.gettempdir()) < 60 else "/tmp"  # the path of a socket has 104 bytes
     manager = Manager(book, folder / "notebook.ipynb", progress_bar=bar)
     manager.notebook_start()
     try:
-        with tempfile.TemporaryDirectory(prefix="helpers-", dir="/tmp", ignore_cleanup_errors=True) as place, \
+        with tempfile.TemporaryDirectory(prefix="helpers-", dir=short, ignore_cleanup_errors=True) as place, \
                 open(folder / "kernel.log", "ab") as log:  # fmt: skip
             kernel = AsyncKernelManager(
                 kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),  # whatever is installed
-                transport="ipc", ip=f"{place}/k",  # of 104 bytes at most; no ports, which two runs could both want
+                transport="ipc", ip=f"{place}/k",  # no network ports, which two runs could both want
                 shutdown_wait_time=1.0,
             )  # fmt: skip
             client = PapermillNotebookClient(manager, kernel, timeout=cell_timeout, startup_timeout=120)

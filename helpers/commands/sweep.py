@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
@@ -28,7 +29,7 @@ from helpers import InputError, files, parameters
 from helpers.commands.report import list_runs
 from helpers.commands.run import Plan, plan, signals, stops
 
-_processes: set[subprocess.Popen] = set()
+_stopped, _processes = threading.Event(), set()
 
 
 def read_grid(path: Path) -> list[dict[str, Any]]:
@@ -127,6 +128,7 @@ def workers(jobs: int | None, backend: str, scheduler: str) -> Iterator[Executor
         raise InputError("--jobs is for this machine; a Dask cluster uses all threads of its workers.")
     if jobs is not None and jobs < 1:
         raise InputError(f"--jobs {jobs} is out of range: at the same time, 1 or more.")
+    _stopped.clear()
     pool = ThreadPoolExecutor(jobs or 1)
     try:
         with signals(stops()), _client(scheduler) if scheduler else contextlib.nullcontext() as client:
@@ -135,6 +137,7 @@ def workers(jobs: int | None, backend: str, scheduler: str) -> Iterator[Executor
         print("Stopped: the same command again runs what is missing.", file=sys.stderr)
         raise
     finally:
+        _stopped.set()
         pool.shutdown(wait=False, cancel_futures=True)
         for process in list(_processes):
             process.terminate()
@@ -158,7 +161,7 @@ def _client(address: str) -> Any:
 
 
 def run_one(words: Sequence[str], given: Mapping[str, Any], folder: str, runs_folder: str) -> tuple[int, str]:
-    """Executes a run in a process of its own, in this folder; returns its exit status and the last line it said."""
+    """Executes a run in a process of its own, after one that builds it already; returns its status and last line."""
     process = subprocess.Popen(
         [sys.executable, "-m", "helpers", "run", *words],
         cwd=folder, env=os.environ | {"HELPERS_RUNS": runs_folder, files.WAIT: "1"}, start_new_session=True,
@@ -166,6 +169,8 @@ def run_one(words: Sequence[str], given: Mapping[str, Any], folder: str, runs_fo
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     _processes.add(process)
+    if _stopped.is_set():  # maybe just now, after those that had begun were ended
+        process.terminate()
     lines = process.communicate(json.dumps(given))[1].strip().splitlines()
     _processes.discard(process)
     return process.returncode, (lines or [""])[-1].removeprefix("error: ")
