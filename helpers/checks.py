@@ -98,7 +98,8 @@ def duplicates(rows: pd.DataFrame) -> Finding:
     train, held_out = (learned[learned["part"] == part]["key"] for part in ("train", "validation"))
     total, loosely, leaked = len(learned), int(again.sum()), held_out.isin(train).sum()
     finding = f"{exact:,} of {total:,} training texts repeat an earlier one word for word, {loosely:,} {LOOSELY}."
-    advice = f"Remove the repeats; {leaked:,} validation texts stand in train, which flatters a model that memorises."
+    leak = f"; {leaked:,} validation texts stand in train, which flatters a model that memorises" * bool(leaked)
+    advice = f"Remove the repeats{leak}."
     first = learned.groupby("key", sort=False)[["row", "label"]].transform("first")[again]
     shown = _shown(learned[again], earlier_row=first["row"], earlier_label=first["label"])
     return _finding("repeated texts", (loosely, total), finding, advice, shown)

@@ -140,7 +140,7 @@ def coverage(targets: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
 def reject_threshold(targets: np.ndarray, probabilities: np.ndarray, accuracy: float) -> float | None:
     """Returns the lowest confidence from which on at least ten answers reach ``accuracy``; None if there is none."""
     table = coverage(targets, probabilities)
-    enough = table[(table["accuracy"] >= accuracy) & (table["coverage"] * len(targets) >= 10)]
+    enough = table[(table["accuracy"] >= accuracy) & (table["coverage"] * len(targets) >= 10 - 1e-6)]
     return float(enough["threshold"].min()) if len(enough) else None
 
 

@@ -19,6 +19,7 @@ from helpers import evaluation
 
 LEVEL = 0.05  # the test texts settle a difference whose corrected p-value is smaller
 MARGIN, NEAR = 0.01, 0.03  # on validation rows: models as good as the best; models that do almost as well
+RARE = 10  # classes of fewer test texts are drawn together: within one or two rows nothing can vary
 QUICK = 10  # seconds of training that nobody minds: which of two such models took longer is chance
 
 
@@ -26,9 +27,11 @@ def resamples(targets: np.ndarray, repeats: int, seed: int) -> Iterator[np.ndarr
     """Yields blocks (some, n) of row numbers, ``repeats`` lines in all, drawn with replacement within each class.
 
     So every resample has the same class sizes (Efron 1979); how often a class occurs is not part of the uncertainty.
+    Classes of fewer than RARE rows are drawn together, as if they were one.
     """
     rng = np.random.default_rng(seed)
-    groups = [np.flatnonzero(targets == c) for c in np.unique(targets)]
+    drawn = np.where(np.bincount(targets)[targets] < RARE, -1, targets)
+    groups = [np.flatnonzero(drawn == c) for c in np.unique(drawn)]
     block = max(1, 2_000_000 // max(len(targets), int(targets.max() + 1) ** 2))
     for start in range(0, repeats, block):
         size = min(block, repeats - start)
@@ -183,6 +186,8 @@ def recommend(
     if (always := guess["guess"].iloc[0]) > 0.8:
         chosen += f" Always giving the most frequent answer is right on {100 * always:.1f} %."
     but = [f"But: {fault}" for fault in faults]
+    if not guess.loc[model, "beats"]:
+        but.append(f"But: these texts do not show that {model} beats the most frequent answer, {100 * always:.1f} %.")
     sure = [_how_sure(own, model), *(f"{verdict}." for verdict in own["verdict"])]
     return Recommendation(model, [first, *but, chosen, *sure, *gone, *_costs(model, costs)])
 

@@ -168,7 +168,7 @@ def _parse(raw: bytes, path: Path) -> tuple[pd.DataFrame, list[str]]:
         try:
             frame = pd.read_parquet(io.BytesIO(raw))
             named = [name for name in frame.index.names if name is not None]
-            return frame.reset_index(named).astype("object"), []
+            return frame.reset_index(named).reset_index(drop=True).astype("object"), []
         except Exception:
             raise InputError(f"{name} is not a parquet file that can be read: export it again, or as CSV.") from None
     text, notes = decode(raw, name)
