@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import evaluation, files, runs, significance, weights
+from helpers.tables import without_password
 
 
 def write(folder: Path, model: str, faults: Sequence[str] = ()) -> Path:
@@ -28,7 +29,7 @@ def write(folder: Path, model: str, faults: Sequence[str] = ()) -> Path:
     found = classification_report(test["label"], test["prediction"], labels=names, output_dict=True, zero_division=0)
     values = {
         "record": record, "model": model, "faults": faults, "saved": saved, "names": names, "temperature": t,
-        "data": Path(str(record["parameters"].get("DATA", "?"))).name,
+        "data": Path(str(without_password(record["parameters"].get("DATA", "?")))).name,
         "sizes": {"validation": len(held_out), "test": len(test)}, "cost": costs.to_dict("index").get(model),
         "intervals": significance.intervals(y, p).iterrows(),
         "errors": [evaluation.calibration_error(y, q) for q in (p, evaluation.scale(p, t))],
@@ -45,6 +46,7 @@ def write(folder: Path, model: str, faults: Sequence[str] = ()) -> Path:
 
 def without_folders(value: Any) -> Any:
     """Returns a value for a page that is shared: an absolute path from the current folder on, or its last part."""
+    value = without_password(value)
     if not isinstance(value, str) or not (path := Path(value)).is_absolute():
         return value
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name

@@ -45,9 +45,9 @@ SIZES = {  # what a BertBackbone is made of, and where Hugging Face's config.jso
 
 def load_new(preset: str = "minilm") -> tuple[keras.Model, Tokenizer]:
     """Returns a KerasHub ``BertBackbone`` and its tokenizer, equal to their reference; an InputError says why not."""
-    if weights.find(preset).is_dir():
+    if (folder := weights.find(preset)).is_dir():
         words = tokenizer(preset)
-        return _read_backbone(weights.find(preset)), words
+        return _read_backbone(folder), words
     try:
         backbone = keras_hub.models.BertBackbone.from_preset(preset)
         hub = keras_hub.tokenizers.BertTokenizer.from_preset(preset)

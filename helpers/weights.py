@@ -43,15 +43,19 @@ def fetch(name: str = "minilm") -> Path:
     if name != "minilm":
         raise InputError(f"There are no weights named {name!r}: fetch knows minilm; other models are given as PRESET.")
     folder = cache_folder() / name
+
+    def is_there() -> bool:
+        return all((folder / file).is_file() for file in FILES)
+
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{name}.lock")):
-            if all((folder / file).is_file() for file in FILES):
-                _verify(folder, f"delete the folder {folder} and fetch again")
-            else:
-                with whole_folder(folder) as part:
-                    _download(part)
-                    _verify(part, "fetch again, later")
+        if not is_there():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder.with_name(f".{name}.lock")):
+                if not is_there():
+                    with whole_folder(folder) as part:
+                        _download(part)
+                        _verify(part, "fetch again, later")
+        _verify(folder, f"delete the folder {folder} and fetch again")
     except OSError as error:
         reason = f"cannot be written ({error.strerror}): free space, or set HELPERS_CACHE."
         raise InputError(f"The cache {folder} {reason}") from None
@@ -108,7 +112,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Returns what a JSON file of a model's folder holds; an InputError says that there is no such object."""
     try:
         return json.loads(path.read_text("utf-8")) | {}
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         raise InputError(f"{path.parent.name} has no readable {path.name}: copy it from the model's page.") from None
 
 

@@ -71,7 +71,7 @@ def ladder(main: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     return {
         "rows": rows, "best": next(row for row in rows if row[0] == best), "floor": floor, "texts": texts,
         "pair": pair, "pairs": len(pairs), "p": pair and significance.p_value(pair.p_holm),
-        "settled": pair and pair.p_holm < significance.LEVEL, "data": kept[0]["parameters"].get("DATA", ""),
+        "settled": pair and pair.p_holm < significance.LEVEL, "data": str(without_password(kept[0]["parameters"].get("DATA", ""))),
     }  # fmt: skip
 
 
