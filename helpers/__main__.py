@@ -1,7 +1,5 @@
 """The command line, ``python -m helpers``; what a command needs is imported when it runs."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

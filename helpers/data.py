@@ -1,7 +1,5 @@
 """Labelled texts in, checked and split: every form of the parameter ``DATA`` (:func:`helpers.tables.read_table`)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import InputError
-from helpers.tables import column, read_table, refuse
+from helpers.tables import column, read_table, refuse, without_password
 
 TEXT_NAMES = (
     "text texts content review sentence headline title body comment message question tweet utterance query document "

@@ -3,8 +3,6 @@
 Models are read from plain arrays and JSON: a run folder can be passed on, and runs no code of its maker.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib

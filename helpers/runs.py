@@ -3,8 +3,6 @@
 The folder is built under a hidden name beside it and renamed when it is complete. ``$HELPERS_RUNS`` moves ``runs/``.
 """
 
-from __future__ import annotations
-
 import collections
 import contextlib
 import json

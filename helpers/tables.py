@@ -1,7 +1,5 @@
 """Tables of texts in, as they are: from a file, an address or the hub, in the encodings that people really save."""
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import csv

@@ -3,8 +3,6 @@
 A ``preset`` is ``minilm`` (all-MiniLM-L6-v2) or a local Hugging Face folder of BERT. Taught in ``04_bert_finetune``.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json
@@ -113,7 +111,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text("utf-8")) | {}
     except (OSError, ValueError, TypeError, RecursionError):
-        raise InputError(f"{path.parent.name} has no readable {path.name}: copy it from the model's page.") from None
+        raise InputError(f"{path.parent.name} has no readable {path.name}: copy it again, or name another.") from None
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """``python -m helpers compare my.csv``: notebook 06 on a file, its leaderboard live, the answer last."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import re

@@ -4,8 +4,6 @@ A report opens by double click with no network: no outside script, font or pictu
 escaped (jinja) or cleaned (bleach), and a Content-Security-Policy allows no script but ours.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import hashlib
@@ -148,7 +146,10 @@ def _settings(nb: Any, run: Mapping[str, Any]) -> list[tuple[str, Any, bool]]:
     with contextlib.suppress(InputError):  # another tool's notebook: its record says what was used
         defaults = {name: parameter.default for name, parameter in parameters.parse(declared).items()}
     used = defaults | run.get("parameters", {})
-    return [(str(name), without_password(value), name not in defaults or defaults[name] != value) for name, value in used.items()]
+    return [
+        (str(name), without_password(value), name not in defaults or defaults[name] != value)
+        for name, value in used.items()
+    ]
 
 
 def _page(run: Mapping[str, Any], main: Sequence[Any] = ()) -> str:

@@ -4,8 +4,6 @@ A run is built in a hidden folder and renamed when it is complete. A failed one 
 one stays hidden; ``--resume`` hands what their trainings had kept to the next attempt.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib

@@ -4,8 +4,6 @@ Each point is ``python -m helpers run`` in a process of its own, here or on the 
 everything under the same paths. Where a worker dies, the row is failed; the same command again runs what is missing.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import itertools
