@@ -171,17 +171,14 @@ def learning_curves(
 
 
 @styled
-def confusion(
-    matrix: np.ndarray, labels: Sequence[str], title: str, ax: Axes, totals: np.ndarray | None = None
-) -> Axes:
+def confusion(matrix: np.ndarray, labels: Sequence[str], title: str, ax: Axes, totals: Any = None) -> Axes:
     """Confusion matrix (classes, classes) of counts, rows the true class, colour its share; up to 20 with numbers.
 
     Where ``matrix`` is a part of a larger one, ``totals`` (classes,) are the texts of each true class in the whole.
     """
     import seaborn as sns
 
-    totals = matrix.sum(axis=1) if totals is None else totals
-    shares, few = matrix / np.maximum(totals, 1)[:, None], len(labels) <= 20
+    shares, few = matrix / np.maximum(matrix.sum(1) if totals is None else totals, 1)[:, None], len(labels) <= 20
     names = dict.fromkeys(("xticklabels", "yticklabels"), list(labels) if few else "auto")
     look = {"cmap": "Blues", "vmin": 0, "vmax": 1, "cbar_kws": {"label": "share of the true class"}, "ax": ax}
     sns.heatmap(shares, annot=matrix if few else False, fmt="d", annot_kws={"size": 9}, **look, **names)
