@@ -15,3 +15,8 @@ class InputError(ValueError):
 
     def _render_traceback_(self) -> list[str]:
         return [f"InputError: {self}"]
+
+
+def printable(text: object) -> str:
+    """Returns a text in one line, without the commands of a terminal that data may hold."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())

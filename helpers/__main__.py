@@ -1,7 +1,5 @@
 """The command line, ``python -m helpers``; what a command needs is imported when it runs."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys
@@ -9,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from helpers import InputError
+from helpers import InputError, printable
 
 
 class Parser(argparse.ArgumentParser):
@@ -86,8 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.flush()
         return status
     except InputError as error:
-        said = "".join(c if c.isprintable() else " " for c in str(error))  # data may hold a terminal's commands
-        print(f"error: {' '.join(said.split())}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)

@@ -1,7 +1,5 @@
 """What a figure shows, in words: titles, axes and the values drawn, read from the axes of any figure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 
@@ -26,15 +24,16 @@ def _part(a: Axes) -> Iterable[str]:
     rows = [label.get_text() for label in a.get_yticklabels()]
     named = any(re.search(r"[^\d.,−%-]", row) for row in rows if "mathdefault" not in row)  # else powers of ten
     for bars in a.containers:
-        if named:
+        if bars.orientation == "horizontal":
             yield "bars: " + _some(f"{row} {bar.get_width():.3g}" for row, bar in zip(rows, bars, strict=False))
         elif tallest := max(bars, key=lambda bar: bar.get_height(), default=None):
-            yield f"{len(bars)} bars, the tallest {tallest.get_height():.3g} at {tallest.get_x():.3g}"
+            middle = tallest.get_x() + tallest.get_width() / 2
+            yield f"{len(bars)} bars, the tallest {tallest.get_height():.3g} at {middle:.3g}"
     for line in a.lines:
         (px, py), name = (np.asarray(values, float) for values in line.get_data(orig=False)), line.get_label()
         if name.startswith("_") or not len(px):
             continue
-        if len(px) == 3 and len(set(py)) == 1:
+        if line.get_markevery() == [1]:  # one of plots.intervals
             yield f"{name} {px[1]:.3g} ({px[0]:.3g} to {px[2]:.3g})"
         elif named and 1 < len(px) == len(rows):
             yield f"{name}: " + _some(f"{row} {value:.3g}" for row, value in zip(rows, px, strict=True))

@@ -1,7 +1,5 @@
 """A model card for a finished run, ``model_card.md``, from recorded values only (Mitchell et al. 2019)."""
 
-from __future__ import annotations
-
 import html
 import re
 from collections.abc import Sequence
@@ -9,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from helpers import evaluation, files, runs, significance, weights
+from helpers.tables import without_password
 
 
 def write(folder: Path, model: str, faults: Sequence[str] = ()) -> Path:
     """Writes the card of one model of a run, ``faults`` (sentences) first, into its folder; returns it."""
     from jinja2 import Environment, FileSystemLoader
-    from sklearn.metrics import classification_report
+    from sklearn.metrics import precision_recall_fscore_support
 
     record, table = runs.load(folder), evaluation.read_predictions(str(folder))
     table = table[table["model"] == model]
@@ -25,14 +24,14 @@ def write(folder: Path, model: str, faults: Sequence[str] = ()) -> Path:
     y, p = evaluation.targets(test), evaluation.probabilities(test)
     t = evaluation.temperature(evaluation.targets(held_out), evaluation.probabilities(held_out))
     names = evaluation.label_names(table)
-    found = classification_report(test["label"], test["prediction"], labels=names, output_dict=True, zero_division=0)
+    scores = precision_recall_fscore_support(test["label"], test["prediction"], labels=names, zero_division=0)
     values = {
         "record": record, "model": model, "faults": faults, "saved": saved, "names": names, "temperature": t,
-        "data": Path(str(record["parameters"].get("DATA", "?"))).name,
+        "data": Path(str(without_password(record["parameters"].get("DATA", "?")))).name,
         "sizes": {"validation": len(held_out), "test": len(test)}, "cost": costs.to_dict("index").get(model),
         "intervals": significance.intervals(y, p).iterrows(),
         "errors": [evaluation.calibration_error(y, q) for q in (p, evaluation.scale(p, t))],
-        "classes": sorted(((name, found[name]) for name in names), key=lambda item: item[1]["f1-score"]),
+        "classes": sorted(zip(names, *scores, strict=True), key=lambda row: row[3]),
         "confused": evaluation.confused(test, 3).itertuples(),
     }  # fmt: skip
     templates = FileSystemLoader(Path(__file__).parent / "report")
@@ -45,6 +44,7 @@ def write(folder: Path, model: str, faults: Sequence[str] = ()) -> Path:
 
 def without_folders(value: Any) -> Any:
     """Returns a value for a page that is shared: an absolute path from the current folder on, or its last part."""
+    value = without_password(value)
     if not isinstance(value, str) or not (path := Path(value)).is_absolute():
         return value
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name

@@ -1,7 +1,5 @@
 """Checks of labelled texts before any training; where one looks at a sample, its finding says so."""
 
-from __future__ import annotations
-
 import re
 import sys
 import unicodedata

@@ -4,8 +4,6 @@ Each has its C, of :data:`STRENGTHS`, chosen on validation rows: by accuracy, wh
 log loss. They are saved as JSON and ``.npz`` without pickle, so that a run can be passed on. Taught in 03 and 06.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Plain text to learn words or a language from: docstrings, text files, columns of tables. Notebooks 01, 02, 07."""
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """Labelled texts in, checked and split: every form of the parameter ``DATA`` (:func:`helpers.tables.read_table`)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import InputError
-from helpers.tables import column, read_table, refuse
+from helpers.tables import column, read_table, refuse, without_password
 
 TEXT_NAMES = (
     "text texts content review sentence headline title body comment message question tweet utterance query document "
@@ -45,6 +43,7 @@ def read_labelled(
     A few rows without text or label are left out, and counted in the notes; an InputError tells what is refused.
     """
     table, notes = read_table(source)
+    source = without_password(source)
     if text_column == label_column:
         raise InputError(f"Text and label are both the column {text_column!r}: set TEXT_COLUMN or LABEL_COLUMN.")
     texts, labels = (column(table, name, source, way_out) for name in (text_column, label_column))
@@ -87,36 +86,36 @@ def load(source: str, test: str = "", text_column: str = "text", label_column: s
     single row is refused, unless there is a test file: then that row is one to learn from. The names of the columns are
     the same in both files; an empty one is guessed, and said.
     """
-    said = []
+    said, shown = [], without_password(source)
     if not (text_column and label_column):
         table = read_table(source)[0]
         guessed = guess_columns(table)
         text_column, label_column = text_column or guessed[0], label_column or guessed[1]
         said = [f"text in column {text_column!r}, class in column {label_column!r}, by their names and contents"]
         if label_column in table and (table[label_column] == label_column).any():
-            said.append(f"{source}: is {label_column!r} a column's name? If not, add a header: line 1 is not read.")
+            said.append(f"{shown}: is {label_column!r} a column's name? If not, add a header: line 1 is not read.")
     frame, notes = read_labelled(source, text_column, label_column)
     counts = frame["label"].value_counts()
     if len(counts) < 2:
-        raise InputError(f"{source} has one class only, {counts.index[0]!r}: a classifier needs two or more.")
+        raise InputError(f"{shown} has one class only, {counts.index[0]!r}: a classifier needs two or more.")
     if test:
-        way_out = f"a test file has the columns of {source}, and labels; without labels, use predict"
+        way_out = f"a test file has the columns of {shown}, and labels; without labels, use predict"
         held_out, more = read_labelled(test, text_column, label_column, way_out)
         notes, known = notes + more, set(held_out["label"])
         if unseen := ", ".join(sorted(known - set(counts.index))[:3]):
             way_out = "add training rows of them, or remove those test rows."
-            raise InputError(f"{test} has labels that {source} lacks, {unseen}: {way_out}")
+            raise InputError(f"{without_password(test)} has labels that {shown} lacks, {unseen}: {way_out}")
         if len(known) < 2:
-            raise InputError(f"{test} has one class only, {known.pop()!r}: a test needs two or more.")
+            raise InputError(f"{without_password(test)} has one class only, {known.pop()!r}: a test needs two or more.")
     elif (counts == 1).sum() > len(frame) / 2:
-        said = f"{source} has {len(counts):,} classes in {len(frame):,} rows, most of a single row"
+        said = f"{shown} has {len(counts):,} classes in {len(frame):,} rows, most of a single row"
         raise InputError(f"{said}: is {label_column!r} the right column, or a number to be put into ranges?")
     elif counts.min() < 2:
-        raise InputError(f"{source} has a single row of the class {counts.idxmin()!r}: add rows of it, or remove it.")
+        raise InputError(f"{shown} has a single row of the class {counts.idxmin()!r}: add rows of it, or remove it.")
     else:
         frame, held_out = stratified_split(frame, 0.2, seed)
     train, validation = stratified_split(frame, 0.2, seed)
-    return Splits(train, validation, held_out, sorted(counts.index), Path(source).stem, said + notes)
+    return Splits(train, validation, held_out, sorted(counts.index), Path(shown).stem, said + notes)
 
 
 def stratified_split(frame: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -1,7 +1,5 @@
 """What 01 and its benchmark share: words counted, trained by skip-gram, and kept in word2vec's format."""
 
-from __future__ import annotations
-
 import difflib
 import functools
 from collections import Counter

@@ -4,8 +4,6 @@ Taught in ``05_evaluation_plots``. ``targets`` are true class indices (n,), ``pr
 that sum to 1, of which the largest is the prediction.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -140,7 +138,7 @@ def coverage(targets: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
 def reject_threshold(targets: np.ndarray, probabilities: np.ndarray, accuracy: float) -> float | None:
     """Returns the lowest confidence from which on at least ten answers reach ``accuracy``; None if there is none."""
     table = coverage(targets, probabilities)
-    enough = table[(table["accuracy"] >= accuracy) & (table["coverage"] * len(targets) >= 10 - 1e-6)]
+    enough = table[(table["accuracy"] >= accuracy) & (table["coverage"] * len(targets) > 9.5)]
     return float(enough["threshold"].min()) if len(enough) else None
 
 
@@ -175,9 +173,9 @@ def read_runs(folders: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame, list[
             said = f"{folder} was judged on other rows, texts or classes than {folders[0]}"
             raise InputError(f"{said}: compare runs with the same DATA, TEST and SEED.")
         own = {name: part["prediction"].tolist() for name, part in table.groupby("model")}
-        dropped = [name for name in own if own[name] == known.get(name)]
+        dropped = [name for name in own if own[name] in known.get(name, [])]
         rename = {name: f"{name} ({record['notebook'][:2]}/{record['name']})" for name in own if name in known}
-        known |= {rename.get(name, name): answers for name, answers in own.items() if name not in dropped}
+        known |= {name: [*known.get(name, []), answers] for name, answers in own.items()}
         read = [table]
         if (place / "history.csv").exists():
             read.append(read_table(folder, "history.csv", ("model", "epoch")))

@@ -1,7 +1,5 @@
 """Files that are whole or not there: written under a temporary name, synced and renamed; locks; folders of runs."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -68,7 +68,7 @@ def to_streams(parts: dict[str, list[str]], unit: str, size: int) -> tuple[dict[
         ids = (i for document in documents for i in [*(places.get(token, 1) for token in document), *end])
         streams[name] = np.fromiter(ids, "int32")
         if streams[name].max() < 2:
-            raise InputError(f"The {name} part has no known {unit}: none of its {unit}s occurs in the training part.")
+            raise InputError(f"The {name} part has no known token: none of its tokens occurs in the training part.")
     return streams, vocabulary
 
 

@@ -53,8 +53,7 @@ class Graph:
         """Returns the whole: ids (n, length) int32 in, (n, width) float32 out."""
         helper, kinds = onnx.helper, onnx.TensorProto
         read = helper.make_tensor_value_info("ids", kinds.INT32, ["n", "length"])
-        self.nodes[-1].output[0] = "out" if self.nodes[-1].output[0] == output else output
-        told = helper.make_tensor_value_info("out", kinds.FLOAT, ["n", width])
+        told = helper.make_tensor_value_info(output, kinds.FLOAT, ["n", width])
         graph = helper.make_graph(self.nodes, " ".join(["classifier", *self.exact]), [read], [told], self.weights)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(FUSED, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=8)
@@ -228,6 +227,8 @@ def load_network(
 
     With ``fitted``, a regression on frozen vectors, the network is the encoder that ``saved`` names.
     """
+    if "length" not in saved:
+        raise InputError(f"{folder.parent.name} holds no network: name a run of 03, 04 or 06 that trained one.")
     length = saved["length"]
     if fitted:
         encoder, words = pretrained.load(saved["preset"])

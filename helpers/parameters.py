@@ -77,7 +77,7 @@ def _convert(value: Any, kind: str) -> Any:
     if kind in SCALARS:
         return _scalar(value, SCALARS[kind])
     items = list(value) if isinstance(value, list | tuple) else [value]
-    lists = [ast.literal_eval(i.strip()) if str(i).lstrip()[:1] == "[" else [i] for i in items]
+    lists = [ast.literal_eval(i.strip()) if isinstance(i, str) and i.lstrip()[:1] == "[" else [i] for i in items]
     return [_scalar(item, SCALARS[kind[5:-1]]) for part in lists for item in part]
 
 

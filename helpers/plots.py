@@ -4,8 +4,6 @@ Functions take data and an optional ``ax`` and return the ``ax``; no global stat
 figure with a text alternative that gives its values. Titles say what is to be seen and are computed by the caller.
 """
 
-from __future__ import annotations
-
 import base64
 import dataclasses
 import functools
@@ -96,7 +94,7 @@ def to_png(ax: Axes) -> bytes:
 
 
 def show(ax: Axes, alt: str = "") -> bytes:
-    """Displays the figure of ``ax``; its text alternative is ``alt`` and the values in it. Returns the PNG."""
+    """Displays the figure of ``ax``; its text alternative is ``alt``, else the values in it. Returns the PNG."""
     png, width = to_png(ax), round(96 * ax.figure.get_figwidth())
     titles = "; ".join(" ".join(a.get_title(loc="left").split()) for a in ax.figure.axes if a.get_title(loc="left"))
     data = {"image/png": base64.b64encode(png).decode(), "text/plain": f"<figure: {alt or titles}>"}
@@ -143,8 +141,10 @@ def intervals(table: pd.DataFrame, title: str, xlabel: str, ax: Axes, highlight:
 @styled
 def histogram(values: Sequence[float], title: str, xlabel: str, ax: Axes, ylabel: str = "texts") -> Axes:
     """Draws a histogram of ``values`` in 30 bins; of fewer than 60 equal steps, such as counts, each has its bar."""
-    steps = np.ptp(values) / np.diff(np.unique(np.asarray(values, float))).min(initial=np.inf)
-    ax.hist(values, bins=round(steps) + 1 if steps < 60 else 30, color=PALETTE[0])
+    low, high = np.min(values), np.max(values)
+    steps = (high - low) / np.diff(np.unique(np.asarray(values, float))).min(initial=np.inf)
+    half = (high - low) / steps / 2 if 0 < steps < 60 else 0
+    ax.hist(values, bins=round(steps) + 1 if steps < 60 else 30, range=(low - half, high + half), color=PALETTE[0])
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     return ax
 
@@ -171,17 +171,14 @@ def learning_curves(
 
 
 @styled
-def confusion(
-    matrix: np.ndarray, labels: Sequence[str], title: str, ax: Axes, totals: np.ndarray | None = None
-) -> Axes:
+def confusion(matrix: np.ndarray, labels: Sequence[str], title: str, ax: Axes, totals: Any = None) -> Axes:
     """Confusion matrix (classes, classes) of counts, rows the true class, colour its share; up to 20 with numbers.
 
     Where ``matrix`` is a part of a larger one, ``totals`` (classes,) are the texts of each true class in the whole.
     """
     import seaborn as sns
 
-    totals = matrix.sum(axis=1) if totals is None else totals
-    shares, few = matrix / np.maximum(totals, 1)[:, None], len(labels) <= 20
+    shares, few = matrix / np.maximum(matrix.sum(1) if totals is None else totals, 1)[:, None], len(labels) <= 20
     names = dict.fromkeys(("xticklabels", "yticklabels"), list(labels) if few else "auto")
     look = {"cmap": "Blues", "vmin": 0, "vmax": 1, "cbar_kws": {"label": "share of the true class"}, "ax": ax}
     sns.heatmap(shares, annot=matrix if few else False, fmt="d", annot_kws={"size": 9}, **look, **names)
@@ -257,9 +254,7 @@ KINDS = {
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 
 
-def diagram(
-    boxes: dict[str, tuple], arrows: Sequence[tuple], title: str = "", ax: Axes | None = None, height: float = 0.8
-) -> Axes:
+def diagram(boxes: dict[str, tuple], arrows: Sequence[tuple], title: str = "", height: float = 0.8) -> Axes:
     """Draws a computation graph, an architecture or a pipeline: boxes on a grid, joined by arrows.
 
     ``boxes`` gives each name ``(column, row)`` and maybe a kind, one of KINDS, and how many columns wide; row 0 is at
@@ -272,9 +267,8 @@ def diagram(
     unit, patches = SIZES["medium"][0] / (right - left), {}
     at = {name: ((x - left) * unit, (min(rows) - y) * height) for name, (x, y, _, _) in boxes.items()}  # inches
     with mpl.rc_context(style()):
-        if ax is None:
-            ax = new_axes()
-            ax.figure.set_size_inches(SIZES["medium"][0], (np.ptp(rows) + 1) * height + 0.55)
+        ax = new_axes()
+        ax.figure.set_size_inches(SIZES["medium"][0], (np.ptp(rows) + 1) * height + 0.55)
         for name, (_, _, kind, width) in boxes.items():
             (x, y), (fill, line, ink), label = at[name], KINDS[kind], name.partition("#")[0]
             w, h = (width - 0.22) * unit, 0.62 * height

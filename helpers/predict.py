@@ -3,8 +3,6 @@
 Models are read from plain arrays and JSON: a run folder can be passed on, and runs no code of its maker.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib
@@ -76,8 +74,8 @@ def _model(folder: Path, name: str, settings: dict[str, Any], how: tuple[bool, b
 def _network(folder: Path, settings: dict[str, Any], how: tuple[bool, bool], fitted: Any = None) -> Classify:
     """A network's engine, which is written if that is asked for and possible; where there is none, Keras answers."""
     (export, int8), place = how, folder / ("onnx-frozen" if fitted else "onnx")
-    if export and not place.is_dir():
-        with contextlib.suppress(OSError, InputError):  # a folder that cannot be written, a network of another form
+    if export and not place.is_dir():  # not where it cannot be written, another process writes it, or the form is new
+        with contextlib.suppress(OSError, InputError), files.locked(folder / f".{place.name}.lock", place.name):
             onnx_engine.export(folder, settings, fitted)
     if not place.is_dir():
         return onnx_engine.load_network(folder, settings, fitted)[2]

@@ -45,9 +45,9 @@ SIZES = {  # what a BertBackbone is made of, and where Hugging Face's config.jso
 
 def load_new(preset: str = "minilm") -> tuple[keras.Model, Tokenizer]:
     """Returns a KerasHub ``BertBackbone`` and its tokenizer, equal to their reference; an InputError says why not."""
-    if weights.find(preset).is_dir():
+    if (folder := weights.find(preset)).is_dir():
         words = tokenizer(preset)
-        return _read_backbone(weights.find(preset)), words
+        return _read_backbone(folder), words
     try:
         backbone = keras_hub.models.BertBackbone.from_preset(preset)
         hub = keras_hub.tokenizers.BertTokenizer.from_preset(preset)
@@ -208,20 +208,20 @@ def read_state(model: keras.Model, states: Any, real: Any) -> Any:
     return mean_state(states, real, True) if reads_mean(model) else model.backbone.pooled_dense(states[:, 0])
 
 
-def compile_adamw(model: keras.Model, learning_rate: float, steps: Any, weight_decay: float = 0.01) -> None:
+def compile_adamw(model: keras.Model, learning_rate: float, steps: Any) -> None:
     """Compiles with AdamW, 10 % warm-up and linear decay to 0 over ``steps``, a number or a variable (Devlin 2019)."""
 
     def rate() -> Any:
         return warmup_linear(keras.ops.cast(optimizer.iterations, "float32"), learning_rate, steps)
 
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=weight_decay)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=0.01)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
 
 
-def warmup_linear(step: Any, peak: Any, steps: Any, share: float = 0.1) -> Any:
-    """Returns the learning rate at ``step``: up to ``peak`` in the first ``share`` of the steps, then down to 0."""
-    up = keras.ops.maximum(steps * share, 1.0)
+def warmup_linear(step: Any, peak: Any, steps: Any) -> Any:
+    """Returns the learning rate at ``step``: up to ``peak`` in the first tenth of the steps, then down to 0."""
+    up = keras.ops.maximum(steps * 0.1, 1.0)
     down = keras.ops.maximum((steps - step) / keras.ops.maximum(steps - up, 1.0), 0.0)
     return peak * keras.ops.minimum((step + 1) / up, down)
 
@@ -250,6 +250,8 @@ def save_classifier(folder: Path, model: keras.Model, words: Tokenizer, labels: 
 
 def load_classifier(folder: Path, settings: dict[str, Any]) -> tuple[keras.Model, Tokenizer]:
     """Returns model and tokenizer that :func:`save_classifier` wrote; ``settings`` are its ``classifier.json``."""
+    if settings.get("kind") != "bert":
+        raise InputError(f"{folder.parent.name} holds no fine-tuned BERT: name a run of 04, or one of 06 that has one.")
     mean_classifier()  # so that KerasHub knows it
     model = keras_hub.models.BertTextClassifier.from_preset(str(folder), preprocessor=None)
     if settings["exact_gelu"]:

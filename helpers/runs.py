@@ -3,8 +3,6 @@
 The folder is built under a hidden name beside it and renamed when it is complete. ``$HELPERS_RUNS`` moves ``runs/``.
 """
 
-from __future__ import annotations
-
 import collections
 import contextlib
 import json
@@ -87,7 +85,10 @@ def start(notebook: str, variables: dict[str, Any]) -> Run:
         if pid == os.getpid() or not psutil.pid_exists(pid):
             shutil.rmtree(left, ignore_errors=True)
     folder = final.with_name(f".interactive.{os.getpid()}.partial")
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"{final.parent} cannot be written ({error.strerror}): set HELPERS_RUNS.") from None
     return Run(notebook, folder, values, final)
 
 
@@ -120,7 +121,7 @@ def load(folder: str | Path) -> dict[str, Any]:
         if not isinstance(record["notebook"] + record["name"], str) or not isinstance(record["parameters"], dict):
             raise ValueError
         record["metrics"] = {str(k): float("nan" if v is None else v) for k, v in record["metrics"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         told = f"{folder} is not a finished run (no readable metrics.json): run the notebook again."
         raise InputError(told) from None
     return record

@@ -4,8 +4,6 @@ Taught in ``05_evaluation_plots``. Everything here asks one question: what if ot
 class sizes had been drawn? Another training run, another split or other kinds of texts may change more.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple

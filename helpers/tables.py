@@ -1,15 +1,15 @@
 """Tables of texts in, as they are: from a file, an address or the hub, in the encodings that people really save."""
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import csv
 import io
 import json
+import os
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -41,6 +41,8 @@ def find_file(name: str) -> Path:
         raise InputError(f"{name} is an empty file: it needs a header such as text,label and one row per text.")
     if size > MAX_BYTES:
         raise InputError(_TOO_LARGE.format(name))
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{name} cannot be read (Permission denied): allow it, or copy the file.")
     return path
 
 
@@ -109,11 +111,7 @@ def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
     if Path(shown).suffix.lower() not in SUFFIXES:
         way_out = "unpack it, export it as CSV, or rename it if it is one of these"
         raise InputError(f"{shown} is none of {', '.join(SUFFIXES)}: {way_out}.")
-    try:
-        raw = path.read_bytes() if path else download(source)
-    except OSError as error:
-        raise InputError(f"{shown} cannot be read ({error.strerror}): allow it, or copy the file.") from None
-    frame, notes = _parse(raw, Path(shown))
+    frame, notes = _parse(path.read_bytes() if path else download(source), Path(shown))
     if twice := list(frame.columns[frame.columns.duplicated()]):
         raise InputError(f"{shown} has two columns named {twice[0]!r}: rename or remove one.")
     if not len(frame):
@@ -121,9 +119,11 @@ def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
     return frame, notes
 
 
-def without_password(address: str) -> str:
-    """Returns an address as it may be shown, without a password and what follows a question mark."""
-    return re.sub(r"(://)[^/]*@", r"\1", address.split("?")[0])
+def without_password(source: Any) -> Any:
+    """Returns a source as it may be shown: an address without its password and what follows a question mark."""
+    if not isinstance(source, str) or not re.match(r"https?://", source, re.IGNORECASE):
+        return source
+    return re.sub(r"(://)[^/]*@", r"\1", source.split("?")[0])
 
 
 def download(address: str) -> bytes:

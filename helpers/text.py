@@ -1,7 +1,5 @@
 """Cleaning and splitting text into words or characters, alike for training, prediction and search. Notebook 03."""
 
-from __future__ import annotations
-
 import functools
 import re
 import unicodedata

@@ -152,7 +152,7 @@ def build(model: keras.Model, batches: tf.data.Dataset) -> None:
 
 
 def variables(model: keras.Model) -> list[keras.Variable]:
-    """Returns all that a training changes: weights, then the optimizer's state."""
+    """Returns weights, then the optimizer's state: what a training changes but for the random state of dropout."""
     return [*model.weights, *model.optimizer.variables]
 
 

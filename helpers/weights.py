@@ -3,8 +3,6 @@
 A ``preset`` is ``minilm`` (all-MiniLM-L6-v2) or a local Hugging Face folder of BERT. Taught in ``04_bert_finetune``.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json
@@ -43,15 +41,19 @@ def fetch(name: str = "minilm") -> Path:
     if name != "minilm":
         raise InputError(f"There are no weights named {name!r}: fetch knows minilm; other models are given as PRESET.")
     folder = cache_folder() / name
+
+    def is_there() -> bool:
+        return all((folder / file).is_file() for file in FILES)
+
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{name}.lock")):
-            if all((folder / file).is_file() for file in FILES):
-                _verify(folder, f"delete the folder {folder} and fetch again")
-            else:
-                with whole_folder(folder) as part:
-                    _download(part)
-                    _verify(part, "fetch again, later")
+        if not is_there():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder.with_name(f".{name}.lock")):
+                if not is_there():
+                    with whole_folder(folder) as part:
+                        _download(part)
+                        _verify(part, "fetch again, later")
+        _verify(folder, f"delete the folder {folder} and fetch again")
     except OSError as error:
         reason = f"cannot be written ({error.strerror}): free space, or set HELPERS_CACHE."
         raise InputError(f"The cache {folder} {reason}") from None
@@ -108,8 +110,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """Returns what a JSON file of a model's folder holds; an InputError says that there is no such object."""
     try:
         return json.loads(path.read_text("utf-8")) | {}
-    except (OSError, ValueError, TypeError):
-        raise InputError(f"{path.parent.name} has no readable {path.name}: copy it from the model's page.") from None
+    except (OSError, ValueError, TypeError, RecursionError):
+        raise InputError(f"{path.parent.name} has no readable {path.name}: copy it again, or name another.") from None
 
 
 def read_config(folder: Path) -> dict[str, Any]:

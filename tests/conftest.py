@@ -1,7 +1,5 @@
 """What the tests share: a temporary place for runs, tiny data, and notebooks that need no TensorFlow."""
 
-from __future__ import annotations
-
 import ast
 import json
 import os
@@ -184,9 +182,9 @@ def left(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) if folder.exists() else []
 
 
-def wait_for(found: Callable[[], object]) -> Any:
+def wait_for(found: Callable[[], object], seconds: float = 180) -> Any:
     """What a function gives, as soon as that is something; a slow machine may take three minutes."""
-    end = time.monotonic() + 180
+    end = time.monotonic() + seconds
     while not (value := found()):
         if time.monotonic() > end:
             raise TimeoutError

@@ -9,8 +9,6 @@ Notebooks run without progress bars and write their runs into a temporary folder
 here, so its version is fixed in pyproject.toml.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import math

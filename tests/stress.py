@@ -4,8 +4,6 @@ After each kill every finished run must be as it was, and nothing may have a fin
 the same command must complete, and a sweep's table differ from an undisturbed one as little as seeds do.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import csv

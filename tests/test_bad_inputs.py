@@ -1,7 +1,5 @@
 """Bad input, a row each: one sentence that names it, exit status 2, nothing written, nothing lost."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

@@ -72,29 +72,23 @@ def test_a_cache_that_cannot_be_written_does_no_harm(installed, tmp_path, monkey
 
 
 DOCUMENTS = [
-    ("one\ntwo\n\n\nthree\n", ["one\ntwo", "three"]),
-    ("one\n two \nthree", ["one", "two", "three"]),
-    ("一行\n两行\n".encode("gbk"), ["一行", "两行"]),
-    ("one\r\n\r\ntwo", ["one", "two"]),
+    ("a.txt", "one\ntwo\n\n\nthree\n", ["one\ntwo", "three"]),
+    ("a.txt", "one\n two \nthree", ["one", "two", "three"]),
+    ("a.txt", "一行\n两行\n".encode("gbk"), ["一行", "两行"]),
+    ("a.txt", "one\r\n\r\ntwo", ["one", "two"]),
+    ("a.csv", "id,body\n1,one\n2,\n3, three \n4,  \n", ["one", "three"]),
+    ("a.txt", " \n\n ", None),
+    ("a.csv", "body,n\n ,1\n", None),
 ]
 
 
-@pytest.mark.parametrize(("content", "expected"), DOCUMENTS)
-def test_text_files_have_documents_by_blank_line_or_line(tmp_path, content, expected):
-    path = tmp_path / "my.txt"
+@pytest.mark.parametrize(("name", "content", "expected"), DOCUMENTS)
+def test_files_have_documents_by_blank_line_line_or_column_or_are_refused(tmp_path, name, content, expected):
+    path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    documents, notes = corpus.read_corpus(str(path))
-    assert documents == expected and ("GBK" in " ".join(notes)) == isinstance(content, bytes)
-
-
-def test_tables_are_corpora_by_column(tmp_path):
-    path = tmp_path / "my.csv"
-    path.write_text("id,body\n1,one\n2,\n3, three \n4,  \n", "utf-8")
-    assert corpus.read_corpus(str(path), "body") == (["one", "three"], [])
-
-
-@pytest.mark.parametrize(("name", "content"), [("a.txt", " \n\n "), ("a.csv", "text,n\n ,1\n")])
-def test_a_corpus_without_words_is_refused(tmp_path, name, content):
-    (tmp_path / name).write_text(content)
-    with pytest.raises(InputError, match="holds no text"):
-        corpus.read_corpus(str(tmp_path / name))
+    if expected is None:
+        with pytest.raises(InputError, match="holds no text"):
+            corpus.read_corpus(str(path), "body")
+    else:
+        documents, notes = corpus.read_corpus(str(path), "body")
+        assert documents == expected and ("GBK" in " ".join(notes)) == isinstance(content, bytes)

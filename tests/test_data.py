@@ -124,32 +124,24 @@ def test_what_may_be_a_missing_header_is_noted(tmp_path):
     assert "is 'a' a column's name?" in notes[1]
 
 
-@pytest.fixture
-def server():
-    """A web server on this machine that sends ten rows, or half of what it promised."""
-    rows = "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(10))
+def test_addresses(monkeypatch):
+    """A web server on this machine sends ten rows, or half of what it promised."""
+    body = ("text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(10))).encode()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            body = f"text,label\n{rows}".encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body) * (2 if "half" in self.path else 1)))
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
-        threading.Thread(target=made.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{made.server_port}"
-        made.shutdown()
-
-
-def test_addresses(server, monkeypatch):
-    assert len(data.read_table(f"{server}/a.csv")[0]) == 10
-    with pytest.raises(InputError, match="could not be read"):
-        data.read_table(f"{server}/half.csv")
-    monkeypatch.setattr(tables, "MAX_BYTES", 50)
-    with pytest.raises(InputError, match="larger than 1 GB"):
-        data.read_table(f"{server}/a.csv")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert len(data.read_table(f"{address}/a.csv")[0]) == 10
+        with pytest.raises(InputError, match="could not be read"):
+            data.read_table(f"{address}/half.csv")
+        monkeypatch.setattr(tables, "MAX_BYTES", 50)
+        with pytest.raises(InputError, match="larger than 1 GB"):
+            data.read_table(f"{address}/a.csv")
+        server.shutdown()

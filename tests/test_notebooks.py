@@ -124,10 +124,7 @@ def test_03_runs_on_another_csv(classifiers):
     assert {"accuracy", "macro_f1", "log_loss", "tfidf_accuracy", "train_seconds"} <= set(said["metrics"])
     table = pd.read_csv(folder / "predictions.csv")
     assert table.columns[:6].tolist() == ["row", "split", "model", "text", "label", "prediction"]
-    shares = table.filter(like="p_")
-    assert shares.columns.tolist() == ["p_<b>&x", "p_money", "p_体育"]
-    assert shares.sum(axis=1).sub(1).abs().max() < 1e-4
-    assert set(table["split"]) == {"validation", "test"}
+    assert table.filter(like="p_").columns.tolist() == ["p_<b>&x", "p_money", "p_体育"]
     card = (folder / "model_card.md").read_text("utf-8")
     assert card.startswith("# Model card") and "macro F1" in card and "&lt;b&gt;&amp;x" in card and "<b>" not in card
     costs = pd.read_csv(folder / "costs.csv")
@@ -141,7 +138,6 @@ def test_a_run_of_04_labels_new_texts(classifiers, tmp_path):
     command("predict", *words, "--model", "frozen")
     labelled = pd.read_csv(tmp_path / "out.csv")
     assert labelled.columns.tolist() == ["body", "label", "p_<b>&x", "p_money", "p_体育"]
-    assert labelled.filter(like="p_").sum(axis=1).sub(1).abs().max() < 1e-4
 
 
 @pytest.mark.slow

@@ -13,7 +13,9 @@ HISTORY = pd.DataFrame({"model": "模型", "epoch": [1, 2], "accuracy": [0.2, 0.
 FIGURES = {  # and what their alternative tells
     "bars": (lambda: plots.bars(pd.Series({"基线": 0.5, "b": 0.7}), "标题", "accuracy", highlight="b"),
              "标题 (accuracy); bars: 基线 0.5, b 0.7"),
-    "histogram": (lambda: plots.histogram([1, 2, 2, 5], "标题", "字"), "the tallest 2 at"),
+    "numbered bars": (lambda: plots.bars(pd.Series({"0": 3, "1": 5}), "标题", "x"), "bars: 0 3, 1 5"),
+    "histogram": (lambda: plots.histogram([1, 2, 2, 5], "标题", "字"), "5 bars, the tallest 2 at 2"),
+    "flat": (lambda: plots.curves({"a": ([1, 2, 3], [0, 0, 0])}, "标题", "x", "y"), "a from 0 at 1 to 0 at 3"),
     "learning_curves": (lambda: plots.learning_curves(HISTORY, "标题", chance=0.1), "from 0.2 at 1 to 0.3 at 2"),
     "confusion": (lambda: plots.confusion(np.array([[3, 1], [0, 2]]), ["体育", "财经"], "标题"), "体育 0.75, 财经 1"),
     "many classes": (lambda: plots.confusion(np.eye(40, dtype=int), [f"c{i}" for i in range(40)], "标题"),

@@ -88,16 +88,12 @@ def test_a_spoilt_cache_and_an_unknown_name_are_said(sources, tmp_path):
         weights.fetch("gpt")
 
 
-def config(**changes):
-    return lambda raw: json.dumps(json.loads(raw) | changes).encode()
-
-
 SPOILT = [  # a file of the folder, what is in it (None: gone; a function of what was), what is said
-    ("config.json", config(model_type="roberta"), "is a roberta model, not BERT"),
+    ("config.json", lambda raw: raw.replace(b'"bert"', b'"roberta"'), "is a roberta model, not BERT"),
     ("config.json", None, "no readable config.json"),
     ("config.json", b"[]", "no readable config.json"),
-    ("config.json", config(hidden_act="relu"), "activation relu"),
-    ("config.json", config(hidden_size=6), "another size"),
+    ("config.json", lambda raw: raw.replace(b'"gelu"', b'"relu"'), "activation relu"),
+    ("config.json", lambda raw: raw.replace(b'"hidden_size": 8', b'"hidden_size": 6'), "another size"),
     ("model.safetensors", None, "is missing"),
     ("model.safetensors", lambda raw: raw[:-100], "is not whole"),
     ("model.safetensors", lambda raw: raw.replace(b"pooler.dense.weight", b"puuler.dense.weight"), "pooler.dense"),
@@ -136,12 +132,10 @@ def test_lengths_cut_ids_and_nothing_else(folder):
         words(["x"], 33)  # the config says so
 
 
-def test_a_saved_backbone_is_read_as_it_was(folder, tmp_path):
-    backbone, words = pretrained.load_new(str(folder))
-    pretrained.save_backbone(tmp_path / "again", backbone, words, {"head": np.ones(2)})
-    again, pieces = pretrained.load_new(str(tmp_path / "again"))
-    assert pieces.pieces == words.pieces and pieces.lowercase == words.lowercase
-    for ours, theirs in zip(again.weights, backbone.weights, strict=True):
+def test_a_saved_backbone_is_read_as_it_was_under_older_names_too(folder):
+    again, words = pretrained.load_new(str(folder))
+    assert words.pieces == PIECES and words.lowercase
+    for ours, theirs in zip(again.weights, backbone().weights, strict=True):
         np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=2e-3, atol=1e-6)
 
 
@@ -185,7 +179,6 @@ def test_a_fine_tuned_model_reloads_to_equal_predictions(folder, tmp_path, rank)
     before = training.predict_proba(model, ids, 8, pretrained.inputs)
     assert not np.allclose(start, before, atol=1e-3)
     pretrained.save_classifier(tmp_path / "model", model, words, ["a", "b"], 16)
-    assert not list((tmp_path / "model").rglob("*.part"))
     classify, labels = predict.load_classifier(tmp_path)
     assert labels == ["a", "b"]
     assert np.allclose(classify(texts), before, atol=1e-5)

@@ -14,7 +14,7 @@ import nbformat
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
-from conftest import asked, narrow_width
+from conftest import asked, narrow_width, wait_for
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 
 from helpers import InputError, plots
@@ -379,13 +379,12 @@ def test_errors_are_one_sentence(tmp_path):
 def assert_quiet(driver, path: Path) -> None:
     """Opens a page: it asks for nothing, and runs nothing but our script."""
     from selenium.webdriver.support.expected_conditions import alert_is_present
-    from selenium.webdriver.support.ui import WebDriverWait
 
     driver.get("about:blank")
     _ = driver.get_log("browser"), asked(driver)
     driver.get(path.as_uri())
     loaded = "return document.readyState === 'complete' && [...document.images].every(i => i.complete)"
-    WebDriverWait(driver, 20).until(lambda _: driver.execute_script(loaded))
+    wait_for(lambda: driver.execute_script(loaded), 20)
     time.sleep(0.3)  # for what a script would still ask for
     requests = [url for url in asked(driver) if not url.startswith("data:")]
     told = [e["message"] for e in driver.get_log("browser") if "ERR_INVALID_URL" not in e["message"]]  # a bad picture

@@ -1,7 +1,5 @@
 """Runs: what each kind of end leaves behind, as record, exit status and files."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

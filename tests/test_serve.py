@@ -1,7 +1,6 @@
 """The page and the endpoint of ``serve``: answers, refusals, batches, corrections, the end, and a real browser."""
 
 import json
-import os
 import re
 import signal
 import socket
@@ -11,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest import asked, command, free_port, make_run, narrow_width, start, tiny_lstm
+from conftest import asked, command, free_port, make_run, narrow_width, start, tiny_lstm, wait_for
 
 from helpers import data, training
 from helpers.commands import serve
@@ -181,34 +180,33 @@ def test_it_answers_many_and_ends_in_order(server, run):
 
 @pytest.mark.kernel
 def test_the_page_in_a_browser(browser, server, run):
-    from selenium.webdriver.support.ui import Select, WebDriverWait
+    from selenium.webdriver.support.ui import Select
 
     (run / "corrections.csv").unlink(missing_ok=True)
     address, _ = server
     browser.get("about:blank")
     _ = browser.get_log("browser"), asked(browser)
     browser.get(address)
-    wait = WebDriverWait(browser, 60)
     title = browser.title
     box = browser.find_element("id", "text")
     box.send_keys(EVIL)
-    wait.until(lambda _: browser.find_elements("css selector", "#read u"))
+    wait_for(lambda: browser.find_elements("css selector", "#read u"))
     rows = browser.find_elements("css selector", "#bars .row")
     assert len(rows) == 3 and {row.text.split("\n")[0] for row in rows} == set(LABELS)
     assert browser.find_element("id", "read").text.strip() == EVIL
     assert "</script><b>bold</b>" in browser.find_element("id", "card").text
     box.clear()
     box.send_keys("goal goal of the day")
-    wait.until(lambda _: browser.find_element("id", "verdict").text == LABELS[0])
+    wait_for(lambda: browser.find_element("id", "verdict").text == LABELS[0])
     first = browser.find_element("css selector", "#bars .row").text
     assert first.startswith(LABELS[0]) and int(re.search(r"(\d+) %", first)[1]) > 60
     assert "goal" in {word.text for word in browser.find_elements("css selector", "#read u")}
     box.clear()
     box.send_keys("of no known word")
-    wait.until(lambda _: "ask a human" in browser.find_element("id", "verdict").text)
+    wait_for(lambda: "ask a human" in browser.find_element("id", "verdict").text)
     Select(browser.find_element("id", "label")).select_by_visible_text("天气")
     browser.find_element("id", "send").click()
-    wait.until(lambda _: "Kept in" in browser.find_element("id", "said").text)
+    wait_for(lambda: "Kept in" in browser.find_element("id", "said").text)
     assert (run / "corrections.csv").read_text("utf-8") == "text,label\nof no known word,天气\n"
     assert narrow_width(browser) <= 360
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
@@ -216,4 +214,4 @@ def test_the_page_in_a_browser(browser, server, run):
     told = [entry for entry in browser.get_log("browser") if "favicon" not in entry["message"]]
     assert told == []
     assert all(url.startswith((address, "data:")) for url in asked(browser))
-    assert os.path.exists(run / "model" / "onnx" / "model.onnx")
+    assert (run / "model" / "onnx" / "model.onnx").exists()

@@ -1,7 +1,5 @@
 """Sweeps: every point a run of its own, failures that stop nobody, and nothing done twice."""
 
-from __future__ import annotations
-
 import json
 import re
 import signal

@@ -1,7 +1,5 @@
 """Encodings, odd files and addresses: read exactly, or refused in one sentence."""
 
-from __future__ import annotations
-
 import pandas as pd
 import pytest
 from hypothesis import given, settings

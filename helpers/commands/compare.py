@@ -1,12 +1,11 @@
 """``python -m helpers compare my.csv``: notebook 06 on a file, its leaderboard live, the answer last."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from os.path import abspath, isfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,8 @@ def compare(source: str, given: dict[str, Any], name: str = "", *, force: bool =
     Parameters of 06 that are empty are left to the notebook; without a ``name`` the run is called as the file.
     """
     notebook = run.find_notebook("06")
+    if isfile(source) and Path.cwd() != files.project_root():  # two folders may each have a my.csv
+        source = abspath(source)
     given = {"DATA": source} | {key: value for key, value in given.items() if value not in (None, "")}
     folder = files.runs_root() / notebook.stem
     name = name or _free_name(folder, source)
@@ -42,7 +43,9 @@ def compare(source: str, given: dict[str, Any], name: str = "", *, force: bool =
 
 
 def _free_name(folder: Path, source: str) -> str:
-    path = Path(source)
+    from helpers import tables
+
+    path = Path(tables.without_password(source))
     stem = path.parent.name if path.stem in ("train", "data") else path.stem
     stem = re.sub(r"[^\w-]+", "-", stem).strip("-")[:60] or "data"
     names = (stem, *(f"{stem}-{i}" for i in range(2, 1000)))

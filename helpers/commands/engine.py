@@ -4,8 +4,6 @@ papermill 2.7 calls every cell completed after a dead kernel, a timeout or a sig
 those that never ran stay pending, and the notebook on disk is whole at any time.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile

@@ -1,7 +1,5 @@
 """What the index of reports shows, computed from run folders alone: the ladder, the cards, how runs ended."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import re
@@ -9,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from helpers import InputError
+from helpers.tables import without_password
 
 HEADLINE = ("accuracy", "macro_f1", "log_loss", "test_perplexity", "probe_hits", "stsb_spearman")
 
@@ -71,7 +70,8 @@ def ladder(main: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     return {
         "rows": rows, "best": next(row for row in rows if row[0] == best), "floor": floor, "texts": texts,
         "pair": pair, "pairs": len(pairs), "p": pair and significance.p_value(pair.p_holm),
-        "settled": pair and pair.p_holm < significance.LEVEL, "data": kept[0]["parameters"].get("DATA", ""),
+        "settled": pair and pair.p_holm < significance.LEVEL,
+        "data": str(without_password(kept[0]["parameters"].get("DATA", ""))),
     }  # fmt: skip
 
 

@@ -4,8 +4,6 @@ A report opens by double click with no network: no outside script, font or pictu
 escaped (jinja) or cleaned (bleach), and a Content-Security-Policy allows no script but ours.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import hashlib
@@ -27,6 +25,7 @@ from helpers.commands import overview
 from helpers.commands.safe_html import clean, markdown, plain
 from helpers.files import write_atomic
 from helpers.runs import load
+from helpers.tables import without_password
 
 _FOLDER = Path(__file__).parent.parent / "report"
 _SCRIPT = (_FOLDER / "script.js").read_text("utf-8")
@@ -88,7 +87,7 @@ def _write(path: Path, text: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text)
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}); choose another place with --out.") from None
+        raise InputError(f"{path} cannot be written ({error.strerror}): free space, or choose another place.") from None
     return path
 
 
@@ -147,7 +146,10 @@ def _settings(nb: Any, run: Mapping[str, Any]) -> list[tuple[str, Any, bool]]:
     with contextlib.suppress(InputError):  # another tool's notebook: its record says what was used
         defaults = {name: parameter.default for name, parameter in parameters.parse(declared).items()}
     used = defaults | run.get("parameters", {})
-    return [(str(name), value, name not in defaults or defaults[name] != value) for name, value in used.items()]
+    return [
+        (str(name), without_password(value), name not in defaults or defaults[name] != value)
+        for name, value in used.items()
+    ]
 
 
 def _page(run: Mapping[str, Any], main: Sequence[Any] = ()) -> str:
@@ -157,7 +159,7 @@ def _page(run: Mapping[str, Any], main: Sequence[Any] = ()) -> str:
     answer, setup, body, contents, taken = [], [], [], [], {"main", "show-code", ""}
     for place, cell in enumerate(cells):
         tags, failed = _tags(cell), "error" in [output.output_type for output in cell.get("outputs", ())]
-        if cell.cell_type == "raw" or {"check", "remove-cell"} & tags:
+        if cell.cell_type == "raw" or {"check", "remove-cell", "injected-parameters"} & tags:
             continue
         folded = "setup" in tags or (place <= last and (cell.cell_type == "code" or cell.source.startswith("## Setup")))
         part = answer if "answer" in tags else setup if folded and not failed else body

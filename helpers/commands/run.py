@@ -4,8 +4,6 @@ A run is built in a hidden folder and renamed when it is complete. A failed one 
 one stays hidden; ``--resume`` hands what their trainings had kept to the next attempt.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib
@@ -18,10 +16,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
-from helpers import InputError, parameters, runs
+from helpers import InputError, parameters, printable, runs
 from helpers.files import bases, locked, project_root, recover, replace_folder, runs_root, shown, write_json
 
 MISTAKE = "InputError: "  # how a cell's error begins
@@ -71,7 +70,7 @@ class Plan:
 
 def plan(notebook: Path, given: dict[str, Any], name: str = "default") -> Plan:
     """Checks name, parameters and the data they name before a kernel starts; raises InputError at the first fault."""
-    if not re.fullmatch(r"(?!interactive$|sweep-)\w[\w-]{0,80}", name):
+    if not re.fullmatch(r"(?!interactive$|sweep-)\w[\w-]{0,84}", name) or len(name.encode()) > 200:
         said = f"{name[:80]!r} cannot name a run"
         raise InputError(f"{said}: use letters, digits, - and _, not interactive or sweep-....")
     values = parameters.resolve(notebook, given)
@@ -133,7 +132,8 @@ def named_files(value: str) -> list[Path | str]:
     """Returns what a parameter names: an address, a file by its path or its shipped name, or the files of a folder."""
     if value.lower().startswith(REMOTE[:2]):
         return [value]
-    for path in (base / name for base in (*bases(), project_root() / "data") for name in (value, f"{value}.csv")):
+    places = (*bases(), runs_root().parent, project_root() / "data")  # wherever find_file and find_run look
+    for path in (base / expanduser(name) for base in places for name in (value, f"{value}.csv")):
         with contextlib.suppress(OSError, ValueError):
             if path.is_file():
                 return [path]
@@ -273,7 +273,7 @@ def _close(run: Plan, folder: Path, record: dict, status: int, report: bool) -> 
         print(f"{called}: done in {record['seconds']:.0f} s, {shown(made)}")
         return 0
     replace_folder(folder, run.failed)
-    error = " ".join(str(record["error"]).split())
+    error = printable(record["error"])
     print(f"What {called} had done is kept in {shown(run.failed)}/", file=sys.stderr)
     if status == 2:
         raise InputError(error.removeprefix(MISTAKE))

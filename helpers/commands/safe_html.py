@@ -4,8 +4,6 @@ Markdown and HTML pass :func:`clean`, which lets only the elements and attribute
 formulas become MathML; terminal text loses its codes.
 """
 
-from __future__ import annotations
-
 import contextlib
 import html
 import itertools

@@ -58,6 +58,8 @@ class Service:
             waiting = [await self.queue.get()]
             while not self.queue.empty() and sum(len(texts) for texts, _ in waiting) < BATCH:
                 waiting.append(self.queue.get_nowait())
+            if not (waiting := [(texts, future) for texts, future in waiting if not future.done()]):
+                continue  # they have given up
             texts = [text for some, _ in waiting for text in some]
             try:
                 p = await asyncio.to_thread(self.classify, texts)
@@ -83,9 +85,12 @@ class Service:
     def correct(self, text: str, label: str) -> None:
         """Appends a text with its right label to ``corrections.csv`` of the run, in the form that ``DATA`` reads."""
         row = pd.DataFrame({"text": [re.sub(r"\r\n?", "\n", text)], "label": [label]})
-        with (self.folder / "corrections.csv").open("ab") as file:
-            line = row.to_csv(index=False, header=not file.tell(), lineterminator="\n")
-            file.write(line.encode("utf-8", "replace"))  # one write: two servers do not mix their lines
+        with (self.folder / "corrections.csv").open("ab", buffering=0) as file:
+            size = file.tell()
+            line = row.to_csv(index=False, header=not size, lineterminator="\n").encode("utf-8", "replace")
+            if file.write(line) < len(line):  # one write: two servers do not mix their lines; a full disk takes a part
+                file.truncate(size)
+                raise OSError("The disk is full.")
 
 
 def _threshold(folder: Path, model: str) -> tuple[str, float | None]:
@@ -94,7 +99,8 @@ def _threshold(folder: Path, model: str) -> tuple[str, float | None]:
     if not (folder / "predictions.csv").exists():
         return model or said.get("recommended", said["kind"]), None
     table = evaluation.read_predictions(str(folder))
-    asked = (model, said.get("recommended"), "bert", "original", *evaluation.candidates(table))
+    networks = table[~table["model"].str.contains("tfidf")]  # of 03, whose network bears no name in its file
+    asked = (model, said.get("recommended"), "bert", "original", *evaluation.candidates(networks))
     name = next(full for short in asked if short for full in table["model"].unique() if full.split(" (")[0] == short)
     part = table[(table["model"] == name) & (table["split"] == "validation")]
     found = evaluation.reject_threshold(evaluation.targets(part), evaluation.probabilities(part), 0.95)
@@ -201,11 +207,13 @@ def serve(run: str, port: int = 8000, host: str = "127.0.0.1", model: str = "", 
         raise InputError(f"{host}:{port} cannot be opened ({reason}): give another --port or --host.") from None
     local = host in LOCAL
     told = "only this machine" if local else "everyone who reaches this address; it asks for no password"
-    place = f"http://{host}:{door.getsockname()[1]}/"
+    place = f"http://{f'[{host}]' if ':' in host else host}:{door.getsockname()[1]}/"
     print(f"{service.name} answers at {place} for {told}. Stop it with Ctrl-C.", flush=True)
     settings = {"log_level": "error", "access_log": False, "server_header": False, "timeout_keep_alive": 5}
     server = uvicorn.Server(uvicorn.Config(app(service, local), timeout_graceful_shutdown=15, **settings))
-    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends in order and then sends itself the signal again
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # uvicorn ends in order, then sends itself the signal again
     with suppress(KeyboardInterrupt):
         server.run([door])
     print("Stopped.", flush=True)

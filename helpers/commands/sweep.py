@@ -4,8 +4,6 @@ Each point is ``python -m helpers run`` in a process of its own, here or on the 
 everything under the same paths. Where a worker dies, the row is failed; the same command again runs what is missing.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import itertools
@@ -25,7 +23,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from helpers import InputError, files, parameters
+from helpers import InputError, files, parameters, printable
 from helpers.commands.report import list_runs
 from helpers.commands.run import Plan, plan, signals, stops
 
@@ -89,7 +87,7 @@ def execute(
             told = "the worker has other code or data: bring it up to date and start again" if status == 0 else said
             record = records[run.name] = _record(run, told or f"the run ended with status {status}")
             _write(folder, found, records, varied)
-            said = f"  {run.name}: {record['status']} {record.get('error', '')}"
+            said = f"  {run.name}: {record['status']} {printable(record.get('error', ''))}"
             tqdm.write(said.rstrip(), file=sys.stderr)
     counts = Counter(record["status"] for record in records.values())
     told = ", ".join(f"{count} {status}" for status, count in counts.most_common())
