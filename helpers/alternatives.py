@@ -21,7 +21,7 @@ def _some(values: Iterable[str], most: int = 12) -> str:
 def _part(a: Axes) -> Iterable[str]:
     title, axes = " ".join(a.get_title(loc="left").split()), " by ".join(filter(None, (a.get_ylabel(), a.get_xlabel())))
     yield f"{title} ({axes})" if axes else title
-    rows = [label.get_text() for label in a.get_yticklabels()]
+    rows = [label.get_text().replace(r"\$", "$") for label in a.get_yticklabels()]
     named = any(re.search(r"[^\d.,−%-]", row) for row in rows if "mathdefault" not in row)  # else powers of ten
     for bars in a.containers:
         if bars.orientation == "horizontal":

@@ -227,7 +227,7 @@ def load_network(
 
     With ``fitted``, a regression on frozen vectors, the network is the encoder that ``saved`` names.
     """
-    if "length" not in saved:
+    if not fitted and "length" not in saved:
         raise InputError(f"{folder.parent.name} holds no network: name a run of 03, 04 or 06 that trained one.")
     length = saved["length"]
     if fitted:

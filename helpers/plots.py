@@ -84,7 +84,7 @@ def to_png(ax: Axes) -> bytes:
             most = int(ax.figure.get_figwidth() * room / 0.092 / wide)
             if len(title) > most:
                 title = textwrap.fill(" ".join(title.split()), most, break_long_words=wide > 1.3)
-            part.set_title(title, loc="left")
+            part.set_title(title, loc="left", parse_math=False)
         ax.figure.savefig(drawn, format="png", dpi=DPI, facecolor="white")
     wide = any(line.get_alpha() and line.get_linewidth() > 3 for part in ax.figure.axes for line in part.lines)
     many = wide or any(part.images or part.collections for part in ax.figure.axes)
@@ -112,8 +112,8 @@ def _legend(ax: Axes) -> None:
 @styled
 def bars(values: pd.Series, title: str, xlabel: str, ax: Axes, decimals: int = 2, highlight: str = "") -> Axes:
     """Horizontal bars, one for each entry of ``values``, with the value written beside; ``highlight`` names one bar."""
-    names = [str(name) for name in values.index]
-    ax.barh(names, values.to_numpy(), color=[PALETTE[1] if name == highlight else PALETTE[0] for name in names])
+    names = [str(name).replace("$", r"\$") for name in values.index]  # else a formula, or an error
+    ax.barh(names, values.to_numpy(), color=[PALETTE[int(str(name) == highlight)] for name in values.index])
     for place, value in enumerate(values):
         ax.text(value, place, f" {value:.{decimals}f}", va="center")
     ax.invert_yaxis()
@@ -172,14 +172,12 @@ def learning_curves(
 
 @styled
 def confusion(matrix: np.ndarray, labels: Sequence[str], title: str, ax: Axes, totals: Any = None) -> Axes:
-    """Confusion matrix (classes, classes) of counts, rows the true class, colour its share; up to 20 with numbers.
-
-    Where ``matrix`` is a part of a larger one, ``totals`` (classes,) are the texts of each true class in the whole.
-    """
+    """Counts (classes, classes), rows the true class, colour its share (of ``totals``, if given); to 20 with numbers."""
     import seaborn as sns
 
-    shares, few = matrix / np.maximum(matrix.sum(1) if totals is None else totals, 1)[:, None], len(labels) <= 20
-    names = dict.fromkeys(("xticklabels", "yticklabels"), list(labels) if few else "auto")
+    shares = matrix / np.maximum(matrix.sum(axis=1) if totals is None else totals, 1)[:, None]
+    few, ticks = len(labels) <= 20, [name.replace("$", r"\$") for name in labels]
+    names = dict.fromkeys(("xticklabels", "yticklabels"), ticks if few else "auto")
     look = {"cmap": "Blues", "vmin": 0, "vmax": 1, "cbar_kws": {"label": "share of the true class"}, "ax": ax}
     sns.heatmap(shares, annot=matrix if few else False, fmt="d", annot_kws={"size": 9}, **look, **names)
     ax.set(title=title, xlabel="predicted class", ylabel="true class")

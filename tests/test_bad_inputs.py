@@ -173,6 +173,7 @@ CELLS = [  # of parameters, and a part of what is said
 ]
 RUN_FILES = [  # what is changed in a run that 05 is given, and a part of what is said
     ("predictions.csv", None, "no readable predictions.csv"),
+    ("metrics.json", "[" * 100_000, "not a finished run"),
     ("predictions.csv", "", "no readable predictions.csv"),
     ("predictions.csv", "<html>", "no column row"),
     ("predictions.csv", "row,split,model,text,label,prediction,p_x,p_y\n", "no rows"),

@@ -49,6 +49,8 @@ def test_jsonl_and_parquet(tmp_path):
     frame.to_parquet(tmp_path / "x.parquet")
     frame.to_json(tmp_path / "x.jsonl", lines=True, orient="records")
     frame.set_index("text").to_parquet(tmp_path / "index.parquet")
+    pd.concat([frame, frame]).to_parquet(tmp_path / "twice.parquet")
+    assert data.read_table(str(tmp_path / "twice.parquet"))[0].index.is_unique
     for name in ("x.parquet", "x.jsonl", "index.parquet"):
         rows = data.read_labelled(str(tmp_path / name))[0].to_numpy().tolist()
         assert rows == [[i + 1, t, str(i % 2)] for i, t in enumerate("abcdef")]
@@ -139,6 +141,8 @@ def test_addresses(monkeypatch):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
         assert len(data.read_table(f"{address}/a.csv")[0]) == 10
+        with pytest.raises(InputError, match=r"a\.csv has no column"):  # the query is not shown
+            data.load(f"{address}/a.csv?sig=secret", text_column="body")
         with pytest.raises(InputError, match="could not be read"):
             data.read_table(f"{address}/half.csv")
         monkeypatch.setattr(tables, "MAX_BYTES", 50)

@@ -120,6 +120,8 @@ def test_what_decides_a_run_is_in_its_fingerprint(notebook, tiny_csv, tmp_path, 
     assert one == mark(DATA=str(tiny_csv))
     tiny_csv.write_text(tiny_csv.read_text("utf-8") + "one more,sport\n", "utf-8")
     assert mark(DATA=str(tiny_csv)) != one
+    monkeypatch.setenv("HOME", str(tiny_csv.parent))
+    assert run.named_files(f"~/{tiny_csv.name}") == [tiny_csv]
     assert mark(DATA="x") != mark(DATA="y")
     assert mark(notebook("2", parameters=None)) != mark(notebook("3", parameters=None))
     folder = tmp_path / "preset"

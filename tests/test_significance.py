@@ -63,6 +63,15 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
     assert 89 <= covered <= 100
 
 
+def test_the_interval_of_many_small_classes_is_wide_enough():
+    truth, covered = np.repeat(np.arange(150), [1, 2] * 75), 0
+    for seed in range(100):
+        right = np.random.default_rng(seed).random(len(truth)) < 0.7
+        drawn = np.concatenate([right[rows].mean(axis=1) for rows in significance.resamples(truth, 200, seed)])
+        covered += 0.025 <= (drawn < 0.7).mean() <= 0.975
+    assert 88 <= covered <= 99
+
+
 def test_the_intervals_are_seeded_and_keep_the_classes():
     truth = np.array([0] * 30 + [1] * 5)
     blocks = np.concatenate(list(significance.resamples(truth, 7, 3)))
@@ -125,6 +134,13 @@ def test_a_choice_that_the_test_rows_contradict_is_said():
     assert found.model == "tfidf" and "contradict" in found.sentences[2]
     found = significance.recommend(exact({"tfidf": 0.55, "bert": 0.557}, 20_000), COSTS)
     assert found.model == "tfidf" and "bert is better, but within the one point" in found.sentences[2]
+
+
+def test_a_choice_that_does_not_beat_guessing_is_said():
+    tied, apart = exact({"tfidf": 0.9, "bert": 0.9}, 12), exact({"tfidf": 0.42, "bert": 1.0}, 12)
+    mixed = [tied[tied["split"] == "validation"], apart[apart["split"] == "test"]]
+    found = significance.recommend(pd.concat(mixed), COSTS)
+    assert found.model == "tfidf" and "But: these texts do not show that tfidf beats" in found.sentences[1]
 
 
 def test_a_fault_of_the_file_follows_the_answer_and_a_floor_is_told():
