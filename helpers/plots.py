@@ -172,7 +172,7 @@ def learning_curves(
 
 @styled
 def confusion(matrix: np.ndarray, labels: Sequence[str], title: str, ax: Axes, totals: Any = None) -> Axes:
-    """Counts (classes, classes), rows the true class, colour its share (of ``totals``, if given); to 20 with numbers."""
+    """Counts (classes, classes), rows the true class, colour its share (of ``totals``, if given); up to 20 numbered."""
     import seaborn as sns
 
     shares = matrix / np.maximum(matrix.sum(axis=1) if totals is None else totals, 1)[:, None]
