@@ -28,7 +28,7 @@ def compare(source: str, given: dict[str, Any], name: str = "", *, force: bool =
     if (other := _data_of(folder / name)) not in (None, source) and not force:
         raise InputError(f"The run {name} belongs to {other}: choose another --name, or replace it with --force.")
     run.plan(notebook, given, name)  # what is wrong with the file comes first
-    print(f"{source}: run {name}, {given.get('MINUTES', 10):g} minutes", flush=True)
+    print(f"{source}: run {name}, {given.get('MINUTES', 10):g} min", flush=True)
     with ThreadPoolExecutor(1) as pool:
         pool.submit(_show_live, folder, name, done := threading.Event())
         try:
