@@ -211,9 +211,7 @@ def serve(run: str, port: int = 8000, host: str = "127.0.0.1", model: str = "", 
     print(f"{service.name} answers at {place} for {told}. Stop it with Ctrl-C.", flush=True)
     settings = {"log_level": "error", "access_log": False, "server_header": False, "timeout_keep_alive": 5}
     server = uvicorn.Server(uvicorn.Config(app(service, local), timeout_graceful_shutdown=15, **settings))
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # uvicorn ends in order, then sends itself the signal again
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # uvicorn, which ends in order, sends it again
     with suppress(KeyboardInterrupt):
         server.run([door])
     print("Stopped.", flush=True)
