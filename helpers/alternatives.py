@@ -30,7 +30,7 @@ def _part(a: Axes) -> Iterable[str]:
             middle = tallest.get_x() + tallest.get_width() / 2
             yield f"{len(bars)} bars, the tallest {tallest.get_height():.3g} at {middle:.3g}"
     for line in a.lines:
-        (px, py), name = (np.asarray(values, float) for values in line.get_data(orig=False)), line.get_label()
+        (px, py), name = (np.asarray(v, float) for v in line.get_data(orig=False)), line.get_label().replace(r"\$", "$")
         if name.startswith("_") or not len(px):
             continue
         if line.get_markevery() == [1]:  # one of plots.intervals

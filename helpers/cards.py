@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from helpers import evaluation, files, runs, significance, weights
-from helpers.tables import without_password
+from helpers import evaluation, files, runs, significance, weights, without_folders, without_password
 
 
 def write(folder: Path, model: str, faults: Sequence[str] = ()) -> Path:
@@ -40,14 +39,6 @@ def write(folder: Path, model: str, faults: Sequence[str] = ()) -> Path:
     card = folder / "model_card.md"
     files.write_atomic(card, environment.get_template("model_card.md.j2").render(values))
     return card
-
-
-def without_folders(value: Any) -> Any:
-    """Returns a value for a page that is shared: an absolute path from the current folder on, or its last part."""
-    value = without_password(value)
-    if not isinstance(value, str) or not (path := Path(value)).is_absolute():
-        return value
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
 
 
 def plain(text: Any) -> str:

@@ -12,7 +12,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from helpers import InputError, tables
+from helpers import InputError, tables, without_password
 from helpers.files import cache_folder, write_json
 
 DOCUMENTED = ("python", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "sklearn", "keras")
@@ -96,5 +96,5 @@ def read_corpus(source: str, text_column: str = "text") -> tuple[list[str], list
         documents = tables.column(table, text_column, source, "set TEXT_COLUMN").dropna().astype(str).tolist()
     kept = [text for document in documents if (text := document.strip())]
     if not kept:
-        raise InputError(f"{source} holds no text: a corpus needs documents with words in them.")
+        raise InputError(f"{without_password(source)} holds no text: a corpus needs documents with words in them.")
     return kept, notes

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import InputError
-from helpers.tables import column, read_table, refuse, without_password
+from helpers import InputError, without_password
+from helpers.tables import column, read_table, refuse
 
 TEXT_NAMES = (
     "text texts content review sentence headline title body comment message question tweet utterance query document "

@@ -196,7 +196,7 @@ def curves(lines: dict[str, tuple[np.ndarray, np.ndarray]], title: str, xlabel: 
         dash = ("-", "--", "-.", ":")[PALETTE.index(colour) // 3]
         look = {"color": colour, "linestyle": dash, "linewidth": 1.5, "zorder": 2}
         thick = {"color": "black", "linewidth": 2.6, "zorder": 3}
-        ax.plot(x, y, marker=marker, label=name, **thick if name == highlight else look)
+        ax.plot(x, y, marker=marker, label=name.replace("$", r"\$"), **thick if name == highlight else look)
     if len(lines) <= 12:
         _legend(ax)
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)

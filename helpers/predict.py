@@ -76,7 +76,7 @@ def _network(folder: Path, settings: dict[str, Any], how: tuple[bool, bool], fit
     (export, int8), place = how, folder / ("onnx-frozen" if fitted else "onnx")
     if export and not place.is_dir():  # not where it cannot be written, another process writes it, or the form is new
         with contextlib.suppress(OSError, InputError), files.locked(folder / f".{place.name}.lock", place.name):
-            onnx_engine.export(folder, settings, fitted)
+            place.is_dir() or onnx_engine.export(folder, settings, fitted)
     if not place.is_dir():
         return onnx_engine.load_network(folder, settings, fitted)[2]
     return onnx_engine.Engine(place, int8)
@@ -143,7 +143,7 @@ def predict_file(
 
 def _mark(run: str, choices: tuple, table: pd.DataFrame) -> str:
     """Stands for the rows of a table and what labels them: the files of a run's models, and the choices made."""
-    inside = (p for p in sorted((find_run(run) / "model").rglob("*")) if not p.parent.name.startswith("onnx"))
+    inside = (p for p in sorted((find_run(run) / "model").rglob("*")) if "onnx" not in p.parent.name + p.name)
     known = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in inside if p.is_file()]
     rows = pd.util.hash_pandas_object(table.astype(str), index=False).to_numpy().tobytes()
     return hashlib.sha256(repr((known, choices, CHUNK, list(table.columns))).encode() + rows).hexdigest()[:12]

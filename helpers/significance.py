@@ -24,8 +24,8 @@ QUICK = 10  # seconds of training that nobody minds: which of two such models to
 def resamples(targets: np.ndarray, repeats: int, seed: int) -> Iterator[np.ndarray]:
     """Yields blocks (some, n) of row numbers, ``repeats`` lines in all, drawn with replacement within each class.
 
-    So every resample has the same class sizes (Efron 1979); how often a class occurs is not part of the uncertainty.
-    Classes of fewer than RARE rows are drawn together, as if they were one.
+    So classes keep their sizes (Efron 1979); how often a class occurs is not part of the uncertainty. Those of fewer
+    than RARE rows are drawn together, as if they were one, and keep only their sum.
     """
     rng = np.random.default_rng(seed)
     drawn = np.where(np.bincount(targets)[targets] < RARE, -1, targets)

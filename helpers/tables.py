@@ -9,11 +9,10 @@ import os
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from helpers import InputError
+from helpers import InputError, without_password
 from helpers.files import bases
 
 SHIPPED = ("news_en", "news_zh")
@@ -111,19 +110,16 @@ def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
     if Path(shown).suffix.lower() not in SUFFIXES:
         way_out = "unpack it, export it as CSV, or rename it if it is one of these"
         raise InputError(f"{shown} is none of {', '.join(SUFFIXES)}: {way_out}.")
-    frame, notes = _parse(path.read_bytes() if path else download(source), Path(shown))
+    try:
+        raw = path.read_bytes() if path else download(source)
+    except OSError as error:
+        raise InputError(f"{shown} cannot be read ({error.strerror}): copy the file, and name the copy.") from None
+    frame, notes = _parse(raw, Path(shown))
     if twice := list(frame.columns[frame.columns.duplicated()]):
         raise InputError(f"{shown} has two columns named {twice[0]!r}: rename or remove one.")
     if not len(frame):
         raise InputError(f"{shown} has a header and no rows: it needs one row per text.")
     return frame, notes
-
-
-def without_password(source: Any) -> Any:
-    """Returns a source as it may be shown: an address without its password and what follows a question mark."""
-    if not isinstance(source, str) or not re.match(r"https?://", source, re.IGNORECASE):
-        return source
-    return re.sub(r"(://)[^/]*@", r"\1", source.split("?")[0])
 
 
 def download(address: str) -> bytes:
@@ -138,7 +134,7 @@ def download(address: str) -> bytes:
             if answer.length and len(found) <= MAX_BYTES:
                 raise IncompleteRead(found, answer.length)
     except (OSError, ValueError, HTTPException) as error:
-        reason = " ".join(str(error).replace(address, shown).split())[:160]
+        reason = " ".join(str(error).replace(address, shown).split("?")[0].split())[:160]
         reason = type(error).__name__ if "@" in address else reason  # its words may hold the password
         raise InputError(f"{shown} could not be read ({reason}): download it yourself and give its path.") from None
     if len(found) > MAX_BYTES:
@@ -218,13 +214,13 @@ def column(table: pd.DataFrame, name: str, source: str, way_out: str) -> pd.Seri
     """Returns a column of a table; an InputError tells that there is none, or that its cells are lists and the like."""
     if name in table.columns:
         nested = table[name].map(lambda cell: hasattr(cell, "__len__") and not isinstance(cell, str))
-        refuse(nested, source, f"a list, an object or bytes as {name!r}", "make it plain text")
+        refuse(nested, without_password(source), f"a list, an object or bytes as {name!r}", "make it plain text")
         return table[name]
     names = [str(c) for c in table.columns]
     if any(len(n) > 40 or (table[n] == n).any() for n in names[:100] if n in table.columns):
         way_out += ", or, as the file seems to have no header row, put one above its first line"
     shown = ", ".join(" ".join(n.split())[:40] for n in names[:12])
-    raise InputError(f"{source} has no column {name!r}; its columns are {shown}: {way_out}.")
+    raise InputError(f"{without_password(source)} has no column {name!r}; its columns are {shown}: {way_out}.")
 
 
 def refuse(bad: pd.Series, source: str, what: str, way_out: str) -> None:

@@ -15,7 +15,7 @@ FIGURES = {  # and what their alternative tells
              "标题 $_$ (accuracy); bars: 基线 $_$ 0.5, b 0.7"),
     "numbered bars": (lambda: plots.bars(pd.Series({"0": 3, "1": 5}), "标题", "x"), "bars: 0 3, 1 5"),
     "histogram": (lambda: plots.histogram([1, 2, 2, 5], "标题", "字"), "5 bars, the tallest 2 at 2"),
-    "flat": (lambda: plots.curves({"a": ([1, 2, 3], [0, 0, 0])}, "标题", "x", "y"), "a from 0 at 1 to 0 at 3"),
+    "flat": (lambda: plots.curves({"$_$": ([1, 2, 3], [0, 0, 0])}, "标题", "x", "y"), "$_$ from 0 at 1 to 0 at 3"),
     "learning_curves": (lambda: plots.learning_curves(HISTORY, "标题", chance=0.1), "from 0.2 at 1 to 0.3 at 2"),
     "confusion": (lambda: plots.confusion(np.array([[3, 1], [0, 2]]), ["体育", "财$_$"], "标题"), "体育 0.75, 财$_$ 1"),
     "many classes": (lambda: plots.confusion(np.eye(40, dtype=int), [f"c{i}" for i in range(40)], "标题"),

@@ -211,7 +211,7 @@ def test_what_is_shown_folded_and_left_out(page):
     setup, text = page.select("details.setup")[-1].get_text(), words(page.main)
     for part in ("Everything a reader may", "import helpers", "import numpy"):
         assert part in setup
-    for gone in ("never shown", "secret = 1", "hidden_source", "it held", "tell()"):
+    for gone in ("never shown", "secret = 1", "EPOCHS = 6", "hidden_source", "it held", "tell()"):
         assert gone not in text
     assert "frame.head" not in setup and "but this is shown" in text
     assert "Interactive: open the notebook. Slider()" in text

@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from helpers import InputError
-from helpers.tables import without_password
+from helpers import InputError, without_folders
 
 HEADLINE = ("accuracy", "macro_f1", "log_loss", "test_perplexity", "probe_hits", "stsb_spearman")
 
@@ -71,7 +70,7 @@ def ladder(main: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         "rows": rows, "best": next(row for row in rows if row[0] == best), "floor": floor, "texts": texts,
         "pair": pair, "pairs": len(pairs), "p": pair and significance.p_value(pair.p_holm),
         "settled": pair and pair.p_holm < significance.LEVEL,
-        "data": str(without_password(kept[0]["parameters"].get("DATA", ""))),
+        "data": str(without_folders(kept[0]["parameters"].get("DATA", ""))),
     }  # fmt: skip
 
 

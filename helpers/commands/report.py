@@ -20,12 +20,11 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from helpers import InputError, parameters
+from helpers import InputError, parameters, without_folders
 from helpers.commands import overview
 from helpers.commands.safe_html import clean, markdown, plain
 from helpers.files import write_atomic
 from helpers.runs import load
-from helpers.tables import without_password
 
 _FOLDER = Path(__file__).parent.parent / "report"
 _SCRIPT = (_FOLDER / "script.js").read_text("utf-8")
@@ -147,7 +146,7 @@ def _settings(nb: Any, run: Mapping[str, Any]) -> list[tuple[str, Any, bool]]:
         defaults = {name: parameter.default for name, parameter in parameters.parse(declared).items()}
     used = defaults | run.get("parameters", {})
     return [
-        (str(name), without_password(value), name not in defaults or defaults[name] != value)
+        (str(name), without_folders(value), name not in defaults or defaults[name] != value)
         for name, value in used.items()
     ]
 

@@ -86,10 +86,9 @@ class Service:
         """Appends a text with its right label to ``corrections.csv`` of the run, in the form that ``DATA`` reads."""
         row = pd.DataFrame({"text": [re.sub(r"\r\n?", "\n", text)], "label": [label]})
         with (self.folder / "corrections.csv").open("ab", buffering=0) as file:
-            size = file.tell()
-            line = row.to_csv(index=False, header=not size, lineterminator="\n").encode("utf-8", "replace")
-            if file.write(line) < len(line):  # one write: two servers do not mix their lines; a full disk takes a part
-                file.truncate(size)
+            line = row.to_csv(index=False, header=not file.tell(), lineterminator="\n").encode("utf-8", "replace")
+            if (done := file.write(line)) < len(line):  # one write: servers do not mix lines; a full disk takes a part
+                file.truncate(file.tell() - done)
                 raise OSError("The disk is full.")
 
 
@@ -99,7 +98,7 @@ def _threshold(folder: Path, model: str) -> tuple[str, float | None]:
     if not (folder / "predictions.csv").exists():
         return model or said.get("recommended", said["kind"]), None
     table = evaluation.read_predictions(str(folder))
-    networks = table[~table["model"].str.contains("tfidf")]  # of 03, whose network bears no name in its file
+    networks = table[~table["model"].str.contains("tfidf") | (table["model"].nunique() == 1)]  # 03's file has no name
     asked = (model, said.get("recommended"), "bert", "original", *evaluation.candidates(networks))
     name = next(full for short in asked if short for full in table["model"].unique() if full.split(" (")[0] == short)
     part = table[(table["model"] == name) & (table["split"] == "validation")]
