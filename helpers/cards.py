@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from helpers import evaluation, files, runs, significance, weights, without_folders, without_password
+from helpers import evaluation, files, runs, significance, weights
 
 
 def write(folder: Path, model: str, faults: Sequence[str] = ()) -> Path:
@@ -26,7 +26,7 @@ def write(folder: Path, model: str, faults: Sequence[str] = ()) -> Path:
     scores = precision_recall_fscore_support(test["label"], test["prediction"], labels=names, zero_division=0)
     values = {
         "record": record, "model": model, "faults": faults, "saved": saved, "names": names, "temperature": t,
-        "data": Path(str(without_password(record["parameters"].get("DATA", "?")))).name,
+        "data": Path(str(files.without_password(record["parameters"].get("DATA", "?")))).name,
         "sizes": {"validation": len(held_out), "test": len(test)}, "cost": costs.to_dict("index").get(model),
         "intervals": significance.intervals(y, p).iterrows(),
         "errors": [evaluation.calibration_error(y, q) for q in (p, evaluation.scale(p, t))],
@@ -35,7 +35,7 @@ def write(folder: Path, model: str, faults: Sequence[str] = ()) -> Path:
     }  # fmt: skip
     templates = FileSystemLoader(Path(__file__).parent / "report")
     environment = Environment(loader=templates, trim_blocks=True, keep_trailing_newline=True, finalize=plain)
-    environment.filters["shared"] = without_folders
+    environment.filters["shared"] = files.without_folders
     card = folder / "model_card.md"
     files.write_atomic(card, environment.get_template("model_card.md.j2").render(values))
     return card

@@ -12,8 +12,8 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from helpers import InputError, tables, without_password
-from helpers.files import cache_folder, write_json
+from helpers import InputError, tables
+from helpers.files import cache_folder, without_password, write_json
 
 DOCUMENTED = ("python", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "sklearn", "keras")
 LIBRARIES = (*DOCUMENTED, "keras_hub", "tensorflow")

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import InputError, without_password
+from helpers import InputError
+from helpers.files import without_password
 from helpers.tables import column, read_table, refuse
 
 TEXT_NAMES = (

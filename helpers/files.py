@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,21 @@ def shown(path: Path) -> str:
     """Returns a path without what lies above the project or above ``runs/``."""
     root = project_root() if path.is_relative_to(project_root()) else runs_root().parent
     return os.path.relpath(path, root)
+
+
+def without_password(source: Any) -> Any:
+    """Returns a source as it may be shown: an address without its password and what follows a question mark."""
+    if not isinstance(source, str) or not re.match(r"https?://", source, re.IGNORECASE):
+        return source
+    return re.sub(r"(://)[^/]*@", r"\1", source.split("?")[0])
+
+
+def without_folders(value: Any) -> Any:
+    """Returns a value for a page that is shared: an absolute path from the current folder on, or its last part."""
+    value = without_password(value)
+    if not isinstance(value, str) or not (path := Path(value)).is_absolute():
+        return value
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
 
 
 @contextlib.contextmanager

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import InputError, without_password
-from helpers.files import bases
+from helpers import InputError
+from helpers.files import bases, without_password
 
 SHIPPED = ("news_en", "news_zh")
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")

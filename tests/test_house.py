@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-HELPERS, TESTS, LONGEST = 5432, 4500, 296
+HELPERS, TESTS, LONGEST = 5473, 4500, 296
 FLOORS = (
     "files weights text parameters alternatives",
     "data tables corpus plots runs",
@@ -52,7 +52,7 @@ def lines(file: Path) -> int:
 
 def test_helpers_are_thin():
     sizes = {name: lines(file) for name, file in rooms().items()}
-    assert sum(sizes.values()) <= HELPERS
+    assert sum(map(lines, (ROOT / "helpers").rglob("*.py"))) <= HELPERS  # packages' own files, too
     assert {name: size for name, size in sizes.items() if size > LONGEST} == {}
 
 

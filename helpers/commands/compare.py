@@ -9,7 +9,7 @@ from os.path import abspath, isfile
 from pathlib import Path
 from typing import Any
 
-from helpers import InputError, files, parameters, runs, without_password
+from helpers import InputError, files, parameters, runs
 from helpers.commands import run
 
 
@@ -26,10 +26,10 @@ def compare(source: str, given: dict[str, Any], name: str = "", *, force: bool =
     folder = files.runs_root() / notebook.stem
     name = name or _free_name(folder, source)
     if (other := _data_of(folder / name)) not in (None, source) and not force:
-        other = without_password(other)
+        other = files.without_password(other)
         raise InputError(f"The run {name} belongs to {other}: choose another --name, or replace it with --force.")
     run.plan(notebook, given, name)  # what is wrong with the file comes first
-    print(f"{without_password(source)}: run {name}, {given.get('MINUTES', 10):g} min", flush=True)
+    print(f"{files.without_password(source)}: run {name}, {given.get('MINUTES', 10):g} min", flush=True)
     with ThreadPoolExecutor(1) as pool:
         pool.submit(_show_live, folder, name, done := threading.Event())
         try:
@@ -44,13 +44,13 @@ def compare(source: str, given: dict[str, Any], name: str = "", *, force: bool =
 
 
 def _free_name(folder: Path, source: str) -> str:
-    path = Path(without_password(source))
+    path = Path(files.without_password(source))
     stem = path.parent.name if path.stem in ("train", "data") else path.stem
     stem = re.sub(r"[^\w-]+", "-", stem).strip("-")[:60] or "data"
     names = (stem, *(f"{stem}-{i}" for i in range(2, 1000)))
     name = next(n for n in names if _data_of(folder / n) in (None, source))
     if name != stem:
-        print(f"The name {stem} belongs to {without_password(_data_of(folder / stem))}: this one is {name}.")
+        print(f"The name {stem} belongs to {files.without_password(_data_of(folder / stem))}: this one is {name}.")
     return name
 
 

@@ -20,10 +20,10 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from helpers import InputError, parameters, without_folders
+from helpers import InputError, parameters
 from helpers.commands import overview
 from helpers.commands.safe_html import clean, markdown, plain
-from helpers.files import write_atomic
+from helpers.files import without_folders, write_atomic
 from helpers.runs import load
 
 _FOLDER = Path(__file__).parent.parent / "report"

@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from helpers import InputError, files, parameters, printable, without_password
+from helpers import InputError, files, parameters, printable
 from helpers.commands.report import list_runs
 from helpers.commands.run import Plan, plan, signals, stops
 
@@ -52,7 +52,7 @@ def plan_all(notebook: Path, grid: Path, given: Mapping[str, Any]) -> tuple[dict
     for point in points:
         run = plan(notebook, {**given, **point}, f"{grid.stem}-0")
         values = {name: run.values[name] for name in point}
-        told = "-".join(f"{n}_{without_password(v)}" for n, v in values.items())
+        told = "-".join(f"{n}_{files.without_password(v)}" for n, v in values.items())
         said = re.sub(r"[^a-z0-9_-]+", "_", told.lower())[:30]
         digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
         name = f"{grid.stem}-{said}-{digest}"
@@ -106,7 +106,7 @@ def _write(folder: Path, found: Mapping[str, Plan], records: Mapping[str, dict],
     """Writes ``results.csv``, with parameters and metrics, and ``report.html``, with a link to each run's own."""
     rows, entries = [], []
     for name, run in found.items():
-        kept, values = records[name], {name: without_password(run.values[name]) for name in varied}
+        kept, values = records[name], {name: files.without_password(run.values[name]) for name in varied}
         told = {"run": name, "status": kept["status"], "seconds": kept.get("seconds"), "error": kept.get("error", "")}
         rows.append(told | values | kept["metrics"])
         failed = kept["status"] == "failed"
