@@ -80,7 +80,7 @@ clean:  ## remove what runs left: runs/ and reports/
 $(READY): requirements.txt pyproject.toml
 	@echo "Setting up $(VENV) (once, some minutes: about 700 MB to fetch) ..."
 	@if command -v uv > /dev/null; then \
-	  uv venv --quiet --allow-existing --seed --python '>=3.11,<3.14' $(VENV) && \
+	  uv venv --quiet --allow-existing --seed --python "$${PYTHON:->=3.11,<3.14}" $(VENV) && \
 	  uv pip install --quiet --python $(PY) --require-hashes -r requirements.txt && \
 	  uv pip install --quiet --python $(PY) --no-deps -e . ; \
 	else \

@@ -67,7 +67,7 @@ def fit_words(
     choices = [[_CHARACTERS]] if unit == "character" else [[_WORDS, _PARTS], [_WORDS]]
     clock, classes, choice = time.monotonic(), int(max(y)) + 1, choices[0]
     if len(texts) > CHOICE or sum(map(len, texts)) > LONG:  # how many of them the time and the memory hold
-        few = texts[:: max(1, len(texts) // 1000)]
+        few = texts[:: max(1, len(texts) // 1000, sum(map(len, texts)) // 1_000_000)]
         for choice in choices:
             begun, size = time.monotonic(), _count(few, choice, classes)[1].nnz / len(few)
             if size * len(texts) <= 2 * MOST_COUNTS:
@@ -141,7 +141,7 @@ def _log_p(kind: str, x: Any, coef: np.ndarray, intercept: np.ndarray) -> np.nda
 
 
 def _fit(kind: str, x: Any, y: np.ndarray, strength: float, balanced: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Fits dense vectors by one model of all classes; very many counts quicker, each class against the rest."""
+    """Fits dense vectors by one model, in fewer steps with very many classes; counts, each class against the rest."""
     from joblib import Parallel, delayed
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
@@ -149,7 +149,7 @@ def _fit(kind: str, x: Any, y: np.ndarray, strength: float, balanced: bool) -> t
     size = np.bincount(y)
     weight = len(y) / (len(size) * size)[y] if balanced else None
     if kind == "frozen" and len(size) > 2:
-        model = LogisticRegression(C=strength, max_iter=300).fit(x, y, weight)
+        model = LogisticRegression(C=strength, max_iter=min(300, 20 + 10**9 // (len(y) * len(size)))).fit(x, y, weight)
         return model.coef_.astype("float32"), model.intercept_.astype("float32")
 
     def against_rest(label: int) -> np.ndarray:

@@ -49,7 +49,7 @@ def read_labelled(
         raise InputError(f"Text and label are both the column {text_column!r}: set TEXT_COLUMN or LABEL_COLUMN.")
     texts, labels = (column(table, name, source, way_out) for name in (text_column, label_column))
     refuse((texts == text_column) & (labels == label_column), source, "its header again", "remove that row")
-    texts, labels = (c.fillna("").astype(str).str.replace(r"\r\n?", "\n", regex=True) for c in (texts, labels))
+    texts, labels = (c.map(lambda cell: "" if pd.isna(cell) else str(cell)).astype(str) for c in (texts, labels))
     labels = labels.str.strip()
     blank, bare = texts.str.strip() == "", labels.isin(["", "nan", "NaN"])
     if (gone := blank | bare).mean() > FEW:

@@ -76,10 +76,8 @@ def count_words(documents: Iterable[Sequence[str]], min_count: int = 5, most: in
     counts = Counter(word for document in documents for word in document)
     words = sorted((w for w in counts if counts[w] >= min_count), key=lambda w: (-counts[w], w))[:most]
     if len(words) < 2:
-        raise InputError(
-            f"The corpus has {len(counts)} different words, {len(words)} of them {min_count} times or more, and two "
-            "are needed: give more text, or lower MIN_COUNT."
-        )
+        told = f"The corpus has {len(counts)} different words, {len(words)} of them {min_count} times or more"
+        raise InputError(f"{told}, and two are needed: give more text, or lower MIN_COUNT.")
     places = {word: i for i, word in enumerate(words, 1)}
     rows = ([*(places[word] for word in document if word in places), 0] for document in documents)
     ids = np.fromiter((i for row in rows for i in row), "int32")

@@ -68,9 +68,9 @@ def scores(targets: np.ndarray, probabilities: np.ndarray, rows: np.ndarray) -> 
     truth = probabilities[np.arange(total), targets]
     losses = -np.log(np.clip(truth, np.finfo(np.float64).eps, 1))
     distances = (probabilities**2).sum(axis=1) - 2 * truth + 1
-    cells = (targets * classes + probabilities.argmax(axis=1))[rows] + classes**2 * np.arange(len(rows))[:, None]
-    counts = np.bincount(cells.ravel(), minlength=len(rows) * classes**2).reshape(len(rows), classes, classes)
-    hits, true, said = np.diagonal(counts, axis1=1, axis2=2).astype(float), counts.sum(axis=2), counts.sum(axis=1)
+    was, told = (x[rows] + classes * np.arange(len(rows))[:, None] for x in (targets, probabilities.argmax(axis=1)))
+    counted = (np.bincount(x.ravel(), minlength=len(rows) * classes) for x in (was[was == told], was, told))
+    hits, true, said = (counts.reshape(len(rows), classes) for counts in counted)
     f1 = 2 * hits / np.maximum(true + said, 1)
     spread = np.sqrt((total**2 - (said**2).sum(axis=1)) * (total**2 - (true**2).sum(axis=1)).astype(float))
     together = hits.sum(axis=1) * total - (true * said).sum(axis=1)
@@ -79,7 +79,7 @@ def scores(targets: np.ndarray, probabilities: np.ndarray, rows: np.ndarray) -> 
         "macro_f1": f1.sum(axis=1) / (true + said > 0).sum(axis=1),
         "weighted_f1": (f1 * true).sum(axis=1) / total,
         "balanced_accuracy": (hits / np.maximum(true, 1)).sum(axis=1) / (true > 0).sum(axis=1),
-        "mcc": np.divide(together, spread, out=np.zeros(len(counts)), where=spread > 0),
+        "mcc": np.divide(together, spread, out=np.zeros(len(rows)), where=spread > 0),
         "log_loss": losses[rows].mean(axis=1),
         "brier": distances[rows].mean(axis=1),
     }

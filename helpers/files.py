@@ -23,8 +23,8 @@ def project_root() -> Path:
 
 
 def bases() -> list[Path]:
-    """Returns where a relative path is looked up: here, where the command was typed, in the project."""
-    return [Path.cwd(), Path(os.environ.get("HELPERS_CWD", ".")), project_root()]
+    """Returns where a relative path is looked up: where the command was typed, here, in the project."""
+    return [Path(os.environ.get("HELPERS_CWD", ".")), Path.cwd(), project_root()]
 
 
 def cache_folder() -> Path:

@@ -115,8 +115,7 @@ def fit_lstm(
     first = batches(*rows)
     each = network.epoch_seconds(first)
     if LEAST_EPOCHS * each > seconds:
-        needed = f"three epochs need about {LEAST_EPOCHS * each:.0f} s, its share is {seconds:.0f} s"
-        raise InputError(f"{needed}: give more MINUTES")
+        raise InputError(f"three epochs need {LEAST_EPOCHS * each:.0f} s, it has {seconds:.0f} s: give more MINUTES")
     epochs = int(min(LSTM_EPOCHS, seconds / each))
     return network.learn("lstm", first, rows, held, training.bucketed(*held, 256), epochs, 6, end)
 

@@ -104,7 +104,6 @@ def predict_file(
     ``map`` of a pool, or of a cluster that sees the run under the same path; all else is as of :func:`load_classifier`.
     """
     table, _ = data.read_table(source)
-    table = table.replace(r"\r\n?", "\n", regex=True)  # a CSV file would break at them
     texts = data.column(table, text_column, source, "name it with --text-column").fillna("").astype(str)
     try:
         target = out.resolve()

@@ -116,7 +116,7 @@ def p_value(p: float) -> str:
 def _verdict(row: object) -> str:
     if row.difference == 0:
         return f"{row.better} and {row.worse} are right equally often"
-    sure = f"95 % interval {100 * row.low:+.1f} to {100 * row.high:+.1f}, {p_value(row.p_holm)}"
+    sure = f"95 % interval {100 * row.low:+.1f} to {100 * row.high:+.1f}; for all pairs together {p_value(row.p_holm)}"
     told, open_ = ("better than", "") if row.p_holm < LEVEL else ("ahead of", ", which these test texts do not settle")
     return f"{row.better} is {told} {row.worse} by {100 * row.difference:.1f} points{open_} ({sure})"
 

@@ -103,7 +103,7 @@ def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
     what is wrong with it and the way out.
     """
     if source.startswith("hf:"):
-        return _read_hub(source), [f"{source} was read through the datasets library."]
+        return _unbroken(_read_hub(source)), [f"{source} was read through the datasets library."]
     source = f"data/{source}.csv" if source in SHIPPED else source
     remote = re.match(r"https?://", source, re.IGNORECASE)
     path, shown = (None, without_password(source)) if remote else (find_file(source), source)
@@ -119,7 +119,13 @@ def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
         raise InputError(f"{shown} has two columns named {twice[0]!r}: rename or remove one.")
     if not len(frame):
         raise InputError(f"{shown} has a header and no rows: it needs one row per text.")
-    return frame, notes
+    return _unbroken(frame), notes
+
+
+def _unbroken(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with \\n alone for line breaks, which any CSV keeps; else as it is (pandas 2 would make 1.0 of 1)."""
+    cells = {n: [re.sub(r"\r\n?", "\n", c) if isinstance(c, str) else c for c in frame[n]] for n in frame}
+    return pd.DataFrame({name: pd.Series(column, dtype="object") for name, column in cells.items()})
 
 
 def download(address: str) -> bytes:
@@ -162,7 +168,7 @@ def _parse(raw: bytes, path: Path) -> tuple[pd.DataFrame, list[str]]:
         raise InputError(f"{name} is a web page (HTML), perhaps to log in: download the table itself, and name that.")
     if suffix == ".parquet":
         try:
-            frame = pd.read_parquet(io.BytesIO(raw))
+            frame = pd.read_parquet(io.BytesIO(raw), dtype_backend="numpy_nullable")  # 1 beside nothing stays 1
             named = [name for name in frame.index.names if name is not None]
             return frame.reset_index(named).reset_index(drop=True).astype("object"), []
         except Exception:
@@ -194,7 +200,7 @@ def _parse_jsonl(text: str, name: str) -> pd.DataFrame:
 
 def _parse_csv(text: str, suffix: str, name: str, notes: list[str]) -> pd.DataFrame:
     text = re.sub(r"\Asep=.\r?\n", "", text)  # Excel's hint
-    header = re.sub(r'"[^"]*"', "", text.lstrip("\r\n").split("\n", 1)[0])
+    header = re.sub(r'"[^"]*"', "", re.split("[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0])
     separator = "\t" if suffix == ".tsv" else max(",;\t|", key=header.count)
     options = {"sep": separator, "dtype": str, "keep_default_na": False, "na_values": [""], "header": None}
     lines = [line for line in text.split("\n") if line.strip()] if suffix == ".tsv" else []
@@ -202,7 +208,7 @@ def _parse_csv(text: str, suffix: str, name: str, notes: list[str]) -> pd.DataFr
         options["quoting"] = csv.QUOTE_NONE
         notes.append(f"{name} has a quote that no other closes in its line, so quotes were read as plain characters.")
     elif re.search(rf'(?<!\\)\\"(?![{separator}"\r\n]|\Z)', text) and re.search(rf'(^|[{separator}\n])"', text):
-        options["escapechar"] = "\\"
+        text = re.sub(r'\\[\\"]', lambda pair: '""' if '"' in pair[0] else pair[0], text)
         notes.append(f"{name} has quotes after a backslash, which were read as quotes within a text.")
     frame = pd.read_csv(io.BytesIO(text.encode("utf-8", "surrogatepass")), **options)  # a StringIO takes more memory
     frame.columns = ["" if pd.isna(c) else str(c).strip().strip('"') for c in frame.iloc[0]]

@@ -55,8 +55,7 @@ def fetch(name: str = "minilm") -> Path:
                         _verify(part, "fetch again, later")
         _verify(folder, f"delete the folder {folder} and fetch again")
     except OSError as error:
-        reason = f"cannot be written ({error.strerror}): free space, or set HELPERS_CACHE."
-        raise InputError(f"The cache {folder} {reason}") from None
+        raise InputError(f"{folder} cannot be written ({error.strerror}): free space, or set HELPERS_CACHE.") from None
     return folder
 
 

@@ -35,7 +35,7 @@ def test_the_lstm_learns_from_all_rows_in_the_end():
 
 def test_without_time_for_three_epochs_it_is_left_out(monkeypatch):
     monkeypatch.setattr(networks, "LEAST_EPOCHS", 10**6)
-    with pytest.raises(InputError, match=r"three epochs need about .*: give more MINUTES"):
+    with pytest.raises(InputError, match=r"three epochs need .*: give more MINUTES"):
         networks.fit_lstm(*SOME, 1.5, 0)
 
 

@@ -79,7 +79,7 @@ class Service:
     def told(self, p: np.ndarray) -> dict[str, Any]:
         """Returns one answer as it is sent."""
         shares = dict(zip(self.labels, p.astype(float).round(6).tolist(), strict=True))
-        unsure = self.threshold is not None and float(p.max()) < self.threshold
+        unsure = float(p.max()) < (self.threshold or 0)
         return {"label": self.labels[int(p.argmax())], "probabilities": shares, "unsure": unsure}
 
     def correct(self, text: str, label: str) -> None:
@@ -123,20 +123,21 @@ async def refuse(_: Request, error: Exception) -> JSONResponse:
     """Answers an error with one sentence."""
     match error:
         case RequestValidationError():
-            first = error.errors()[-1]  # of a union: what many texts lack
-            where = ".".join(str(part) for part in first["loc"] if part != "body")
-            status, said = 422, f"{where or 'The request'}: {first['msg']}; see /docs."
+            first = [e for e in error.errors() if e["type"] != "list_type"][-1]  # of a union: what is wrong in it
+            where = ".".join(str(part) for part in first["loc"] if part != "body" and "-str" not in str(part))
+            status, said = 422, f"{where or 'The request'}: {first['msg']}; see /openapi.json."
         case HTTPException():
-            status, said = error.status_code, f"{error.detail}: see /docs."
+            status, said = error.status_code, f"{error.detail}: see /openapi.json."
         case _:
-            return JSONResponse({"error": "Too many texts are waiting: try again later."}, 503, {"Retry-After": "1"})
-    return JSONResponse({"error": said}, status)
+            status, said = 503, "Too many texts wait, or these take too long: try fewer, or later."
+    return JSONResponse({"error": said}, status, {"Retry-After": "1"} if status == 503 else None)
 
 
 def app(service: Service, local: bool = False) -> Any:
     """Returns the FastAPI application of a service; ``local`` answers to the names of this machine alone."""
     title = f"{service.name} of {service.folder.parent.name}/{service.folder.name}"
-    api = FastAPI(title=title, lifespan=service.opened, exception_handlers=dict.fromkeys(KINDS, refuse))
+    no_pages = {"docs_url": None, "redoc_url": None}  # FastAPI's own load scripts from a CDN
+    api = FastAPI(title=title, lifespan=service.opened, exception_handlers=dict.fromkeys(KINDS, refuse), **no_pages)
     about = {"model": service.name, "labels": service.labels, "threshold": service.threshold}
 
     @api.middleware("http")
@@ -204,8 +205,7 @@ def serve(run: str, port: int = 8000, host: str = "127.0.0.1", model: str = "", 
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{host}:{port} cannot be opened ({reason}): give another --port or --host.") from None
-    local = host in LOCAL
-    told = "only this machine" if local else "everyone who reaches this address; it asks for no password"
+    told = "only this machine" if (local := host in LOCAL) else "everyone who reaches it; it asks for no password"
     place = f"http://{f'[{host}]' if ':' in host else host}:{door.getsockname()[1]}/"
     print(f"{service.name} answers at {place} for {told}. Stop it with Ctrl-C.", flush=True)
     settings = {"log_level": "error", "access_log": False, "server_header": False, "timeout_keep_alive": 5}

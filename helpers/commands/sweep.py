@@ -153,9 +153,8 @@ def _client(address: str) -> Any:
     except ImportError:
         raise InputError("--backend dask needs the package distributed: pip install distributed.") from None
     except (OSError, ValueError):  # also of a time that is over
-        raise InputError(
-            f"No Dask scheduler with a worker answers at {address}: check it, or start dask scheduler and dask worker."
-        ) from None
+        told = f"No Dask scheduler with a worker answers at {address}"
+        raise InputError(f"{told}: check it, or start dask scheduler and dask worker.") from None
     return client
 
 

@@ -1,18 +1,17 @@
 "use strict";
 const button = document.getElementById("show-code");
-const folds = document.querySelectorAll("details.code");
+const folds = document.querySelectorAll("details.code, details.cells");
 if (button && folds.length) {
   button.hidden = false;
   button.addEventListener("click", () => {
-    const open = button.getAttribute("aria-pressed") !== "true";
+    const open = button.textContent === "Show all code";
     folds.forEach((fold) => { fold.open = open; });
-    button.setAttribute("aria-pressed", String(open));
     button.textContent = open ? "Hide all code" : "Show all code";
   });
 }
 
 const links = new Map();
-document.querySelectorAll(".sidebar a").forEach((link) => {
+document.querySelectorAll("nav.sidebar a").forEach((link) => {
   const heading = document.getElementById(decodeURIComponent(link.hash.slice(1)));
   if (heading) links.set(heading, link);
 });
