@@ -87,7 +87,7 @@ ADVICE = {
     "clear winner": ({"tfidf": 0.60, "bert": 0.87}, {}, "bert",
         ["Use bert: right on about 87 of 100 new texts.",
          "How sure: on the test texts it is better than every other model.",
-         "bert is better than tfidf by 27.0 points", ", p < .001)", "Cost: 124 s of training"]),
+         "bert is better than tfidf by 27.0 points", "together p < .001)", "Cost: 124 s of training"]),
     "much faster and almost as well": ({"tfidf": 0.88, "mixture": 0.90}, {}, "mixture",
         ["Use mixture: right on about 9 of 10 new texts; tfidf did almost as well on validation texts and is 500 "]),
     "tie": ({"frozen": 0.85, "bert": 0.85}, {}, "frozen",
