@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 RUN := $(PY) -m helpers run
 UPDATE := $(if $(FORCE),--force,--update --resume)
-RUNS := $(or $(HELPERS_RUNS),runs)
+RUNS := $(or $(HELPERS_RUNS:~/%=$(HOME)/%),runs)
 CLASSIFIERS := 03_lstm_classifier 04_bert_finetune
 OTHERS := $(filter-out $(CLASSIFIERS) 05_evaluation_plots 06_which_model,$(sort $(basename $(notdir $(wildcard notebooks/[01]*.ipynb)))))
 COLAB := $(addprefix tests/test_,notebooks.py embeddings.py language_models.py which_model.py)
@@ -18,10 +18,10 @@ export PYTHONUTF8 := 1
 
 report: $(READY)  ## run every notebook and write reports/index.html, anew after each
 	@status=0; shopt -s nullglob; step() { "$$@" || { status=$$?; [ $$status -lt 128 ] || exit $$status; }; }; \
-	pages() { step $(PY) -m helpers report $(RUNS)/[01]*/default{,.failed} --out reports "$$@"; }; \
+	pages() { step $(PY) -m helpers report "$(RUNS)"/[01]*/default{,.failed} --out reports "$$@"; }; \
 	run() { step $(RUN) "$$@" $(UPDATE); pages --update > /dev/null; }; \
 	for nb in $(OTHERS) $(CLASSIFIERS) 06_which_model; do run $$nb; done; \
-	if [ $$status = 0 ]; then run 05_evaluation_plots $(foreach nb,$(CLASSIFIERS),-p RUNS $(RUNS)/$(nb)/default); \
+	if [ $$status = 0 ]; then run 05_evaluation_plots $(foreach nb,$(CLASSIFIERS),-p RUNS "$(RUNS)/$(nb)/default"); \
 	else echo "05_evaluation_plots is left out, because a notebook before it failed." >&2; fi; \
 	pages; exit $$status
 

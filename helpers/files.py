@@ -34,14 +34,13 @@ def cache_folder() -> Path:
 
 
 def runs_root() -> Path:
-    """Returns the folder of all runs: ``$HELPERS_RUNS``, else ``runs/`` in the project."""
-    return Path(os.environ.get("HELPERS_RUNS") or project_root() / "runs").resolve()
+    """Returns the folder of all runs: ``$HELPERS_RUNS``, which may lie in the project, else ``runs/`` there."""
+    return (project_root() / Path(os.environ.get("HELPERS_RUNS") or "runs").expanduser()).resolve()
 
 
 def shown(path: Path) -> str:
     """Returns a path without what lies above the project or above ``runs/``."""
-    root = project_root() if path.is_relative_to(project_root()) else runs_root().parent
-    return os.path.relpath(path, root)
+    return os.path.relpath(path, project_root() if path.is_relative_to(project_root()) else runs_root().parent)
 
 
 def without_password(source: Any) -> Any:
@@ -53,7 +52,7 @@ def without_password(source: Any) -> Any:
 
 def without_folders(value: Any) -> Any:
     """Returns a value for a page that is shared: an absolute path from the current folder on, or its last part."""
-    value = without_password(value)
+    value = [*map(without_folders, value)] if isinstance(value, list) else without_password(value)
     if not isinstance(value, str) or not (path := Path(value)).is_absolute():
         return value
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
@@ -135,5 +134,7 @@ def replace_folder(source: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)
+        if (given := old / "corrections.csv").exists():  # by people, to serve
+            shutil.copy2(given, source)
     source.rename(target)
     shutil.rmtree(old, ignore_errors=True)

@@ -184,7 +184,7 @@ def tokenizer(preset: str = "minilm") -> Tokenizer:
         pieces = read_pieces(folder / "vocab.txt")
     else:  # as transformers 5 leaves it
         places = read_json(folder / "tokenizer.json").get("model", {}).get("vocab", {})
-        pieces = sorted(places, key=places.get)
+        pieces = sorted(places, key=places.get) if isinstance(places, dict) else []
     if "[UNK]" not in pieces:
         raise InputError(f"{folder.name} has no vocabulary of BERT: copy vocab.txt from the model's page.")
     return Tokenizer(pieces, settings["do_lower_case"], config.get("max_position_embeddings", MAX_LENGTH))

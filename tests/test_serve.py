@@ -23,10 +23,10 @@ EVIL = "goal <script>document.title='taken'</script><img src=x onerror=alert(1)>
 def run(tmp_path_factory):
     """A run of 03 whose network is sure of ``goal`` and unsure of anything else."""
     import keras
-    from keras import layers
 
     words = ["", "[UNK]", "goal", "bank", "rain"]
-    model = tiny_lstm(5, 3, layers.LSTM(4, return_sequences=True), layers.GlobalAveragePooling1D())
+    keras.utils.set_random_seed(0)  # before the layers draw theirs
+    model = tiny_lstm(5, 3, keras.layers.LSTM(4, return_sequences=True), keras.layers.GlobalAveragePooling1D())
     texts = np.array([[2], [3], [4], [1]] * 16, dtype="int32")
     model.compile(keras.optimizers.Adam(0.03), "sparse_categorical_crossentropy")
     y = np.tile([0, 1, 2, 0, 0, 1, 2, 1, 0, 1, 2, 2], 6)[:64]
@@ -195,8 +195,8 @@ def test_the_page_in_a_browser(browser, server, run):
     assert browser.find_element("id", "read").text.strip() == EVIL
     assert "</script><b>bold</b>" in browser.find_element("id", "card").text
     box.clear()
-    box.send_keys("goal goal of the day")
-    wait_for(lambda: browser.find_element("id", "read").text == "goal goal of the day")
+    box.send_keys("goal goal day")
+    wait_for(lambda: browser.find_element("id", "read").text == "goal goal day")
     wait_for(lambda: browser.find_element("id", "verdict").text == LABELS[0])
     first = browser.find_element("css selector", "#bars .row").text
     assert first.startswith(LABELS[0]) and int(re.search(r"(\d+) %", first)[1]) > 60

@@ -74,10 +74,10 @@ def plan(notebook: Path, given: dict[str, Any], name: str = "default") -> Plan:
         said = f"{name[:80]!r} cannot name a run"
         raise InputError(f"{said}: use letters, digits, - and _, not interactive or sweep-....")
     values = parameters.resolve(notebook, given)
-    source = values.get("DATA")
-    if isinstance(source, str) and source and not source.lower().startswith(REMOTE):
+    source, test = values.get("DATA"), values.get("TEST") or ""
+    if isinstance(source, str) and source and not any(name.lower().startswith(REMOTE) for name in (source, test)):
         columns = values.get("TEXT_COLUMN", "text"), values.get("LABEL_COLUMN", "label")
-        _check_data(source, values.get("TEST") or "", *columns)
+        _check_data(source, test, *columns)
     preset = values.get("PRESET") or "minilm"
     if not preset.startswith(("minilm", "bert_", "hf://", "kaggle://")):
         from helpers import weights
@@ -85,7 +85,7 @@ def plan(notebook: Path, given: dict[str, Any], name: str = "default") -> Plan:
         if not weights.find(preset).is_dir():
             said = f"PRESET={preset[:80]} is none of minilm, a folder, bert_base_zh and the like, hf://owner/name."
             raise InputError(said)
-    if folders := values.get("RUNS"):
+    if folders := values.get("RUNS") or [*filter(None, [values.get("RUN")])]:
         from helpers import evaluation
 
         evaluation.read_runs(folders)
@@ -98,7 +98,6 @@ def plan(notebook: Path, given: dict[str, Any], name: str = "default") -> Plan:
 def _check_data(source: str, test: str, text_column: str, label_column: str) -> None:
     from helpers import data
 
-    test = "" if test.lower().startswith(REMOTE) else test
     if not len(data.load(source, test, text_column, label_column).validation):
         raise InputError(f"{source} has too few texts to choose a model by: give every class three or more.")
 

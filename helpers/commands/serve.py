@@ -99,7 +99,7 @@ def _threshold(folder: Path, model: str) -> tuple[str, float | None]:
         return model or said.get("recommended", said["kind"]), None
     table = evaluation.read_predictions(str(folder))
     networks = table[~table["model"].str.contains("tfidf") | (table["model"].nunique() == 1)]  # 03's file has no name
-    asked = (model, said.get("recommended"), "bert", "original", *evaluation.candidates(networks))
+    asked = (model, said.get("recommended"), said.get("name"), "bert", "original", *evaluation.candidates(networks))
     name = next(full for short in asked if short for full in table["model"].unique() if full.split(" (")[0] == short)
     part = table[(table["model"] == name) & (table["split"] == "validation")]
     found = evaluation.reject_threshold(evaluation.targets(part), evaluation.probabilities(part), 0.95)

@@ -112,7 +112,7 @@ def _write(folder: Path, found: Mapping[str, Plan], records: Mapping[str, dict],
         failed = kept["status"] == "failed"
         page = (run.failed if failed else run.final) / "report.html"
         link = f"../{page.parent.name}/{page.name}" if page.exists() else ""
-        settings = [(name, value, True) for name, value in values.items()]
+        settings = [(name, files.without_folders(value), True) for name, value in values.items()]
         entries.append(kept | {"failed": failed, "file": link, "settings": settings})
     files.write_atomic(folder / "results.csv", pd.DataFrame(rows).to_csv(index=False))
     list_runs(folder.name, entries, folder / "report.html")
