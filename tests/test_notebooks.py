@@ -186,8 +186,7 @@ def test_09_explains_the_model_of_another_run(classifiers, tmp_path, source):
 
 
 def test_recorded_metrics_are_what_the_readme_shows():
-    tables = recording.results_table(), recording.texts_table()
-    assert all(table in (ROOT / "README.md").read_text("utf-8") for table in tables)
+    assert all(t() in (ROOT / "README.md").read_text("utf-8") for t in (recording.results_table, recording.texts_table))
 
 
 def test_the_lock_is_complete_and_names_no_host():
