@@ -16,7 +16,7 @@ def card(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a notebook at a glance: its figure, the question it asks, a Chinese line, and its answer."""
     texts = "\n".join(cell.source for cell in entry["nb"].cells[:3] if cell.cell_type == "markdown")
     found = {"question": r"\*\*([^*]+[?？])\*\*", "chinese": r"摘要[*：:\s]*(.+)"}
-    found = {name: hit[1] for name, pattern in found.items() if (hit := re.search(pattern, texts))}
+    found = {name: hit[1].replace("`", "") for name, pattern in found.items() if (hit := re.search(pattern, texts))}
     return found | {"entry": entry, "figure": _figure(entry), "answer": _answer(entry)}
 
 
