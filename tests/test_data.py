@@ -55,7 +55,7 @@ def test_jsonl_and_parquet(tmp_path):
     gap.to_parquet(tmp_path / "gap.parquet")
     for name in ("x.parquet", "x.jsonl", "index.parquet", "gap.parquet"):
         rows = data.read_labelled(str(tmp_path / name))[0].to_numpy().tolist()
-        assert rows[:6] == [[i + 1, t, str(i % 2)] for i, t in enumerate("abcdef")]
+        assert rows == [[i + 1, t, str(i % 2)] for i, t in enumerate("abcdef" * max(len(rows) // 6, 1))]
 
 
 def test_a_class_of_one_row_can_be_learned_where_there_is_a_test_file(tmp_path):
