@@ -214,7 +214,7 @@ PROCESSES = [  # a shell's line, with $H for ``python -m helpers``; its status; 
     ("$H run toy.ipynb -f - <&-", 2, "not well-formed YAML or JSON"),
     ("mkdir gone; cd gone; rmdir ../gone; $H params 03", 2, "The current folder is gone"),
     ("PYTHONIOENCODING=ascii $H run data.ipynb -p DATA 新闻.csv", 2, "does not exist"),
-    ("HELPERS_RUNS=tiny.csv $H run toy.ipynb", 2, "cannot be written (Not a directory)"),
+    ("HELPERS_RUNS=$PWD/tiny.csv $H run toy.ipynb", 2, "cannot be written (Not a directory)"),
     ("HELPERS_RUNS=/proc/nope $H compare tiny.csv", 2, "cannot be written"),
 ]
 
