@@ -13,6 +13,8 @@ NBVAL := $(PY) -m pytest -c pyproject.toml --nbval --nbval-current-env --nbval-c
 EXAMPLES = $(shell grep -rl --include='*.py' '>>> ' helpers)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
+# Where this is set, and some images set it, each process would translate TensorFlow's source anew: 14 s.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: report test check test-colab compare lab notebooks bench stress clean .venv colab
 
