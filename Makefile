@@ -20,7 +20,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 report: $(READY)  ## run every notebook and write reports/index.html, anew after each
 	@status=0; shopt -s nullglob; step() { "$$@" || { status=$$?; [ $$status -lt 128 ] || exit $$status; }; }; \
-	pages() { step $(PY) -m helpers report "$(RUNS)"/[01]*/default{,.failed} --out reports "$$@"; }; \
+	pages() { books=("$(RUNS)"/[01]*/default{,.failed}/notebook.ipynb); step $(PY) -m helpers report "$${books[@]%/*}" --out reports "$$@"; }; \
 	run() { step $(RUN) "$$@" $(UPDATE); pages --update > /dev/null; }; \
 	for nb in $(OTHERS) $(CLASSIFIERS) 06_which_model; do run $$nb; done; \
 	if [ $$status = 0 ]; then run 05_evaluation_plots $(foreach nb,$(CLASSIFIERS),-p RUNS "$(RUNS)/$(nb)/default"); \
@@ -34,7 +34,7 @@ check: $(READY)  ## the fast half of the tests: ruff, and tests that neither tra
 # 10 counts the bytes that this machine sends to itself, so nothing runs beside it.
 test: $(READY)  ## ruff, unit tests, nbval on every notebook, papermill runs with small parameters
 	@$(VENV)/bin/ruff check --quiet . && $(VENV)/bin/ruff format --quiet --check .
-	@$(PY) -m pytest -n 2 --dist loadfile --doctest-modules tests $(EXAMPLES)
+	@$(PY) -m pytest -n 2 --dist loadgroup --doctest-modules tests $(EXAMPLES)
 	@$(NBVAL) -n 2 --dist loadfile $(filter-out notebooks/10_%,$(wildcard notebooks/*.ipynb))
 	@$(NBVAL) notebooks/10_*.ipynb
 
@@ -74,7 +74,7 @@ colab:  ## make colab REPO=https://... : write the address of your copy into eve
 	@sed -i.bak 's|REPO = \\"[^\\]*\\"|REPO = \\"$(REPO)\\"|' notebooks/*.ipynb && rm -f notebooks/*.bak
 
 clean:  ## remove what runs left: runs/ and reports/
-	@rm -rf runs reports build
+	@rm -rf runs reports build .hypothesis .ruff_cache
 
 .venv: $(READY)
 

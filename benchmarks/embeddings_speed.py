@@ -45,7 +45,10 @@ def theirs(python, documents, seed, folder):
     source.write_text("".join(" ".join(document) + "\n" for document in documents), "utf-8")
     command = [python, "-c", GENSIM, source, seed, out, EPOCHS, WIDTH]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
-    return embeddings.load_word2vec(out), tuple(map(float, done.stdout.split()))
+    table = pd.read_csv(
+        out, sep=" ", skiprows=1, header=None, index_col=0, quoting=3, na_filter=False, encoding_errors="replace"
+    )
+    return embeddings.Vectors(list(table.index), table.to_numpy("float32")), tuple(map(float, done.stdout.split()))
 
 
 def ours(documents, seed):
@@ -87,7 +90,9 @@ def compare(python, documents, folder):
     print(
         f"  agreement: gensim with gensim {agreement(first, second):.3f}, ours with gensim {agreement(mine, first):.3f}"
     )
-    embeddings.save_word2vec(folder / "ours.txt", mine)
+    with (folder / "ours.txt").open("w", encoding="utf-8") as file:
+        print(*mine.table.shape, file=file)
+        pd.DataFrame(mine.table, mine.words).to_csv(file, sep=" ", header=False, quoting=3)
     read = subprocess.run([python, "-c", READ, folder / "ours.txt"], capture_output=True, text=True, check=True)
     print(f"  gensim reads {read.stdout.strip()} vectors of our file")
 

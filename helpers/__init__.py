@@ -1,7 +1,6 @@
 """Plumbing for the notebooks: data, text, training, evaluation, plots, runs and reports.
 
-The lesson stays in the notebooks; what two of them need lives here, once. Importing this package does nothing visible
-and does not import TensorFlow.
+The lesson stays in the notebooks; what two of them need lives here, once. Importing this package imports no TensorFlow.
 """
 
 __version__ = "0.1.0"

@@ -36,8 +36,7 @@ def write(folder: Path, model: str, faults: Sequence[str] = ()) -> Path:
     templates = FileSystemLoader(Path(__file__).parent / "report")
     environment = Environment(loader=templates, trim_blocks=True, keep_trailing_newline=True, finalize=plain)
     environment.filters["shared"] = files.without_folders
-    card = folder / "model_card.md"
-    files.write_atomic(card, environment.get_template("model_card.md.j2").render(values))
+    files.write_atomic(card := folder / "model_card.md", environment.get_template("model_card.md.j2").render(values))
     return card
 
 

@@ -138,7 +138,8 @@ def look_alikes(rows: pd.DataFrame) -> Finding:
 def _spelt(label: str) -> str:
     """What look-alikes have in common: the plain text, of a number without zeros at its ends."""
     plain = text.normalise(label).casefold().replace(" ", "")
-    return re.sub(r"^0+(?=\d)|\.0*$|(?<=\.)(\d*[1-9])0+$", r"\1", plain) if re.fullmatch(r"[\d.]+", plain) else plain
+    bare = re.sub(r"^\+?0*(?=\d)|(?<=^-)0+(?=\d)|\.0*$|(?<=\.)(\d*[1-9])0+$", r"\1", plain)
+    return bare if re.fullmatch(r"[+-]?[\d.]+", plain) else plain
 
 
 def lengths(rows: pd.DataFrame) -> Finding:
@@ -166,7 +167,7 @@ def languages(rows: pd.DataFrame) -> Finding:
     english = sum(token in ENGLISH for token in tokens) >= 0.03 * max(len(tokens), 1)
     known = {"Latin": "English" if english else "Latin script, perhaps not English", "Chinese": "Chinese"}
     alone = counts[main] >= 0.9 * max(lettered.sum(), 1)
-    language = known.get(main, "another script") if alone else "a mix of scripts"
+    language = known.get(main, "another script") if alone else "a mix of scripts" if lettered.any() else "no language"
     strangers, fits = rows[~scripts.isin((main, "none"))], language == "English"
     listed = ", ".join(f"{count / len(rows):.1%} {SCRIPTS[name]}" for name, count in counts.items() if count)
     model = "MiniLM, the default of notebook 04, is an English model: for another language name one of it (PRESET)."
@@ -197,8 +198,9 @@ def label_words(rows: pd.DataFrame, seed: int) -> Finding:
 
 
 def _spaced(content: str) -> str:
-    """Tokens between spaces, Chinese by character, so that "art" is not found in "party"."""
-    return f" {' '.join(text.tokenize(content, 'character'))} "
+    """Words between spaces, Chinese by character, so that "art" is not found in "party"."""
+    words = re.sub("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff])", r" \1 ", " ".join(text.tokenize(content)))
+    return f" {' '.join(words.split())} "
 
 
 def doubtful_labels(rows: pd.DataFrame, seed: int) -> Finding:

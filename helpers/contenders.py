@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 from scipy import sparse
 from scipy.special import log_expit, log_softmax, softmax
 
@@ -21,8 +22,8 @@ from helpers import InputError, files
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
 # Texts: from here a feature must occur in two; on so many C is chosen; so many tell the terms; letters of a long file.
 MANY_TEXTS, CHOICE, TERMS, LONG = 6_000, 20_000, 100_000, 10_000_000
-# Features of a vectorizer; features times classes; and counts that are not zero (12 bytes each, 16 more in each fit).
-MOST_FEATURES, MOST_WEIGHTS, MOST_COUNTS = 300_000, 20_000_000, 22_000_000
+# Features of a vectorizer; these times classes; counts (12 bytes, 16 more in a fit); these times classes (20 s a fit).
+MOST_FEATURES, MOST_WEIGHTS, MOST_COUNTS, MOST_WORK = 300_000, 20_000_000, 22_000_000, 400_000_000
 _WORDS = {"token_pattern": r"\w+|[?!]", "ngram_range": (1, 2)}
 _PARTS = {"analyzer": "char_wb", "ngram_range": (2, 5)}
 _CHARACTERS = {"analyzer": "char", "ngram_range": (1, 3)}
@@ -56,8 +57,7 @@ def fit_words(
 ) -> Fitted:  # fmt: skip
     """Fits the counting classifier: TF-IDF, and for each class a logistic regression against the rest.
 
-    Words and pairs of words, question and exclamation marks among them, with pieces of two to five characters of each
-    word; for a script without spaces one to three characters.
+    Words and pairs of words, ? and ! among them, with two to five characters of each word; else one to three.
 
     The classes ``y`` (n,) of the n texts are from 0, and every one occurs; C is chosen on the held-out rows. A ``unit``
     of ``character`` is for scripts without spaces (:func:`helpers.text.guess_unit`); ``balanced`` weighs classes so
@@ -142,7 +142,6 @@ def _log_p(kind: str, x: Any, coef: np.ndarray, intercept: np.ndarray) -> np.nda
 
 def _fit(kind: str, x: Any, y: np.ndarray, strength: float, balanced: bool) -> tuple[np.ndarray, np.ndarray]:
     """Fits dense vectors by one model, in fewer steps with very many classes; counts, each class against the rest."""
-    from joblib import Parallel, delayed
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
@@ -173,7 +172,8 @@ def _choose(
     counts: list,
 ) -> Fitted:  # fmt: skip
     """Tries each C, the likeliest first; on very many rows C is chosen on a sample of them, and the fit is of all."""
-    sample, likely = _some(y, CHOICE), 10 if kind == "words" else 3
+    likely, work = (10, x.nnz * (int(max(y)) + 1)) if kind == "words" else (3, 1)
+    sample = _some(y, min(CHOICE, MOST_WORK * len(y) // work))
     some, rows, best, spent = x[sample] if len(sample) < len(y) else x, [], None, 0.0
     for strength in sorted(STRENGTHS, key=lambda c: abs(np.log(c / likely))):
         begun = time.monotonic()
@@ -190,8 +190,7 @@ def _choose(
     rest = max(clock + seconds - time.monotonic(), 0)
     more = _some(y, int(min(rest / (1.5 * spent) * len(sample), len(y))))
     if len(sample) < len(more):
-        sample = more
-        coef, intercept = _fit(kind, x[sample], y[sample], chosen, balanced)
+        sample, (coef, intercept) = more, _fit(kind, x[more], y[more], chosen, balanced)
     tried = pd.DataFrame(rows, columns=["C", "accuracy", "log_loss"]).sort_values("C", ignore_index=True)
     return Fitted(kind, coef, intercept, chosen, tried, time.monotonic() - clock, len(sample), counts)
 

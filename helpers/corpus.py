@@ -16,13 +16,14 @@ from helpers import InputError, tables
 from helpers.files import cache_folder, without_password, write_json
 
 DOCUMENTED = ("python", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "sklearn", "keras")
+PLAIN = (".txt", ".md")
 LIBRARIES = (*DOCUMENTED, "keras_hub", "tensorflow")
 _NO_DOCUMENTATION = {"test", "tests", "site-packages", "idlelib", "_vendor", "externals"}
 _PROMPT = re.compile(r"^([ \t]*)(?:>>>|\.\.\.)(?: |$)", re.MULTILINE)
 
 
 def python_docs() -> list[str]:
-    """Returns the real text that every installation carries: docstrings of the standard library and :data:`DOCUMENTED`.
+    """Returns real text that is here already: docstrings of the standard library and the packages :data:`DOCUMENTED`.
 
     About 27,000 different ones, 2.5 million words, by package, file and line. They are read with ``ast`` from the
     installed files, which are not imported, and kept in the cache by package and version.
@@ -78,17 +79,24 @@ def _documented(node: ast.AST) -> Iterator[ast.AST]:
         yield from _documented(child)
 
 
+def read_text(source: str) -> tuple[str, list[str]]:
+    """Returns what a file or an address of one of the kinds :data:`PLAIN` holds, and a note on its encoding."""
+    remote = source.lower().startswith(("http://", "https://"))
+    raw = tables.download(source) if remote else tables.find_file(source).read_bytes()
+    return tables.decode(raw, without_password(source))
+
+
 def read_corpus(source: str, text_column: str = "text") -> tuple[list[str], list[str]]:
     """Returns plain documents, stripped and without empty ones, and notes on how they were read.
 
-    ``source`` is ``python_docs``; a .txt file, whose documents are separated by blank lines, or are its lines where it
-    has no blank ones; or any table of :func:`helpers.tables.read_table`, of which a column is read. An InputError tells
-    that there is no such file or column, or nothing to read in it.
+    ``source`` is ``python_docs``; a .txt or .md file or address, whose documents are separated by blank lines, or are
+    its lines where it has no blank ones; or any table of :func:`helpers.tables.read_table`, of which a column is read.
+    An InputError tells that there is no such file or column, or nothing to read in it.
     """
     if source == "python_docs":
         return python_docs(), []
-    if source.lower().endswith(".txt"):
-        content, notes = tables.decode(tables.find_file(source).read_bytes(), source)
+    if source.lower().endswith(PLAIN):
+        content, notes = read_text(source)
         parts = re.split(r"\n\s*\n", content.strip())
         documents = parts if len(parts) > 1 else content.splitlines()
     else:

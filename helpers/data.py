@@ -63,21 +63,22 @@ def read_labelled(
     if odd := sorted(set(labels[labels.str.casefold().isin(PLACEHOLDERS)])):
         notes.append(f"{source} has the label {odd[0]!r}: is that a class, or no label? It is read as a class.")
     if not re.search(r"^hf:|\.(jsonl|parquet)(\?|$)", source, re.IGNORECASE):
-        _check_quotes(texts, set(labels[~gone]), source, len(table.columns))
+        _check_quotes(texts, set(labels[~gone]), source, list(table.columns).index(text_column), len(table.columns))
     frame = pd.DataFrame({"row": range(1, len(table) + 1), "text": texts, "label": labels})
     return frame[~gone.to_numpy()].reset_index(drop=True), notes
 
 
-def _check_quotes(texts: pd.Series, labels: set[str], source: str, size: int) -> None:
-    """Refuses a quote that is surely left open: all lines of a text but the last are whole rows."""
+def _check_quotes(texts: pd.Series, labels: set[str], source: str, place: int, size: int) -> None:
+    """Refuses a quote that is surely left open: between the ends of two rows all lines of a text are whole rows."""
     for row, text in texts[texts.str.contains("\n", regex=False)].items():
-        *lines, last = text.split("\n")
-        separator = max(",;\t|", key=lines[0].count)
-        rows = [line for line in lines if line.count(separator) == size - 1 and labels & {*line.split(separator)}]
-        if rows == lines and (len(lines) > 1 or '"' in last):
-            said = f"{source} seems to have a quote in row {row + 1} that is not closed, for its text goes on over"
-            way_out = "close or double the quote, or save the file as .jsonl if the text is meant so."
-            raise InputError(f"{said} whole rows: {way_out}")
+        first, *lines, last = text.split("\n")
+        for by in ",;\t|":
+            cut = first.count(by) == size - 1 - place and last.count(by) >= place and (lines or '"' in last)
+            whole = all(x.count(by) == size - 1 and labels & {*x.split(by)} for x in lines)
+            if cut and whole and labels & {*first.split(by)[1:], *last.split(by)[:place]}:
+                said = f"{source} seems to have a quote in row {row + 1} that is not closed, for its text goes on over"
+                way_out = "close or double the quote, or save the file as .jsonl if the text is meant so."
+                raise InputError(f"{said} whole rows: {way_out}")
 
 
 def load(source: str, test: str = "", text_column: str = "text", label_column: str = "label", seed: int = 42) -> Splits:
@@ -154,8 +155,7 @@ def sample(frame: pd.DataFrame, size: int, seed: int, least: int = 2) -> pd.Data
 def guess_columns(table: pd.DataFrame) -> tuple[str, str]:
     """Returns the text and the label column of a table, by their names, else by what they hold.
 
-    By content the label is the only column whose values repeat, the text is the longest of the others. An InputError
-    tells that this does not say which is which.
+    By content the label is the only column whose values repeat, the text is the longest of the others; else InputError.
     """
     columns = list(table.columns)
     longest = sorted(columns, key=lambda name: -table[name].astype(str).str.len().mean())

@@ -1,22 +1,19 @@
-"""What 01 and its benchmark share: words counted, trained by skip-gram, and kept in word2vec's format."""
+"""What 01 and its benchmark share: words counted, and trained by skip-gram."""
 
 import difflib
 import functools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from helpers import InputError, training
-from helpers.files import write_atomic
 from helpers.training import tf
 
 BLOCK, BATCH, NOISE = 64, 16, 32  # tokens a block, blocks a batch, negatives shared by one place of all its blocks
-STRETCH = 256  # blocks that are shuffled together: a batch of one document would move the same few rows too far
-DAMPING = 0.1
+STRETCH, DAMPING = 256, 0.1  # blocks shuffled together: a batch of one document would move the same few rows too far
 
 
 @dataclass(frozen=True)
@@ -42,20 +39,6 @@ class Vectors:
         raise InputError(f"{word!r} is none of the {len(self.words):,} words with a vector: {hint}")
 
 
-def save_word2vec(path: Path, vectors: Vectors) -> None:
-    """Writes word2vec's text format, which gensim and others read: ``n width``, then a word and its numbers a line."""
-    rows = (" ".join(map("{:.9g}".format, row)) for row in vectors.table.tolist())  # nine digits keep a float32
-    lines = (f"{word} {row}" for word, row in zip(vectors.words, rows, strict=True))
-    write_atomic(path, "\n".join([f"{len(vectors.words)} {vectors.table.shape[1]}", *lines, ""]))
-
-
-def load_word2vec(path: Path) -> Vectors:
-    """Returns what a file in word2vec's text format holds."""
-    first, *lines = path.read_text("utf-8", "replace").rstrip("\n").split("\n")
-    parts = [line.rsplit(" ", int(first.split()[1])) for line in lines]
-    return Vectors([word for word, *_ in parts], np.array([row for _, *row in parts], "float32"))
-
-
 @dataclass(frozen=True)
 class CountedWords:
     """Counted words, and the text as numbers."""
@@ -69,8 +52,7 @@ class CountedWords:
 def count_words(documents: Iterable[Sequence[str]], min_count: int = 5, most: int = 100_000) -> CountedWords:
     """Returns the words of tokenised documents, counted, and the documents as one row of numbers.
 
-    Words rarer than ``min_count`` are left out, as if they were not there; ``most`` are kept. An InputError says that
-    fewer than two are left to learn from.
+    Words rarer than ``min_count`` are left out, as if not there; ``most`` are kept. An InputError: fewer than two are.
     """
     documents = list(documents)
     counts = Counter(word for document in documents for word in document)

@@ -150,11 +150,11 @@ def confused(part: pd.DataFrame, pairs: int = 5) -> pd.DataFrame:
 
 
 def candidates(table: pd.DataFrame) -> list[str]:
-    """Returns the FAMILIES' models and the best other one (LSTM), by validation accuracy, best first."""
+    """Returns the FAMILIES' models and the best LSTM, by validation accuracy, best first."""
     held_out = table[table["split"] == "validation"]
     accuracy = (held_out["label"] == held_out["prediction"]).groupby(held_out["model"], sort=False).mean()
     own = [name for name in accuracy.index if name.split()[0] in FAMILIES]
-    lstms = accuracy.drop(own)
+    lstms = accuracy.drop([*own, *(name for name in accuracy.index if name.split()[0] == "lazy_tfidf")])  # 03's
     return sorted(own + ([lstms.idxmax()] if len(lstms) else []), key=lambda name: -accuracy[name])
 
 
@@ -162,8 +162,7 @@ def read_runs(folders: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame, list[
     """Returns the predictions, learning histories (``model, epoch, ...``) and ``metrics.json`` of runs on one split.
 
     A folder named twice is read once, and so is a model met again with the same predictions; one with other
-    predictions gets its run's name behind it. An InputError tells of a file that is missing or not as it should be, and
-    of runs whose rows, texts or labels differ.
+    predictions gets its run's name behind it. An InputError tells of a missing or damaged file, and of other rows.
     """
     tables, histories, records, known, first = [], [pd.DataFrame(columns=HISTORY)], [], {}, None
     for place, folder in {runs.find_run(folder): folder for folder in folders}.items():
@@ -196,6 +195,7 @@ def read_predictions(folder: str) -> pd.DataFrame:
     alike = all(part == parts[0] for part in parts) and not table.duplicated(["model", "split", "row"]).any()
     faults = {
         "has labels without a column of probabilities": not named,
+        "has a model without a name": (table["model"].str.strip() == "").any(),
         "has splits other than validation and test": not {*table["split"]} <= {"validation", "test"},
         "has probabilities that do not sum to 1": (shares < 0).any() or (abs(shares.sum(axis=1) - 1) > 0.01).any(),
         "does not have the same rows and texts for each model": not alike,
@@ -229,9 +229,13 @@ def read_table(folder: str, name: str, columns: Sequence[str]) -> pd.DataFrame:
 
 def read_costs(folders: Sequence[str], name: str = "costs.csv") -> pd.DataFrame:
     """Reads ``costs.csv`` (or ``data_sizes.csv``) of several runs as one table, of each model the first that is met."""
-    found = pd.DataFrame({"model": []})
+    found, known = pd.DataFrame({"model": []}), set()
     needed = ("model", "texts", "accuracy") if name == "data_sizes.csv" else ("model",)
-    for folder in (folder for folder in folders if (runs.find_run(folder) / name).exists()):
-        table = read_table(folder, name, needed)
-        found = pd.concat([found, table[~table["model"].isin(found["model"])]], ignore_index=True)
+    for folder in folders:
+        if (runs.find_run(folder) / name).exists():
+            table, record = read_table(folder, name, needed), runs.load(folder)
+            again = table["model"].isin(known)  # named as by :func:`read_runs`
+            table.loc[again, "model"] += f" ({record['notebook'][:2]}/{record['name']})"
+            found = pd.concat([found, table[~table["model"].isin(found["model"])]], ignore_index=True)
+        known |= {*read_table(folder, "predictions.csv", ("model",))["model"]}
     return found

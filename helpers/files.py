@@ -101,6 +101,8 @@ def locked(path: Path, what: str) -> Iterator[None]:
                 path.unlink(missing_ok=True)  # filelock sees that the name is gone, and makes it anew
     except filelock.Timeout:
         raise InputError(f"Another process is building {what}: wait for it, or choose another name.") from None
+    except BrokenPipeError:  # of ``| head``, not of the disk
+        raise
     except OSError as error:
         told = f"The run folder {shown(path.parent)} cannot be written ({error.strerror or error})"
         raise InputError(f"{told}: free space, or set HELPERS_RUNS.") from None

@@ -1,7 +1,7 @@
 """What 02 and its benchmark share: text as streams of token ids, fast Kneser-Ney, windows to train on.
 
-A document ends with :data:`EOS`, which is predicted like any other token. Tokens outside the vocabulary are
-:data:`UNKNOWN`, so perplexities compare only within one vocabulary.
+A document ends with :data:`EOS`, which is predicted like any other token; one text read by character and cut in
+three has none. Tokens outside the vocabulary are :data:`UNKNOWN`: perplexities compare only within one vocabulary.
 """
 
 from __future__ import annotations
@@ -52,8 +52,7 @@ def _read_part(folder: Path, names: tuple[str, ...]) -> list[str]:
 def to_streams(parts: dict[str, list[str]], unit: str, size: int) -> tuple[dict[str, np.ndarray], list[str]]:
     """Returns one stream of ids (tokens,) int32 a part, and the vocabulary, from the training part alone.
 
-    It has at most ``size`` entries: EOS, UNKNOWN, then tokens by falling frequency. An InputError says that a part has
-    hardly any text or no known token.
+    It has at most ``size`` entries: EOS, UNKNOWN, then tokens by falling frequency. InputError: hardly a known one.
     """
     tokens = {name: [split_tokens(document, unit) for document in parts[name]] for name in PARTS}
     for name, documents in tokens.items():
@@ -76,9 +75,8 @@ class KneserNey:
     """An n-gram model with interpolated, modified Kneser-Ney smoothing (Chen and Goodman 1998, section 3).
 
     It counts ``ids`` (tokens,), has n-grams of ``order`` tokens, 1 or more, and a vocabulary of ``size`` entries.
-    p(w | h) = max(c(h w) - D(c), 0) / c(h) + gamma(h) p(w | h'), where h' is h without its first token. Before the text
-    stands EOS, and contexts reach over one. A context of k tokens is kept as a number: that of its last k - 1 tokens,
-    times ``size``, plus its first token.
+    p(w | h) = max(c(h w) - D(c), 0) / c(h) + gamma(h) p(w | h'), where h' is h without its first token. The text
+    follows EOS. A context of k tokens is a number: the place of its last k - 1, times ``size``, plus its first.
 
     Examples:
         >>> model = KneserNey(np.array([2, 3, 2, 4, 2, 3]), order=2, size=5)

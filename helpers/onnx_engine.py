@@ -1,4 +1,4 @@
-"""A run's classifier as one ONNX file, and the engine that reads it: no TensorFlow, its first answer within a second.
+"""A run's classifier as one ONNX file, and the engine that reads it: no TensorFlow, its first answer within seconds.
 
 The graph is written straight from the weights, with ONNX Runtime's fused operators: converters turn Keras' products
 into chains of reshapes that are neither faster nor worth rounding to int8. Taught in ``08_compression_and_serving``.
@@ -183,8 +183,7 @@ def write(
     """Writes an engine's folder, whole or not at all: float32 and int8, vocabulary, labels; returns it.
 
     ``build`` gives the graph, its table as int8 or not; ``settings`` are ``labels``, ``length``, and ``lowercase`` with
-    BERT's ``pieces``, or ``unit`` and ``vocabulary``. A RuntimeError where float32 answers odd texts otherwise than
-    the ``reference``.
+    BERT's ``pieces``, or ``unit`` and ``vocabulary``. A RuntimeError where float32 answers not as the ``reference``.
     """
     with files.whole_folder(out) as part:
         onnx.save(build(False), part / FLOAT32)

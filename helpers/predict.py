@@ -107,7 +107,7 @@ def predict_file(
     texts = data.column(table, text_column, source, "name it with --text-column").fillna("").astype(str)
     try:
         target = out.resolve()
-        if target.suffix.lower() in (".xlsx", ".xls", ".jsonl", ".json", ".parquet"):
+        if target.suffix.lower() in (".xlsx", ".xls", ".jsonl", ".json", ".parquet", ".tsv", ".gz", ".zip"):
             raise InputError(f"{out} would hold CSV: name it .csv.")
         if target.exists() and not target.is_file():
             raise InputError(f"{out} is no regular file: give --out a file's name.")

@@ -32,12 +32,12 @@ def find_file(name: str) -> Path:
         reason = getattr(error, "strerror", None) or str(error)[:80]
         raise InputError(f"The file name {name[:80]!r} cannot be used ({reason}): give a path.") from None
     if path is None:
-        way_out = f"check the path, or use one of {', '.join(SHIPPED)}."
-        raise InputError(f"{name} does not exist, looked up from here and from the project's root: {way_out}")
+        told = f"{without_password(name)} does not exist, looked up from here and from the project's root"
+        raise InputError(f"{told}: check the path, or use one of {', '.join(SHIPPED)}.")
     if not path.is_file():
         raise InputError(f"{name} is a folder, a pipe or a device: name a file ({', '.join(SUFFIXES)}).")
     if not size:
-        raise InputError(f"{name} is an empty file: it needs a header such as text,label and one row per text.")
+        raise InputError(f"{name} is an empty file: a table needs a header such as text,label and one row per text.")
     if size > MAX_BYTES:
         raise InputError(_TOO_LARGE.format(name))
     if not os.access(path, os.R_OK):
@@ -61,7 +61,7 @@ def decode(raw: bytes, name: str = "the file") -> tuple[str, list[str]]:
         if encoding == "cp1252":
             _refuse_damaged(raw, name)
         with contextlib.suppress(UnicodeDecodeError):
-            text = raw.decode(encoding)
+            text = re.sub(r"\r\n?", "\n", raw.decode(encoding))
             if encoding not in fits or fits[encoding](text):
                 return text, [f"{name} was decoded as {note}."] if note else []
     raise InputError(f"{name} is in an encoding that cannot be told for sure: save it as UTF-8.")
@@ -99,8 +99,7 @@ def _is_western(text: str) -> bool:
 def read_table(source: str) -> tuple[pd.DataFrame, list[str]]:
     """Returns a table of texts as it is, cells as strings, missing cells as None, and notes on how it was read.
 
-    ``source`` is a shipped name, a path, an http(s) address, or ``hf:owner/name[:config][@split]``; an InputError says
-    what is wrong with it and the way out.
+    ``source`` is a shipped name, a path, an http(s) address, or ``hf:owner/name[:config][@split]``; else InputError.
     """
     if source.startswith("hf:"):
         return _unbroken(_read_hub(source)), [f"{source} was read through the datasets library."]

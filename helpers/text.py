@@ -7,17 +7,19 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
-_TOKENS = {"word": re.compile(r"\w+(?:['’]\w+)*"), "character": re.compile(r"[a-z0-9]+|\w")}
+# A letter, then letters and the marks of vowels that Python's \w lacks: of Hebrew, Arabic, the scripts of India, Thai.
+_WORD = r"\w[\w\u0300-\u036f\u0591-\u05bd\u064b-\u065f\u0900-\u0963\u0966-\u0dff\u0e31-\u0e4e]*"
+_TOKENS = {"word": re.compile(rf"{_WORD}(?:['’]{_WORD})*"), "character": re.compile(r"[a-z0-9]+|\w")}
 NOTHING = "<nothing>"
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _LATIN, _LETTER = re.compile(r"[A-Za-z\u00c0-\u024f]"), re.compile(r"[^\W\d_]")
 _KANA_OR_HANGUL = re.compile(r"[\u3040-\u30ff\uac00-\ud7af]")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 
 
 def normalise(text: str) -> str:
-    """Gives one spelling to equal-looking texts: NFKC, no control characters, single spaces; case is kept."""
-    return " ".join(_CONTROL.sub(" ", unicodedata.normalize("NFKC", text)).split())
+    """Gives one spelling to equal-looking texts: NFKC, no control or direction marks, single spaces; case is kept."""
+    return " ".join(_CONTROL.sub(" ", unicodedata.normalize("NFKC", text).replace("\u00ad", "")).split())
 
 
 def tokenize(text: str, unit: str = "word") -> list[str]:

@@ -87,8 +87,7 @@ def sorted_batches(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields, of right-padded ids (n, length), the row numbers of texts of like length, and their ids (b, longest).
 
-    All rows are sorted by length. With ``rng`` they are shuffled first and sorted within stretches of 16 batches, and
-    the batches are shuffled again.
+    All rows are sorted by length. With ``rng``, shuffled, sorted within stretches of 16 batches, and these shuffled.
     """
     count, sizes = len(token_ids), np.maximum((token_ids != 0).sum(axis=1), 1)
     order = np.arange(count) if rng is None else rng.permutation(count)
@@ -219,8 +218,7 @@ def save_classifier(
 ) -> None:
     """Saves what :func:`helpers.predict.load_classifier` needs, whole or not at all; replaces a folder that is there.
 
-    ``vocabulary`` and the ``settings``, ``unit`` and ``length``, are those of :func:`encode`; ``labels`` are the class
-    names in the order of the outputs.
+    ``vocabulary``, ``unit`` and ``length`` are those of :func:`encode`; ``labels`` are in the order of the outputs.
     """
     with whole_folder(folder) as part:
         model.save(part / "classifier.keras")
@@ -232,8 +230,7 @@ def cost(
 ) -> dict[str, Any]:
     """Returns what a classifier costs: a row of ``costs.csv``; ``size`` is in bytes.
 
-    Of the ``texts`` 30 are classified one by one, then 5 batches of 64, tokenising included, or as many as 8 seconds
-    hold; speed is the median.
+    Of the ``texts`` 30 are classified one by one, then 5 batches of 64, tokenising included, or what 8 seconds hold.
     """
     row: dict[str, Any] = {"model": model, "train_seconds": round(train_seconds, 3)}
     for batch, calls in ((1, 30), (64, 5)):

@@ -160,7 +160,10 @@ class Tokenizer:
         if length > self.longest:
             raise InputError(f"SEQUENCE_LENGTH={length} is over {self.longest}, the most that BERT reads: choose less.")
         self._library.enable_truncation(max(length, 2))
-        return np.array([item.ids for item in self._library.encode_batch([str(t) for t in texts])], dtype="int32")
+        blocks = (self._library.encode_batch([str(t) for t in texts[i : i + 4096]]) for i in range(0, len(texts), 4096))
+        parts = [np.zeros((0, 0), "int32"), *(np.array([item.ids for item in some], "int32") for some in blocks)]
+        most = max(part.shape[1] for part in parts)
+        return np.concatenate([np.pad(part, ((0, 0), (0, most - part.shape[1]))) for part in parts])
 
     def split(self, sentence: str) -> list[str]:
         """Returns the word pieces of a sentence, without special tokens."""

@@ -88,13 +88,15 @@ def check(file: Path) -> bytes:
 
 
 def attack(command: Sequence[str], root: Path, kills: int, longest: float, seed: int = 0) -> None:
-    """Starts a command that resumes, kills it within ``longest`` seconds, checks, and so on; at last lets it end.
+    """Starts a command that resumes, kills it within ``longest`` seconds of its first run, checks; at last lets it end.
 
     Only a process that was killed counts: where the command has ended by itself, it begins anew in an empty folder.
     """
     chance, before, number = random.Random(seed), finished(root), 0
     while number < kills:
+        held = {*root.glob("*/.*.partial")}
         process = start(command, root)
+        conftest.wait_for(lambda p=process, old=held: p.poll() is not None or {*root.glob("*/.*.partial")} - old)
         wait, kind = chance.uniform(0, longest), chance.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM))
         try:
             process.wait(wait)

@@ -140,6 +140,7 @@ CONTENTS = [  # of my.csv unless another suffix is named, and a part of what is 
     ('text,label\n"one,a\ntwo,b\n', "not a well-formed csv file"),
     ('text,label\n"one,a\ntwo,b\nsay "x",b\nthree,a\n', "quote in row 1 that is not closed"),
     ('text;label\nzero;b\n"one;a\ntwo;b\n5";b\nthree;a\n', "quote in row 2 that is not closed"),
+    ('id,text,label\n1,"He said,a\n2,two,b\n3,"four",a\n4,more,b\n', "quote in row 1 that is not closed"),
     (f'"{LONG}",a\n' + "one,b\ntwo,a\nthree,b\n", "no header row"),
     ("one,a\ntwo,b\nthree,a\nfour,b\n", "no header row"),
     (GOOD + GOOD, "its header again in row 7"),
@@ -286,9 +287,7 @@ def refused(bad_place, monkeypatch, capsys, runs_folder):
     return check
 
 
-@pytest.mark.parametrize(
-    ("words", "sentence"), TYPED + LONG_ONES, ids=lambda w: (w if isinstance(w, str) else " ".join(w))[:40]
-)
+@pytest.mark.parametrize(("words", "sentence"), TYPED + LONG_ONES, ids=lambda w: str(w)[:40])
 def test_what_is_typed(words, sentence, refused):
     refused(words, sentence)
 

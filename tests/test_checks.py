@@ -156,7 +156,7 @@ def test_the_name_of_the_class_in_its_texts():
     assert sorted(checks.label_words(rows_of(frame(*pairs)), 42).examples["label"]) == ["card", "exchange_rate"]
 
 
-ALIKE = ["Spam|spam", "a|a\u200b", "caf\u00e9|cafe\u0301", "1|1.0", "1|01", "a b|a  b", "A|Ａ",
+ALIKE = ["Spam|spam", "a|a\u200b", "caf\u00e9|cafe\u0301", "1|1.0", "1|+01", "-1|-1.0", "a b|a  b", "A|Ａ",
          *(APART := ["x|y", "1|1.5", "20240101123456789001|20240101123456789002", "1e400|1e500"])]  # fmt: skip
 
 

@@ -75,7 +75,7 @@ DOCUMENTS = [
     ("a.txt", "one\ntwo\n\n\nthree\n", ["one\ntwo", "three"]),
     ("a.txt", "one\n two \nthree", ["one", "two", "three"]),
     ("a.txt", "一行\n两行\n".encode("gbk"), ["一行", "两行"]),
-    ("a.txt", "one\r\n\r\ntwo", ["one", "two"]),
+    ("a.md", "one\r\n\r\ntwo", ["one", "two"]),
     ("a.csv", "id,body\n1,one\n2,\n3, three \n4,  \n", ["one", "three"]),
     ("a.txt", " \n\n ", None),
     ("a.csv", "body,n\n ,1\n", None),

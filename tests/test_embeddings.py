@@ -12,7 +12,7 @@ from helpers import InputError, embeddings, plots, tables, training
 from helpers.embeddings import Vectors
 
 TOOLS = {"np": np, "pd": pd, "io": io, "tables": tables, "cosine_similarity": cosine_similarity, "plots": plots}
-LESSON = functions_of("01", **TOOLS, InputError=InputError, best="SIF")
+LESSON = functions_of("01", **TOOLS, InputError=InputError, embeddings=embeddings, best="SIF")
 
 
 def random(*shape, seed=0):
@@ -91,8 +91,8 @@ def test_pairs_of_words_and_of_sentences_are_read_or_refused(tmp_path, content, 
 def test_vectors_come_back_as_they_were(tmp_path):
     words, path = ["nan", "3", '"', "#", "x,y", "don't", "东"], tmp_path / "vectors.txt"
     vectors = Vectors(words, random(7, 3) * np.float32(1e-3))
-    embeddings.save_word2vec(path, vectors)
-    again = embeddings.load_word2vec(path)
+    LESSON.save_word2vec(path, vectors)
+    again = LESSON.load_word2vec(path)
     assert path.read_text("utf-8").startswith("7 3\nnan ") and again.words == words
     assert np.array_equal(again.table, vectors.table)
 
@@ -106,6 +106,6 @@ def test_01_runs_on_chinese_texts_with_judgements(tmp_path, runs_folder):
     folder = runs_folder / "01_embeddings_and_similarity" / "zh"
     metrics = record(folder)["metrics"]
     assert {"stsb_spearman", "word_pairs_spearman", "vocabulary"} <= set(metrics) and "probe_hits" not in metrics
-    words = embeddings.load_word2vec(folder / "vectors.txt").words
+    words = LESSON.load_word2vec(folder / "vectors.txt").words
     assert max(map(len, words[:200])) > 1 and sum("\u4e00" <= w[0] <= "\u9fff" for w in words) > 0.8 * len(words)
     assert "Glyph" not in (folder / "report.html").read_text("utf-8")

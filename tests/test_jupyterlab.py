@@ -33,7 +33,8 @@ def lab(tmp_path_factory):
     port = free_port()
     words = f"--no-browser --allow-root --ServerApp.port={port} --IdentityProvider.token= --LabApp.news_url=None"
     words += f" --LabApp.expose_app_in_browser=True --ServerApp.root_dir={folder}"
-    known = {"JUPYTER_CONFIG_DIR": str(config), "HELPERS_RUNS": str(folder / "runs"), "TQDM_DISABLE": "1"}
+    known = dict.fromkeys(("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"), str(config)) | {"TQDM_DISABLE": "1"}
+    known |= {"HELPERS_RUNS": str(folder / "runs")}
     log = folder / "log.txt"
     with log.open("w") as file:
         process = subprocess.Popen(
@@ -42,7 +43,7 @@ def lab(tmp_path_factory):
     wait_for(lambda: " is running at:" in log.read_text("utf-8"))
     yield folder, f"http://127.0.0.1:{port}/lab"
     process.terminate()
-    process.wait(20)
+    process.wait(120)
 
 
 @pytest.mark.slow
@@ -68,6 +69,6 @@ def test_01_runs_from_top_to_bottom_and_answers_a_question_typed_into_its_box(br
     assert sum("image/png" in o.get("data", {}) for cell in code for o in cell.outputs) >= 3
     answer = browser.find_element("css selector", ".widget-interact")
     box, before = answer.find_element("css selector", "input"), answer.text
-    box.clear()
+    box.send_keys(Keys.CONTROL + "a")
     box.send_keys("wind and rain", Keys.ENTER)
     wait_for(lambda: answer.text != before and "rain" in answer.text)

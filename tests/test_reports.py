@@ -320,6 +320,7 @@ def test_make_report_goes_on_after_a_failing_notebook(tmp_path, fails, status):
     folders = [runs / "00_foundations/default", runs / "03_lstm_classifier/default.failed", runs / "03_lstm/mine"]
     for folder in folders:
         folder.mkdir(parents=True)
+        (folder / "notebook.ipynb").touch()
     (stub := tmp_path / "python").write_text(STUB)
     stub.chmod(0o755)
     (ready := tmp_path / "ready").touch()
@@ -403,8 +404,8 @@ def test_report_in_a_browser(browser, tmp_path):
     assert browser.execute_script("return [...document.querySelectorAll('details.code')].every(d => d.open)")
     assert browser.execute_script("return document.querySelector('math mfrac').getBoundingClientRect().height") > 20
     browser.find_element("css selector", ".sidebar li:nth-child(4) a").click()
-    time.sleep(0.3)
-    assert browser.execute_script("return document.querySelector('[aria-current]')?.textContent") == "100% 训练"
+    current = "return document.querySelector('[aria-current]')?.textContent"
+    wait_for(lambda: browser.execute_script(current) == "100% 训练")
     assert narrow_width(browser) <= 360 and browser.find_element("css selector", "details.toc").is_displayed()
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 

@@ -150,7 +150,7 @@ FAULTS = {
 @pytest.mark.parametrize("case", FAULTS)
 def test_a_failed_run_says_what_failed_and_what_never_ran(case, notebook, runs_folder, capsys):
     sources, error, waiting = FAULTS[case]
-    limit = 1 if SLEEP in sources else None
+    limit = 5 if SLEEP in sources else None
     assert run.execute(notebook(*sources), {"EPOCHS": 4}, report=False, cell_timeout=limit) == 1
     folder = runs_folder / "toy" / "default.failed"
     found, cells = record(folder), states(folder)

@@ -72,14 +72,6 @@ def test_the_interval_of_many_small_classes_is_wide_enough():
     assert 88 <= covered <= 99
 
 
-def test_the_intervals_are_seeded_and_keep_the_classes():
-    truth = np.array([0] * 30 + [1] * 5)
-    blocks = np.concatenate(list(significance.resamples(truth, 7, 3)))
-    assert blocks.shape == (7, 35) and (np.sort(truth[blocks], axis=1) == truth).all()
-    p = answers(truth, np.arange(35) % 3 > 0)
-    pd.testing.assert_frame_equal(significance.intervals(truth, p), significance.intervals(truth, p))
-
-
 CHEAP = {"tfidf": 0.1, "frozen": 11.0, "bert": 124.0, "bert (2,000 texts)": 124.0, "mixture": 140.0, "lstm": 0.05}
 SPEED = {"tfidf": 30000.0, "frozen": 105.0, "bert": 120.0, "bert (2,000 texts)": 120.0, "mixture": 60.0}
 COSTS = pd.DataFrame({"train_seconds": CHEAP, "texts_per_second_64": SPEED, "size_mb": 1.0})
@@ -106,7 +98,7 @@ ADVICE = {
         ["Use tfidf", "bilstm is not part of this comparison: it diverged."]),
     "one candidate": ({"tfidf": 0.84}, {}, "tfidf", ["How sure: there is no other model to compare it with."]),
     "no mistake": ({"tfidf": 1.0, "bert": 0.5}, {}, "tfidf", ["right on nearly all new texts", "98.7 to 100.0 %"]),
-    "the best LSTM only": ({"plain": 0.5, "bilstm": 0.7, "tfidf": 0.6}, {}, "bilstm", ["better than tfidf"]),
+    "the best LSTM only": ({"a": 0.5, "b": 0.7, "lazy_tfidf": 0.8, "tfidf": 0.6}, {}, "b", ["better than tfidf"]),
 }  # fmt: skip
 
 
@@ -145,10 +137,9 @@ def test_a_choice_that_does_not_beat_guessing_is_said():
 
 def test_a_fault_of_the_file_follows_the_answer_and_a_floor_is_told():
     found = significance.recommend(exact({"tfidf": 0.9}), COSTS, faults=["All test texts stand in training."])
-    assert found.sentences[:2] == [
-        "Use tfidf: right on about 9 of 10 test texts, but look at the faults of the file.",
-        "But: All test texts stand in training.",
-    ]
+    assert found.sentences[0].endswith("right on about 9 of 10 test texts, but look at the faults of the file.")
+    assert found.sentences[1] == "But: All test texts stand in training."
+    assert "But: x" in significance.recommend(exact({"tfidf": 0.33}), COSTS, faults=["x"]).sentences
     table = exact({"tfidf": 0.99})
     most = table["label"].where(np.arange(len(table)) % 10 == 0, "a")
     told = significance.recommend(table.assign(label=most, prediction=most), COSTS).sentences[1]

@@ -18,6 +18,7 @@ def test_unit_is_guessed_by_script():
     assert text.guess_unit(["The bank of 中国 cut rates"]) == "word"
     assert text.guess_unit(["あしたはあめがふるでしょう。"]) == "character"
     assert text.guess_unit([]) == "word"
+    assert text.tokenize("हिन्दी की किताब का­गज़ \u202bعاجل\u202c") == ["हिन्दी", "की", "किताब", "कागज़", "عاجل"]
 
 
 @given(st.text())

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import command, functions_of, make_run, record, start, topics, wait_for
+from conftest import ROOT, command, functions_of, make_run, record, start, topics, wait_for
 
-from helpers import InputError
+from helpers import InputError, predict
 from helpers.commands import compare
+
+pytestmark = pytest.mark.xdist_group("answered")
 
 
 @pytest.fixture(scope="module")
@@ -80,16 +82,17 @@ def test_less_is_read_of_each_text_where_the_time_is_short_and_the_name_says_so(
 @pytest.mark.slow
 def test_an_interrupted_run_holds_the_answer_so_far_and_goes_on(answered, tmp_path):
     place, _ = answered
-    words = ["run", "06", "-p", "DATA", place / "my.csv", "-p", "MINUTES", 3, "-p", "CONTENDERS", "words frozen lstm"]
-    words, done = [*words, "--name", "stopped", "--resume"], tmp_path / "06_which_model" / "stopped"
-    with start(*words, runs=tmp_path, stdout=subprocess.DEVNULL) as process:
-        wait_for(lambda: list(done.parent.glob(".stopped*/checkpoint/06-lstm-1/done.npz")))
+    given = {"DATA": place / "my.csv", "MINUTES": 6, "CONTENDERS": "words frozen lstm"}
+    given |= {"PRESET": ROOT / "data" / "docs_bert"}
+    words, done = ["run", "06", "--name", "stopped", "--resume"], tmp_path / "06_which_model" / "stopped"
+    with start(*words, runs=tmp_path, stdout=subprocess.DEVNULL, **given) as process:
+        wait_for(lambda: list(done.parent.glob(".stopped*/checkpoint/06-lstm-1/done.npz")), 600)
         process.send_signal(signal.SIGINT)
         assert process.wait(60)
     tables = (pd.read_csv(done.with_name("stopped.failed") / f"{n}.csv") for n in ("leaderboard", "predictions"))
     assert all(set(table["model"]) == {"tfidf", "frozen", "lstm"} for table in tables)
-    command(*words, runs=tmp_path)
+    command(*words, runs=tmp_path, **given)
     assert record(done)["resumed"] and (done / "history.csv").is_file()
     assert "lstm, epochs" not in (done / "notebook.ipynb").read_text("utf-8")  # it was not trained again
-    words = [done, place / "my.csv", "--out", tmp_path / "out.csv", "--text-column", "body", "--model"]
-    assert all(command("predict", *words, model, runs=tmp_path) for model in ("frozen", "lstm"))
+    for model in ("frozen", "lstm"):
+        assert predict.predict_file(str(done), str(place / "my.csv"), tmp_path / "out.csv", "body", model) == 80

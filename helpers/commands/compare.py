@@ -20,15 +20,21 @@ def compare(source: str, given: dict[str, Any], name: str = "", *, force: bool =
     Parameters of 06 that are empty are left to the notebook; without a ``name`` the run is called as the file.
     """
     notebook = run.find_notebook("06")
-    if isfile(source) and Path.cwd() != files.project_root():  # two folders may each have a my.csv
-        source = abspath(source)
     given = {"DATA": source} | {key: value for key, value in given.items() if value not in (None, "")}
+    if Path.cwd() != files.project_root():  # two folders may each have a my.csv
+        given |= {key: abspath(given[key]) for key in ("DATA", "TEST") if isfile(given.get(key, ""))}
+    source = given["DATA"]
     folder = files.runs_root() / notebook.stem
     name = name or _free_name(folder, source)
     if (other := _data_of(folder / name)) not in (None, source) and not force:
         other = files.without_password(other)
         raise InputError(f"The run {name} belongs to {other}: choose another --name, or replace it with --force.")
     run.plan(notebook, given, name)  # what is wrong with the file comes first
+    if not {"PRESET", "CONTENDERS"} & given.keys():
+        from helpers import weights
+
+        with contextlib.suppress(InputError):  # the notebook will say it; not in the time that is promised
+            weights.fetch()
     print(f"{files.without_password(source)}: run {name}, {given.get('MINUTES', 10):g} min", flush=True)
     with ThreadPoolExecutor(1) as pool:
         pool.submit(_show_live, folder, name, done := threading.Event())

@@ -46,9 +46,8 @@ def collect(folders: Iterable[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for folder in folders:
         records = (file for depth in ("", "*/", "*/*/") for file in folder.glob(f"{depth}metrics.json"))
-        here = sorted(record.parent.relative_to(folder) for record in records)
+        here = sorted(r.parent.relative_to(folder) for r in records if r.with_name("notebook.ipynb").is_file())
         here = [folder / run for run in here if not re.search(r"(^|/)(\.\w|interactive$)", run.as_posix())]
-        here = [run for run in here if (run / "notebook.ipynb").is_file()]
         if not here:
             raise InputError(f"{folder} holds no finished or failed run: run a notebook first.")
         found |= dict.fromkeys(here)

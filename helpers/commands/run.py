@@ -25,6 +25,7 @@ from helpers.files import bases, locked, project_root, recover, replace_folder, 
 
 MISTAKE = "InputError: "  # how a cell's error begins
 REMOTE = ("http://", "https://", "hf:")
+HUB = ("bert_", "bge_", "all_minilm_", "paraphrase_", "multi_", "msmarco_", "mxbai_", "hf://", "kaggle://")  # presets
 
 
 def find_notebook(name: str) -> Path:
@@ -79,7 +80,7 @@ def plan(notebook: Path, given: dict[str, Any], name: str = "default") -> Plan:
         columns = values.get("TEXT_COLUMN", "text"), values.get("LABEL_COLUMN", "label")
         _check_data(source, test, *columns)
     preset = values.get("PRESET") or "minilm"
-    if not preset.startswith(("minilm", "bert_", "hf://", "kaggle://")):
+    if preset != "minilm" and not preset.startswith(HUB):
         from helpers import weights
 
         if not weights.find(preset).is_dir():
@@ -103,9 +104,9 @@ def _check_data(source: str, test: str, text_column: str, label_column: str) -> 
 
 
 def fingerprint(notebook: Path, values: dict[str, Any]) -> str:
-    """Returns a digest of what decides a run: cells, helpers, parameters, and the bytes of the data they name."""
-    cells = json.loads(notebook.read_text("utf-8"))["cells"]
-    digest = hashlib.sha256(json.dumps([values, [c["source"] for c in cells]], sort_keys=True).encode())
+    """Returns a digest of what decides a run: cells, helpers, versions, parameters, and the bytes they name."""
+    cells = [cell["source"] for cell in json.loads(notebook.read_text("utf-8"))["cells"]]
+    digest = hashlib.sha256(json.dumps([values, runs.versions(), cells], sort_keys=True).encode())
     package = Path(__file__).parent.parent
     found = [*sorted(package.rglob("*.py")), *sorted(package.glob("report/*.*"))]
     for item in (i for value in values.values() for i in (value if isinstance(value, list) else [value])):
@@ -253,7 +254,7 @@ def _close(run: Plan, folder: Path, record: dict, status: int, report: bool) -> 
     """Records, renders the report, gives the folder its name and says how the run ended, in this order."""
     with contextlib.suppress(OSError, ValueError, KeyError):
         noted = json.loads((folder / "metrics.json").read_text("utf-8"))
-        record |= {key: noted[key] for key in ("metrics", "versions")}
+        record |= {key: noted[key] for key in ("metrics", "versions", "parameters") if key in noted}
     write_json(folder / "metrics.json", {"metrics": {}, "versions": runs.versions()} | record)
     if report and (folder / "notebook.ipynb").exists():
         try:

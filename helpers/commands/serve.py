@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 
-from helpers import InputError, evaluation, predict, runs, weights
+from helpers import InputError, evaluation, predict, printable, runs, weights
 
 try:
     import uvicorn
@@ -84,7 +84,7 @@ class Service:
 
     def correct(self, text: str, label: str) -> None:
         """Appends a text with its right label to ``corrections.csv`` of the run, in the form that ``DATA`` reads."""
-        row = pd.DataFrame({"text": [re.sub(r"\r\n?", "\n", text)], "label": [label]})
+        row = pd.DataFrame({"text": [re.sub(r"[\0-\b\x0e-\x1f]", " ", re.sub(r"\r\n?", "\n", text))], "label": [label]})
         with (self.folder / "corrections.csv").open("ab", buffering=0) as file:
             line = row.to_csv(index=False, header=not file.tell(), lineterminator="\n").encode("utf-8", "replace")
             if (done := file.write(line)) < len(line):  # one write: servers do not mix lines; a full disk takes a part
@@ -174,7 +174,7 @@ def app(service: Service, local: bool = False) -> Any:
     @api.post("/correct", status_code=201)
     async def correct(given: Correction) -> dict:
         """Keeps a text with its right label for the next training."""
-        if not given.text.strip() or given.label not in service.labels:
+        if not re.sub(r"[\0-\x1f]", " ", given.text).strip() or given.label not in service.labels:
             return JSONResponse({"error": "A correction is a text and one of the labels: see /health."}, 422)
         try:
             service.correct(given.text, given.label)
@@ -207,7 +207,7 @@ def serve(run: str, port: int = 8000, host: str = "127.0.0.1", model: str = "", 
         raise InputError(f"{host}:{port} cannot be opened ({reason}): give another --port or --host.") from None
     told = "only this machine" if (local := host in LOCAL) else "everyone who reaches it; it asks for no password"
     place = f"http://{f'[{host}]' if ':' in host else host}:{door.getsockname()[1]}/"
-    print(f"{service.name} answers at {place} for {told}. Stop it with Ctrl-C.", flush=True)
+    print(f"{printable(service.name)} answers at {place} for {told}. Stop it with Ctrl-C.", flush=True)
     settings = {"log_level": "error", "access_log": False, "server_header": False, "timeout_keep_alive": 5}
     server = uvicorn.Server(uvicorn.Config(app(service, local), timeout_graceful_shutdown=15, **settings))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # uvicorn, which ends in order, sends it again
