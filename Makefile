@@ -40,7 +40,7 @@ test: $(READY)  ## ruff, unit tests, nbval on every notebook, papermill runs wit
 
 test-colab:  ## notebooks with small parameters on the versions that Colab ships, in .venv-colab (Python 3.12)
 	@test -x .venv-colab/bin/python || $${PYTHON:-python3.12} -m venv .venv-colab
-	@.venv-colab/bin/python -m pip install -q -c tests/colab.txt . pytest hypothesis jax distributed
+	@.venv-colab/bin/python -m pip install -q -c tests/colab.txt . pytest pytest-xdist hypothesis jax distributed
 	@PYTHONPATH="$(CURDIR)" .venv-colab/bin/python -m pytest -m slow $(COLAB)
 
 compare: $(READY)  ## make compare DATA=my.csv [TEST=test.csv] [MINUTES=10] [SEEDS=3]: which model should I use?

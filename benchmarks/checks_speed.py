@@ -37,7 +37,7 @@ def texts(rng, rows, targets):
 
 
 def write(path, rows, classes):
-    """Writes the CSV: 2 % repeat another text, 2 % repeat it with a word more, 2 % have another label."""
+    """Writes the CSV: 1 % repeat another text, 1 % repeat it with a word more, 2 % have another label."""
     import pandas as pd
 
     rng = np.random.default_rng(0)

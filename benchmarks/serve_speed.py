@@ -3,7 +3,8 @@
     python benchmarks/serve_speed.py RUN [--requests 1000] [--clients 16] [--int8]
 
 RUN is a finished run of 03, 04, 06 or 08. Shown are the median and the 95th percentile of the answers' times, texts a
-second, and the same with one client that waits for each answer. An answer that is missing or another's ends it.
+second, and the same with one client that waits for each answer. A missing answer ends it; answers other than those of
+``predict`` are counted.
 """
 
 import argparse

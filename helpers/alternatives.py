@@ -37,6 +37,8 @@ def _part(a: Axes) -> Iterable[str]:
             yield f"{name} {px[1]:.3g} ({px[0]:.3g} to {px[2]:.3g})"
         elif named and 1 < len(px) == len(rows):
             yield f"{name}: " + _some(f"{row} {value:.3g}" for row, value in zip(rows, px, strict=True))
+        elif line.get_linestyle() == "None" and len(px) > 1:
+            yield f"{name}: {len(px)} points, {py.min():.3g} to {py.max():.3g} at {px.min():.3g} to {px.max():.3g}"
         else:
             start = f"from {py[0]:.3g} at {px[0]:.3g} to " if len(px) > 1 else ""
             yield f"{name} {start}{py[-1]:.3g} at {px[-1]:.3g}"

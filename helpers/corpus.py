@@ -16,8 +16,7 @@ from helpers import InputError, tables
 from helpers.files import cache_folder, without_password, write_json
 
 DOCUMENTED = ("python", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "sklearn", "keras")
-PLAIN = (".txt", ".md")
-LIBRARIES = (*DOCUMENTED, "keras_hub", "tensorflow")
+PLAIN, LIBRARIES = (".txt", ".md"), (*DOCUMENTED, "keras_hub", "tensorflow")
 _NO_DOCUMENTATION = {"test", "tests", "site-packages", "idlelib", "_vendor", "externals"}
 _PROMPT = re.compile(r"^([ \t]*)(?:>>>|\.\.\.)(?: |$)", re.MULTILINE)
 

@@ -16,7 +16,8 @@ WAIT = "HELPERS_WAIT"  # the variable that makes a process wait for a lock
 
 def project_root() -> Path:
     """Returns the folder with ``data/`` and ``notebooks/``: above this package, else above the current directory."""
-    for start in (Path(__file__).resolve().parent.parent, Path.cwd(), *Path.cwd().parents):
+    typed = Path(os.environ.get("HELPERS_CWD", "."))
+    for start in (Path(__file__).resolve().parent.parent, Path.cwd(), *Path.cwd().parents, typed, *typed.parents):
         if (start / "data" / "news_en.csv").exists():
             return start
     raise InputError("The project's folder data/ was not found: start from inside the project, as `make lab` does.")

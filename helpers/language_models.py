@@ -17,8 +17,7 @@ from scipy import sparse
 from helpers import InputError, files, tables, text, training
 from helpers.training import tf
 
-EOS, UNKNOWN = "<eos>", "<unk>"
-SHORTEST = 100  # tokens that a part needs
+EOS, UNKNOWN, SHORTEST = "<eos>", "<unk>", 100  # a part needs so many tokens
 PARTS = {"train": ("train",), "validation": ("valid", "val", "dev"), "test": ("test",)}
 
 

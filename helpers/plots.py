@@ -177,9 +177,9 @@ def confusion(matrix: np.ndarray, labels: Sequence[str], title: str, ax: Axes, t
 
     shares = matrix / np.maximum(matrix.sum(axis=1) if totals is None else totals, 1)[:, None]
     few, ticks = len(labels) <= 20, [name.replace("$", r"\$") for name in labels]
-    names = dict.fromkeys(("xticklabels", "yticklabels"), ticks if few else "auto")
+    names = dict.fromkeys(("xticklabels", "yticklabels"), ticks if few else "auto") | {"annot_kws": {"size": 9}}
     look = {"cmap": "Blues", "vmin": 0, "vmax": 1, "cbar_kws": {"label": "share of the true class"}, "ax": ax}
-    sns.heatmap(shares, annot=matrix if few else False, fmt="d", annot_kws={"size": 9}, **look, **names)
+    sns.heatmap(pd.DataFrame(shares, ticks, ticks), annot=matrix if few else False, fmt="d", **look, **names)
     ax.set(title=title, xlabel="predicted class", ylabel="true class")
     ax.tick_params(axis="x", rotation=45)
     ax.tick_params(axis="y", rotation=0)

@@ -25,8 +25,9 @@ _WESTERN = "àâæçèéêëîïôœùûüÿ äöüß áéíóúñüç àèéì�
 
 def find_file(name: str) -> Path:
     """Returns a file, looked up from each of :func:`helpers.files.bases`; an InputError says why it cannot be read."""
+    places = bases()
     try:
-        path = next((p for base in bases() if (p := base / Path(name).expanduser()).exists()), None)
+        path = next((p for base in places if (p := base / Path(name).expanduser()).exists()), None)
         size = path.stat().st_size if path else 0
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error)[:80]

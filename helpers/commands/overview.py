@@ -35,7 +35,8 @@ def _answer(entry: Mapping[str, Any]) -> str:
         for output in cell.get("outputs", [{"text": cell.source}]):
             text = output.get("text") or output.get("data", {}).get("text/markdown", "")
             if text := " ".join(re.sub(r"(?m)^#.*$|[*`|]", "", text).split()):
-                return re.split(r"(?<=[.!?。])\s", text)[0][:240]
+                first = re.split(r"(?<=[.!?。])\s", text)[0]
+                return first if len(first) <= 240 else f"{first[:239].rpartition(' ')[0] or first[:239]}…"
     named = [name for name in HEADLINE if name in entry["metrics"]][:2] or list(entry["metrics"])[:1]
     return ", ".join(f"{name.replace('_', ' ')} {number(entry['metrics'][name])}" for name in named)
 
@@ -65,6 +66,7 @@ def ladder(main: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         rows.append((name, share.validation, share.test, *interval))
     names = evaluation.candidates(table)
     best, floor = names[0], "tfidf" if "tfidf" in names[1:] else names[-1]
+    rows.sort(key=lambda row: (row[1], row[0] == best))
     pairs = significance.pairs(table[table["model"].isin(names)])
     pair = next((pair for pair in pairs.itertuples() if {pair.better, pair.worse} == {best, floor}), None)
     return {

@@ -109,8 +109,7 @@ def _entry(folder: Path) -> dict[str, Any]:
 def _file_name(run: Mapping[str, Any], taken: set[str]) -> str:
     """A plain file name that no other run has, whatever the run is called."""
     stem = run["notebook"] if run["name"] == "default" else f"{run['notebook']}-{run['name']}"
-    stem = re.sub(r"[^\w.-]+", "_", stem).strip("._")[:80] or "run"
-    stem += "-failed" * run["failed"]
+    stem = (re.sub(r"[^\w.-]+", "_", stem).strip("._")[:80] or "run") + "-failed" * run["failed"]
     names = (stem + f"-{i}" * (i > 1) for i in range(1, len(taken) + 2))
     name = next(name for name in names if name.casefold() not in taken)
     taken.add(name.casefold())
@@ -143,11 +142,8 @@ def _settings(nb: Any, run: Mapping[str, Any]) -> list[tuple[str, Any, bool]]:
     declared, defaults = next((cell.source for cell in nb.cells if "parameters" in _tags(cell)), ""), {}
     with contextlib.suppress(InputError):  # another tool's notebook: its record says what was used
         defaults = {name: parameter.default for name, parameter in parameters.parse(declared).items()}
-    used = defaults | run.get("parameters", {})
-    return [
-        (str(name), without_folders(value), name not in defaults or defaults[name] != value)
-        for name, value in used.items()
-    ]
+    used = run.get("parameters") or defaults
+    return [(str(k), without_folders(v), k not in defaults or defaults[k] != v) for k, v in used.items()]
 
 
 def _page(run: Mapping[str, Any], main: Sequence[Any] = ()) -> str:
@@ -172,13 +168,14 @@ def _page(run: Mapping[str, Any], main: Sequence[Any] = ()) -> str:
 
 def _caption(source: str) -> str:
     """The first outer line of a code cell that does something, or is a comment; else nothing."""
-    told = (line.removeprefix("# ") for line in source.split("\n") if not re.match(_PLUMBING, line))
-    return next(told, "")
+    return next((line.removeprefix("# ") for line in source.split("\n") if not re.match(_PLUMBING, line)), "")
 
 
 def _headings(text: str, taken: set[str]) -> tuple[Markup, list[tuple[int, str, str]]]:
     """HTML whose headings have an id (the one Jupyter gives); level, id and text of each."""
     soup, found = BeautifulSoup(text, "html.parser"), []
+    for part in (part for part in soup.find_all("p") if part.get_text().startswith("摘要")):
+        part["lang"] = "zh"
     for heading in soup.find_all(["h1", "h2", "h3"]):
         words = " ".join(heading.get_text().split())
         anchor = words.replace(" ", "-")
@@ -191,8 +188,7 @@ def _headings(text: str, taken: set[str]) -> tuple[Markup, list[tuple[int, str, 
 _TEMPLATES = Environment(loader=FileSystemLoader(_FOLDER), autoescape=True)
 _TEMPLATES.filters |= {
     "clean": clean, "markdown": markdown, "plain": plain, "python": repr, "caption": _caption,
-    "number": overview.number,
-    "code": lambda source: Markup(highlight(source, PythonLexer(), HtmlFormatter())),
+    "number": overview.number, "code": lambda source: Markup(highlight(source, PythonLexer(), HtmlFormatter())),
 }  # fmt: skip
 _TEMPLATES.globals |= {
     "script": Markup(_SCRIPT), "digest": base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode(),

@@ -25,6 +25,8 @@ const mark = () => {
 };
 if (links.size) addEventListener("scroll", () => requestAnimationFrame(mark), { passive: true });
 
+document.querySelectorAll(".sorts").forEach((told) => { told.hidden = false; });
+
 document.querySelectorAll("table.runs th button").forEach((head) => {
   head.addEventListener("click", () => {
     const cell = head.parentElement;
