@@ -8,7 +8,7 @@ UPDATE := $(if $(FORCE),--force,--update --resume)
 RUNS := $(or $(HELPERS_RUNS:~/%=$(HOME)/%),runs)
 CLASSIFIERS := 03_lstm_classifier 04_bert_finetune
 OTHERS := $(filter-out $(CLASSIFIERS) 05_evaluation_plots 06_which_model,$(sort $(basename $(notdir $(wildcard notebooks/[01]*.ipynb)))))
-COLAB := $(addprefix tests/test_,notebooks.py embeddings.py language_models.py which_model.py)
+COLAB := $(addprefix tests/test_,notebooks.py embeddings.py language_models.py pretrained.py sweeps.py which_model.py)
 NBVAL := $(PY) -m pytest -c pyproject.toml --nbval --nbval-current-env --nbval-cell-timeout 900 -p tests.nbval_plugin
 EXAMPLES = $(shell grep -rl --include='*.py' '>>> ' helpers)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -34,13 +34,13 @@ check: $(READY)  ## the fast half of the tests: ruff, and tests that neither tra
 # 10 counts the bytes that this machine sends to itself, so nothing runs beside it.
 test: $(READY)  ## ruff, unit tests, nbval on every notebook, papermill runs with small parameters
 	@$(VENV)/bin/ruff check --quiet . && $(VENV)/bin/ruff format --quiet --check .
-	@$(PY) -m pytest -n 2 --dist loadgroup --doctest-modules tests $(EXAMPLES)
+	@$(PY) -m pytest -n 2 --dist loadfile --doctest-modules tests $(EXAMPLES)
 	@$(NBVAL) -n 2 --dist loadfile $(filter-out notebooks/10_%,$(wildcard notebooks/*.ipynb))
 	@$(NBVAL) notebooks/10_*.ipynb
 
 test-colab:  ## notebooks with small parameters on the versions that Colab ships, in .venv-colab (Python 3.12)
 	@test -x .venv-colab/bin/python || $${PYTHON:-python3.12} -m venv .venv-colab
-	@.venv-colab/bin/python -m pip install -q -c tests/colab.txt . pytest pytest-xdist hypothesis jax distributed
+	@.venv-colab/bin/python -m pip install -q -c tests/colab.txt . pytest hypothesis jax distributed
 	@PYTHONPATH="$(CURDIR)" .venv-colab/bin/python -m pytest -m slow $(COLAB)
 
 compare: $(READY)  ## make compare DATA=my.csv [TEST=test.csv] [MINUTES=10] [SEEDS=3]: which model should I use?

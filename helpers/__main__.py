@@ -111,8 +111,7 @@ def call(command: str, **options: Any) -> int:
     match command:
         case "compare":
             names = ("test", "text_column", "label_column", "minutes", "seeds", "preset")
-            given = {name.upper(): options.pop(name) for name in names}
-            return compare.compare(options.pop("data"), given, **options)
+            return compare.compare(options.pop("data"), {name.upper(): options.pop(name) for name in names}, **options)
         case "run":
             return run.execute(notebook, given, **options)
         case "sweep":

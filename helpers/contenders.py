@@ -130,8 +130,7 @@ def _some(y: np.ndarray, most: int) -> np.ndarray:
     """The numbers of all rows, or of about ``most`` drawn at random, at least one of each class."""
     if len(y) <= most:
         return np.arange(len(y))
-    drawn = np.random.default_rng(0).choice(len(y), most, replace=False)
-    return np.union1d(np.unique(y, return_index=True)[1], drawn)
+    return np.union1d(np.unique(y, return_index=True)[1], np.random.default_rng(0).choice(len(y), most, replace=False))
 
 
 def _log_p(kind: str, x: Any, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:

@@ -161,5 +161,4 @@ def _batches(ids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     padded = np.zeros(-(-(len(ids) + start) // size) * size, dtype="int32")
     padded[start : start + len(ids)] = ids
     blocks = padded.reshape(-1, BLOCK)
-    order = np.argsort(np.arange(len(blocks)) // STRETCH + rng.random(len(blocks)))
-    return blocks[order].reshape(-1, BATCH, BLOCK)
+    return blocks[np.argsort(np.arange(len(blocks)) // STRETCH + rng.random(len(blocks)))].reshape(-1, BATCH, BLOCK)

@@ -36,7 +36,7 @@ def read_folder(source: str) -> dict[str, list[str]] | None:
 
     It holds one text file a part (``train``, ``valid``, ``test`` in their names), a document a line; else InputError.
     """
-    folder = next((base / source for base in files.bases() if source and os.path.isdir(base / source)), None)
+    folder = next((p for b in files.bases() if source and os.path.isdir(p := b / os.path.expanduser(source))), None)
     return folder and {part: _read_part(folder, names) for part, names in PARTS.items()}
 
 

@@ -140,7 +140,7 @@ def fit_bert(
     if head:
         model.output_dense.set_weights(head)
     model.backbone.token_embedding.trainable = False  # half of all weights: AdamW would move them all in each step
-    y, y_held, length = y.astype("int32"), y_held.astype("int32"), ids.shape[1]
+    y, y_held, length = y.astype("int32"), y_held.astype("int32"), max(ids.shape[1], 16)  # as 06
     epochs, steps = BERT_EPOCHS, keras.Variable(1.0, trainable=False)  # of the schedule, at first of the steps timed
     pretrained.compile_adamw(model, BERT_RATE, steps)
 

@@ -51,12 +51,13 @@ def load_new(preset: str = "minilm") -> tuple[keras.Model, Tokenizer]:
     try:
         backbone = keras_hub.models.BertBackbone.from_preset(preset)
         hub = keras_hub.tokenizers.BertTokenizer.from_preset(preset)
+        words = Tokenizer(hub.get_vocabulary(), hub.lowercase)
     except Exception as error:  # three hubs, each with errors of its own
         told = f"PRESET={preset} could not be loaded ({(str(error).strip() or repr(error)).splitlines()[0][:160]})"
         raise InputError(f"{told}: use minilm, or a local folder of a BERT model.") from None
-    if preset.startswith("hf://"):
+    if not preset.startswith(("bert_", "kaggle://")):  # weights of Hugging Face
         use_exact_gelu(backbone)
-    return backbone, Tokenizer(hub.get_vocabulary(), hub.lowercase)
+    return backbone, words
 
 
 load = functools.lru_cache(maxsize=1)(load_new)

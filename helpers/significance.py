@@ -73,8 +73,7 @@ def paired_interval(targets: np.ndarray, right_a: np.ndarray, right_b: np.ndarra
     gaps = right_a.astype(np.int8) - right_b.astype(np.int8)
     varies = pd.Series(gaps).groupby(targets).nunique().max() > 1
     blocks = resamples(targets if varies else np.zeros_like(targets), 1000, 0)
-    drawn = np.concatenate([gaps[rows].mean(axis=1) for rows in blocks])
-    return tuple(np.quantile(drawn, [0.025, 0.975]).tolist())
+    return tuple(np.quantile(np.concatenate([gaps[rows].mean(axis=1) for rows in blocks]), [0.025, 0.975]).tolist())
 
 
 def pairs(table: pd.DataFrame) -> pd.DataFrame:

@@ -33,6 +33,7 @@ def import_tensorflow() -> Any:
         import tensorflow
 
         tensorflow.constant(0)
+        tensorflow.config.experimental.enable_tensor_float_32_execution(False)  # its ten bits fail the checks
         tensorflow.get_logger().setLevel("ERROR")  # it warns of each new model's first batches
     finally:
         os.dup2(saved, 2)
@@ -89,7 +90,8 @@ def sorted_batches(
 
     All rows are sorted by length. With ``rng``, shuffled, sorted within stretches of 16 batches, and these shuffled.
     """
-    count, sizes = len(token_ids), np.maximum((token_ids != 0).sum(axis=1), 1)
+    places = np.arange(1, token_ids.shape[1] + 1, dtype="int16")  # a text may hold a padding of its own
+    count, sizes = len(token_ids), ((token_ids != 0) * places).max(axis=1, initial=1)
     order = np.arange(count) if rng is None else rng.permutation(count)
     stretch = 16 * batch_size if rng else count + 1
     order = order[np.lexsort((sizes[order], np.arange(count) // stretch))]

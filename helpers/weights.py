@@ -130,7 +130,7 @@ def read_tensors(folder: Path, only: str = "") -> dict[str, np.ndarray]:
 
     path, found = folder / "model.safetensors", {}
     if not path.exists():
-        raise InputError(f"{folder.name}/{path.name} is missing: only safetensors are read; convert other weights.")
+        raise InputError(f"{folder.name}/{path.name} is missing: weights are read from this one file; save them so.")
     try:
         with safe_open(path, "numpy") as file:
             for key in filter(lambda key: key.endswith(only), file.keys()):
@@ -159,7 +159,8 @@ class Tokenizer:
         """Returns ids (n, longest) int32 with [CLS] and [SEP], cut to ``length``, padded on the right with 0."""
         if length > self.longest:
             raise InputError(f"SEQUENCE_LENGTH={length} is over {self.longest}, the most that BERT reads: choose less.")
-        self._library.enable_truncation(max(length, 2))
+        if (self._library.truncation or {}).get("max_length") != max(length, 2):  # else a thread may be reading it
+            self._library.enable_truncation(max(length, 2))
         blocks = (self._library.encode_batch([str(t) for t in texts[i : i + 4096]]) for i in range(0, len(texts), 4096))
         parts = [np.zeros((0, 0), "int32"), *(np.array([item.ids for item in some], "int32") for some in blocks)]
         most = max(part.shape[1] for part in parts)

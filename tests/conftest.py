@@ -101,6 +101,24 @@ def topics(rows: int, **words: str) -> pd.DataFrame:
     return pd.DataFrame(drawn, columns=["kind", "body"])
 
 
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Three classes of a few texts, one of them hostile: parameters that name them."""
+    path = tmp_path_factory.mktemp("data") / "my.csv"
+    classes = {"体育": "goal team match coach win", "money": "bank rate loan share price"}
+    frame = topics(20, **classes, **{"<b>&x": "rain wind sun cloud storm"})
+    frame.loc[frame["kind"] == "体育", "body"] += " <script>alert(1)</script>"
+    frame.to_csv(path, index=False)
+    return {"DATA": path, "TEXT_COLUMN": "body", "LABEL_COLUMN": "kind"}
+
+
+def run_notebook(number: str, runs: Path, name: str = "small", **given: Any) -> Path:
+    """Executes a notebook with these parameters, and returns the run's folder."""
+    command("run", number, "--name", name, runs=runs, **given)
+    (folder,) = runs.glob(f"{number}_*/{name}")
+    return folder
+
+
 def make_run(
     folder: Path, labels: Sequence[str] = ("x", "y"), truth: Sequence[int] = (0, 1, 0), p: Any = (0.7, 0.3),
     model: str = "m", text: str = "t", first: int = 1, **told: Any,

@@ -11,11 +11,10 @@ import nbformat
 import pandas as pd
 import pytest
 import recording
-from conftest import ROOT, command, record, topics
+from conftest import ROOT, command, record, run_notebook
 
 from helpers import parameters
 
-pytestmark = pytest.mark.xdist_group("classifiers")  # what takes minutes is shared within one worker
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -92,30 +91,12 @@ def test_no_forbidden_code(book):
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """Three classes of a few texts, one of them hostile: parameters that name them."""
-    path = tmp_path_factory.mktemp("data") / "my.csv"
-    classes = {"体育": "goal team match coach win", "money": "bank rate loan share price"}
-    frame = topics(20, **classes, **{"<b>&x": "rain wind sun cloud storm"})
-    frame.loc[frame["kind"] == "体育", "body"] += " <script>alert(1)</script>"
-    frame.to_csv(path, index=False)
-    return {"DATA": path, "TEXT_COLUMN": "body", "LABEL_COLUMN": "kind"}
-
-
-def run(number, runs, name="small", **given):
-    """Executes a notebook with these parameters, and returns the run's folder."""
-    command("run", number, "--name", name, runs=runs, **given)
-    (folder,) = runs.glob(f"{number}_*/{name}")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def classifiers(small, tmp_path_factory):
     """03 and 04 on the same few texts: each is executed once for all tests below."""
     runs = tmp_path_factory.mktemp("runs")
-    lstm = run("03", runs, **small, EPOCHS=1, BALANCED=True, LENGTH=8)
+    lstm = run_notebook("03", runs, **small, EPOCHS=1, BALANCED=True, LENGTH=8)
     bert = {"PRESET": ROOT / "data" / "docs_bert", "EPOCHS": 1, "SEQUENCE_LENGTH": 8}
-    return {"03": lstm, "04": run("04", runs, **small, **bert)}
+    return {"03": lstm, "04": run_notebook("04", runs, **small, **bert)}
 
 
 @pytest.mark.slow
@@ -142,7 +123,7 @@ def test_a_run_of_04_labels_new_texts(classifiers, tmp_path):
 
 @pytest.mark.slow
 def test_05_compares_both_and_draws_chinese_labels(classifiers, tmp_path):
-    folder = run("05", tmp_path, RUNS=list(map(str, classifiers.values())), BINS=5)
+    folder = run_notebook("05", tmp_path, RUNS=list(map(str, classifiers.values())), BINS=5)
     found = record(folder)["metrics"]
     assert {"tfidf_accuracy", "bert_accuracy", "frozen_accuracy", "ece", "macro_auc", "temperature"} <= set(found)
     page = (folder / "report.html").read_text("utf-8")
@@ -150,18 +131,8 @@ def test_05_compares_both_and_draws_chinese_labels(classifiers, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("07")
-def test_07_learns_from_chinese_characters(tmp_path):
-    folder = run("07", tmp_path, CORPUS="news_zh", STEPS=32, BATCH_SIZE=16, WIDTH=32, LAYERS=1, VOCABULARY=800)
-    found = record(folder)["metrics"]
-    assert {"pretrained_accuracy", "scratch_accuracy", "frozen_accuracy", "order_pretrained_accuracy"} <= set(found)
-    pieces = (folder / "docs_bert" / "vocab.txt").read_text("utf-8").splitlines()
-    assert "我" in pieces and all(piece[2:].isascii() for piece in pieces if piece.startswith("##"))
-
-
-@pytest.mark.slow
 def test_08_compresses_the_model_of_04(classifiers, tmp_path):
-    folder = run("08", tmp_path, RUN=classifiers["04"], COPIES=1)
+    folder = run_notebook("08", tmp_path, RUN=classifiers["04"], COPIES=1)
     found = record(folder)["metrics"]
     assert found["int8_size_mb"] < 0.4 * found["size_mb"]
     table = pd.read_csv(folder / "compression.csv", index_col="variant")
@@ -170,16 +141,9 @@ def test_08_compresses_the_model_of_04(classifiers, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("10")
-def test_10_trains_on_many(small, tmp_path):
-    said = record(run("10", tmp_path, **small, STEPS=24, BATCH=8, WIDTH=8))
-    assert said["status"] == "completed" and said["metrics"]["loss_difference"] < 1e-4
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("source", ["03", "04"])
 def test_09_explains_the_model_of_another_run(classifiers, tmp_path, source):
-    folder = run("09", tmp_path, RUN=classifiers[source], TEXTS=10)
+    folder = run_notebook("09", tmp_path, RUN=classifiers[source], TEXTS=10)
     assert {"flip_rate", "shortcut_found"} <= record(folder)["metrics"].keys()
     told = pd.read_csv(folder / "words.csv")
     assert told.columns.tolist()[1:] == ["answer", "probability", "word", "integrated"] and told.notna().all().all()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import names, tiny_bert
+from conftest import names, record, run_notebook, tiny_bert
 
 from helpers import InputError, predict, pretrained, training, weights
 
@@ -182,3 +182,12 @@ def test_a_fine_tuned_model_reloads_to_equal_predictions(folder, tmp_path, rank)
     classify, labels = predict.load_classifier(tmp_path)
     assert labels == ["a", "b"]
     assert np.allclose(classify(texts), before, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_07_learns_from_chinese_characters(tmp_path):
+    folder = run_notebook("07", tmp_path, CORPUS="news_zh", STEPS=32, BATCH_SIZE=16, WIDTH=32, LAYERS=1, VOCABULARY=800)
+    found = record(folder)["metrics"]
+    assert {"pretrained_accuracy", "scratch_accuracy", "frozen_accuracy", "order_pretrained_accuracy"} <= set(found)
+    pieces = (folder / "docs_bert" / "vocab.txt").read_text("utf-8").splitlines()
+    assert "我" in pieces and all(piece[2:].isascii() for piece in pieces if piece.startswith("##"))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import stress
 from bs4 import BeautifulSoup
-from conftest import command, free_port, names, start, wait_for
+from conftest import command, free_port, names, record, run_notebook, start, wait_for
 from test_reports import words
 
 from helpers import InputError, contenders
@@ -151,3 +151,9 @@ def test_a_scheduler_that_is_not_there(notebook, tmp_path, runs_folder):
         grid = write(tmp_path, "EPOCHS: [1]\n")
         sweep.execute(notebook(WORK), grid, {}, backend="dask", scheduler="tcp://127.0.0.1:9")
     assert not runs_folder.exists()
+
+
+@pytest.mark.slow
+def test_10_trains_on_many(small, tmp_path):
+    said = record(run_notebook("10", tmp_path, **small, STEPS=24, BATCH=8, WIDTH=8))
+    assert said["status"] == "completed" and said["metrics"]["loss_difference"] < 1e-4

@@ -12,8 +12,6 @@ from conftest import ROOT, command, functions_of, make_run, record, start, topic
 from helpers import InputError, predict
 from helpers.commands import compare
 
-pytestmark = pytest.mark.xdist_group("answered")
-
 
 @pytest.fixture(scope="module")
 def answered(tmp_path_factory):
