@@ -22,7 +22,7 @@ from helpers import InputError, files
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)
 # Texts: from here a feature must occur in two; on so many C is chosen; so many tell the terms; letters of a long file.
 MANY_TEXTS, CHOICE, TERMS, LONG = 6_000, 20_000, 100_000, 10_000_000
-# Features of a vectorizer; these times classes; counts (12 bytes, 16 more in a fit); these times classes (20 s a fit).
+# Features of a vectorizer; these times classes; counts (12 bytes, 16 more in a fit); these times classes (a minute).
 MOST_FEATURES, MOST_WEIGHTS, MOST_COUNTS, MOST_WORK = 300_000, 20_000_000, 22_000_000, 400_000_000
 _WORDS = {"token_pattern": r"\w+|[?!]", "ngram_range": (1, 2)}
 _PARTS = {"analyzer": "char_wb", "ngram_range": (2, 5)}

@@ -52,7 +52,7 @@ class CountedWords:
 def count_words(documents: Iterable[Sequence[str]], min_count: int = 5, most: int = 100_000) -> CountedWords:
     """Returns the words of tokenised documents, counted, and the documents as one row of numbers.
 
-    Words rarer than ``min_count`` are left out, as if not there; ``most`` are kept. An InputError: fewer than two are.
+    Words rarer than ``min_count`` are left out, ``most`` are kept. An InputError says that fewer than two are left.
     """
     documents = list(documents)
     counts = Counter(word for document in documents for word in document)

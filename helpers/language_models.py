@@ -51,7 +51,7 @@ def _read_part(folder: Path, names: tuple[str, ...]) -> list[str]:
 def to_streams(parts: dict[str, list[str]], unit: str, size: int) -> tuple[dict[str, np.ndarray], list[str]]:
     """Returns one stream of ids (tokens,) int32 a part, and the vocabulary, from the training part alone.
 
-    It has at most ``size`` entries: EOS, UNKNOWN, then tokens by falling frequency. InputError: hardly a known one.
+    It has at most ``size`` entries: EOS, UNKNOWN, then the most frequent tokens. InputError: a part has too few.
     """
     tokens = {name: [split_tokens(document, unit) for document in parts[name]] for name in PARTS}
     for name, documents in tokens.items():

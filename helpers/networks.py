@@ -62,7 +62,7 @@ class Network:
     ) -> Network:  # fmt: skip
         """Trains on the batches ``first``, then anew on all rows for as many epochs as were best; returns itself.
 
-        ``rows`` and ``held`` are ids and classes; the second training is left out if it would end after ``end``.
+        ``rows`` and ``held`` are ids and classes; without the second if that would last beyond ``end`` (monotonic).
         """
         (ids, y), (others, y_others), model = rows, held, self._model
         self.history = training.fit(model, first, held_batches, epochs, name, patience)

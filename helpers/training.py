@@ -88,7 +88,7 @@ def sorted_batches(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields, of right-padded ids (n, length), the row numbers of texts of like length, and their ids (b, longest).
 
-    All rows are sorted by length. With ``rng``, shuffled, sorted within stretches of 16 batches, and these shuffled.
+    All rows are sorted by length. With ``rng`` they are shuffled, sorted within each 16 batches, and these shuffled.
     """
     places = np.arange(1, token_ids.shape[1] + 1, dtype="int16")  # a text may hold a padding of its own
     count, sizes = len(token_ids), ((token_ids != 0) * places).max(axis=1, initial=1)
@@ -232,7 +232,7 @@ def cost(
 ) -> dict[str, Any]:
     """Returns what a classifier costs: a row of ``costs.csv``; ``size`` is in bytes.
 
-    Of the ``texts`` 30 are classified one by one, then 5 batches of 64, tokenising included, or what 8 seconds hold.
+    The medians of 30 ``texts`` one by one, then of 5 batches of 64, tokenising included, or of what 8 seconds hold.
     """
     row: dict[str, Any] = {"model": model, "train_seconds": round(train_seconds, 3)}
     for batch, calls in ((1, 30), (64, 5)):

@@ -8,6 +8,11 @@ from conftest import make_run
 from helpers import InputError, evaluation
 
 
+def test_very_small_probabilities_cost_what_they_are_and_no_more():
+    small = evaluation.metrics(np.array([0, 1]), np.array([[1, 1e-9]] * 2, dtype=np.float32))
+    assert small["log_loss"] == pytest.approx(-np.log(1e-9) / 2)
+
+
 def test_runs_are_joined_once_each_and_equal_names_told_apart(tmp_path):
     a, c, b, d = (make_run(tmp_path / n, p=(0.2, 0.8) if n in "bd" else (0.7, 0.3)) for n in "acbd")
     table, history, records = evaluation.read_runs([a, b, c, d, b, f"{tmp_path}/b/../a"])

@@ -60,7 +60,9 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
         right = np.random.default_rng(seed).random(len(truth)) < 0.8
         found = significance.intervals(truth, answers(truth, right), repeats=300, seed=seed).loc["accuracy"]
         covered += found["low"] <= 0.8 <= found["high"]
-    assert 89 <= covered <= 99
+    one, other = (significance.intervals(truth, answers(truth, right)) for _ in range(2))
+    assert 89 <= covered <= 99 and one.equals(other)
+    assert all((np.sort(truth[rows], axis=1) == truth).all() for rows in significance.resamples(truth, 7, 3))
 
 
 def test_the_interval_of_many_small_classes_is_wide_enough():
