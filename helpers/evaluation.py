@@ -234,7 +234,7 @@ def read_costs(folders: Sequence[str], name: str = "costs.csv") -> pd.DataFrame:
     for folder in folders:
         if (runs.find_run(folder) / name).exists():
             table, record = read_table(folder, name, needed), runs.load(folder)
-            again = table["model"].isin(known)  # named as by :func:`read_runs`
+            again = table["model"].isin(known if name == "costs.csv" else found["model"])  # as by :func:`read_runs`
             table.loc[again, "model"] += f" ({record['notebook'][:2]}/{record['name']})"
             found = pd.concat([found, table[~table["model"].isin(found["model"])]], ignore_index=True)
         known |= {*read_table(folder, "predictions.csv", ("model",))["model"]}
