@@ -3,6 +3,7 @@ SHELL := /bin/bash
 VENV ?= .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+UV := uv==0.13.9
 RUN := $(PY) -m helpers run
 UPDATE := $(if $(FORCE),--force,--update --resume)
 RUNS := $(or $(HELPERS_RUNS:~/%=$(HOME)/%),runs)
@@ -78,18 +79,20 @@ clean:  ## remove what runs left: runs/ and reports/
 
 .venv: $(READY)
 
+# uv installs in half a minute what takes pip three; pip does it where uv cannot, or where pip has an index of its own.
 # The C++ headers of TensorFlow (430 MB) serve only to compile extensions.
 $(READY): requirements.txt pyproject.toml
-	@echo "Setting up $(VENV) (once, some minutes: about 700 MB to fetch) ..."
+	@echo "Setting up $(VENV) (once: about 700 MB to fetch) ..."
 	@if command -v uv > /dev/null; then \
-	  uv venv --quiet --allow-existing --seed --python "$${PYTHON:->=3.11,<3.14}" $(VENV) && \
-	  uv pip install --quiet --python $(PY) --require-hashes -r requirements.txt && \
-	  uv pip install --quiet --python $(PY) --no-deps -e . ; \
+	  uv venv --quiet --allow-existing --seed --python "$${PYTHON:->=3.11,<3.14}" $(VENV); \
 	else \
 	  $${PYTHON:-python3} -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11 to 3.13 is needed: make PYTHON=python3.12 report")' && \
-	  $${PYTHON:-python3} -m venv $(VENV) && \
-	  $(PY) -m pip install --quiet --no-compile --require-hashes -r requirements.txt && \
-	  $(PY) -m pip install --quiet --no-deps -e . ; \
+	  $${PYTHON:-python3} -m venv $(VENV); \
+	fi
+	@if ! command -v uv > /dev/null && ! $(PY) -m pip config list | grep -q '\.index-url'; then $(PY) -m pip install --quiet $(UV) || true; fi
+	@if PATH="$(abspath $(VENV))/bin:$$PATH" && command -v uv > /dev/null && uv pip install --quiet --python $(PY) --require-hashes -r requirements.txt; \
+	  then uv pip install --quiet --python $(PY) --no-deps -e .; \
+	  else $(PY) -m pip install --quiet --no-compile --require-hashes -r requirements.txt && $(PY) -m pip install --quiet --no-deps -e .; \
 	fi
 	@rm -rf $(VENV)/lib/python3.*/site-packages/tensorflow/include
 	@touch $@
